@@ -1,1 +1,190 @@
-//! table
+//! What a command is: the row from which everything else about it is derived.
+//!
+//! A row ([`Command`]) holds a name, family, flags, key specs, a usage line and its documentation. Arity, ACL
+//! categories, the argument tree of COMMAND DOCS and the keys to lock are computed from it. Rows are pairs with a handler
+//! ([`Row`]); what a handler is, each layer that owns some decides (`commands`, `admin`), and `dispatch` joins them into
+//! one [`Table`]. This folder knows no command.
+
+pub mod args;
+pub mod category;
+pub mod docs;
+pub mod error;
+pub mod keys;
+pub mod lookup;
+pub mod usage;
+
+pub use args::Args;
+pub use category::Category;
+pub use error::CommandError;
+pub use keys::{KeyAccess, KeySpec};
+pub use lookup::Table;
+
+use crate::resp::decode::Arguments;
+
+bitflags::bitflags! {
+    /// What a command does to the server, in Redis's terms (the flags of COMMAND INFO).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Flags: u32 {
+        /// May change the keyspace.
+        const WRITE = 1;
+        /// Only reads keys.
+        const READONLY = 1 << 1;
+        /// Refused when memory is over the limit.
+        const DENYOOM = 1 << 2;
+        /// For administrators (category `@admin`).
+        const ADMIN = 1 << 3;
+        /// Belongs to publish/subscribe.
+        const PUBSUB = 1 << 4;
+        /// Not callable from scripts.
+        const NOSCRIPT = 1 << 5;
+        /// May block the client.
+        const BLOCKING = 1 << 6;
+        /// Allowed while a data set is loaded.
+        const LOADING = 1 << 7;
+        /// Allowed on a replica with stale data.
+        const STALE = 1 << 8;
+        /// Not shown to MONITOR.
+        const SKIP_MONITOR = 1 << 9;
+        /// Not recorded in the slow log.
+        const SKIP_SLOWLOG = 1 << 10;
+        /// Accepted for an importing slot after ASKING.
+        const ASKING = 1 << 11;
+        /// Constant or logarithmic time, never delayed.
+        const FAST = 1 << 12;
+        /// Allowed before authentication.
+        const NO_AUTH = 1 << 13;
+        /// May replicate although it is not a write.
+        const MAY_REPLICATE = 1 << 14;
+        /// Not allowed inside MULTI.
+        const NO_MULTI = 1 << 15;
+        /// Allowed while a script is over its time.
+        const ALLOW_BUSY = 1 << 16;
+        /// Not allowed while loading asynchronously.
+        const NO_ASYNC_LOADING = 1 << 17;
+        /// Its keys are optional.
+        const NO_MANDATORY_KEYS = 1 << 18;
+        /// Needs an enable-* parameter.
+        const PROTECTED = 1 << 19;
+        /// Works on keys that its arguments do not name.
+        const TOUCHES_ARBITRARY_KEYS = 1 << 20;
+        /// What a client sends unasked at its start: when refused, it stays out of the error counters.
+        const HANDSHAKE = 1 << 21;
+    }
+}
+
+/// The group of COMMAND DOCS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the group's own name")]
+pub enum Family {
+    String,
+    Bitmap,
+    Generic,
+    Connection,
+    Server,
+    List,
+    Set,
+    Hash,
+    SortedSet,
+    Stream,
+    HyperLogLog,
+    Geo,
+    PubSub,
+    Scripting,
+    Transactions,
+    Cluster,
+}
+
+/// Which part of the keyspace a command works on: what dispatch locks before the handler runs.
+#[derive(Clone, Copy)]
+pub enum Scope {
+    /// No key: nothing is locked.
+    None,
+    /// The keys its key specs name, in the client's database.
+    Keys,
+    /// The keys its key specs name, in the client's database and in the one that the function finds in the arguments
+    /// (MOVE, COPY). `Err` is the refusal of the argument; `Ok(None)` means the client's own database alone.
+    KeysAndDatabase(fn(&Arguments<'_>) -> Result<Option<usize>, CommandError>),
+    /// Partition after partition, each locked alone (KEYS, SCAN, FLUSHALL).
+    Sweep,
+}
+
+/// What a node does with a command whose keys lie on several nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Across {
+    /// Refused with CROSSSLOT.
+    Refuse,
+    /// Cut by key, the parts merged as the tip `response_policy` says.
+    Split,
+    /// Sent to every node, the replies merged as the tip `response_policy` says.
+    Broadcast,
+}
+
+/// One command or subcommand: the row without its handler. Written as `Command { name: .., ..Command::NEW }`.
+#[derive(Clone, Copy)]
+pub struct Command {
+    /// Lower case. A subcommand's own name (`get` of `config|get`).
+    pub name: &'static str,
+    /// Group of COMMAND DOCS.
+    pub family: Family,
+    /// The Redis version that introduced it (or Valkey's).
+    pub since: &'static str,
+    /// One sentence in our own words, for COMMAND DOCS.
+    pub summary: &'static str,
+    /// Cost, for COMMAND DOCS.
+    pub complexity: &'static str,
+    /// Its arguments in Redis's notation, for example `key [NX|XX] [EX seconds:int]`; the grammar stands in [`usage`].
+    pub usage: &'static str,
+    /// Flags of COMMAND INFO.
+    pub flags: Flags,
+    /// Categories beyond those that family and flags imply.
+    pub categories: Category,
+    /// Where its keys stand.
+    pub keys: &'static [KeySpec],
+    /// What is locked for it.
+    pub scope: Scope,
+    /// What happens when its keys lie on several nodes.
+    pub across: Across,
+    /// Tips of COMMAND INFO (`nondeterministic_output`, `request_policy:all_shards`, ...).
+    pub tips: &'static [&'static str],
+    /// Version since which it is deprecated and what replaces it.
+    pub deprecated: Option<(&'static str, &'static str)>,
+    /// (version, change) pairs for COMMAND DOCS, in our own words.
+    pub history: &'static [(&'static str, &'static str)],
+}
+
+impl Command {
+    /// The row that rows start from: no flags, no keys, nothing locked.
+    pub const NEW: Command = Command {
+        name: "",
+        family: Family::Generic,
+        since: "1.0.0",
+        summary: "",
+        complexity: "O(1)",
+        usage: "",
+        flags: Flags::empty(),
+        categories: Category::empty(),
+        keys: &[],
+        scope: Scope::None,
+        across: Across::Refuse,
+        tips: &[],
+        deprecated: None,
+        history: &[],
+    };
+}
+
+/// A command with what runs it, and its subcommands. `H` is the handler type of the layer that owns the row.
+pub struct Row<H: 'static> {
+    /// What the command is.
+    pub command: Command,
+    /// What runs it. A container of subcommands has a handler that is never called.
+    pub handler: H,
+    /// CONFIG GET and the like; empty for most.
+    pub subcommands: &'static [Row<H>],
+}
+
+impl<H> Row<H> {
+    /// A command without subcommands.
+    pub const fn new(command: Command, handler: H) -> Self {
+        Row { command, handler, subcommands: &[] }
+    }
+}

@@ -1,0 +1,89 @@
+//! Every refusal a client can get, with its wire text.
+//!
+//! Texts are Redis's to the byte: clients branch on the first word and on some whole texts. A variant says when it
+//! occurs; [`CommandError::text`] is what follows the `-` on the wire.
+
+use std::borrow::Cow;
+
+/// A refusal of one command. The keyspace is unchanged when a handler returns one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandError {
+    /// The value of a key is of another type than the command works on.
+    WrongType,
+    /// An option is unknown, misplaced or contradicts another.
+    Syntax,
+    /// A number does not parse as a 64-bit signed integer.
+    NotInteger,
+    /// A number does not parse as a finite double.
+    NotFloat,
+    /// A result would leave the range of 64-bit integers.
+    IncrementOverflow,
+    /// A result would be NaN or infinite.
+    IncrementNan,
+    /// The key does not exist where it must.
+    NoSuchKey,
+    /// An index or offset is out of range.
+    IndexOutOfRange,
+    /// A string would grow beyond proto-max-bulk-len.
+    StringTooLong,
+    /// A database number is out of range.
+    DatabaseOutOfRange,
+    /// A value that must be positive is not.
+    NotPositive,
+    /// Source and destination are the same.
+    SameObject,
+    /// An expiry is not positive or overflows; carries the command's name.
+    InvalidExpire(&'static str),
+    /// Too few or too many arguments; carries the full name of the command (`config|get`).
+    Arity(Cow<'static, str>),
+    /// Memory is over maxmemory and nothing may be evicted.
+    OutOfMemory,
+    /// Not authenticated.
+    NoAuth,
+    /// Any other text, complete with its first word: `ERR ...`.
+    Text(Cow<'static, str>),
+}
+
+impl CommandError {
+    /// A refusal with a fixed text, first word included.
+    pub const fn fixed(text: &'static str) -> CommandError {
+        CommandError::Text(Cow::Borrowed(text))
+    }
+
+    /// A refusal with a composed text, first word included.
+    pub fn text_of(text: impl Into<String>) -> CommandError {
+        CommandError::Text(Cow::Owned(text.into()))
+    }
+
+    /// What follows the `-` on the wire. May hold bytes of the request; the reply writer replaces line ends.
+    pub fn text(&self) -> Cow<'_, str> {
+        Cow::Borrowed(match self {
+            CommandError::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value",
+            CommandError::Syntax => "ERR syntax error",
+            CommandError::NotInteger => "ERR value is not an integer or out of range",
+            CommandError::NotFloat => "ERR value is not a valid float",
+            CommandError::IncrementOverflow => "ERR increment or decrement would overflow",
+            CommandError::IncrementNan => "ERR increment would produce NaN or Infinity",
+            CommandError::NoSuchKey => "ERR no such key",
+            CommandError::IndexOutOfRange => "ERR index out of range",
+            CommandError::StringTooLong => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+            CommandError::DatabaseOutOfRange => "ERR DB index is out of range",
+            CommandError::NotPositive => "ERR value is out of range, must be positive",
+            CommandError::SameObject => "ERR source and destination objects are the same",
+            CommandError::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
+            CommandError::NoAuth => "NOAUTH Authentication required.",
+            CommandError::InvalidExpire(command) => {
+                return Cow::Owned(format!("ERR invalid expire time in '{command}' command"));
+            }
+            CommandError::Arity(name) => {
+                return Cow::Owned(format!("ERR wrong number of arguments for '{name}' command"));
+            }
+            CommandError::Text(text) => return Cow::Borrowed(text),
+        })
+    }
+
+    /// The first word of the text: what errorstats counts by.
+    pub fn prefix(&self) -> String {
+        self.text().split(' ').next().unwrap_or("ERR").to_owned()
+    }
+}
