@@ -1,1 +1,3 @@
 //! resp
+pub mod decode;
+pub mod reply;

@@ -7,6 +7,7 @@
 
 pub mod args;
 pub mod category;
+pub mod check;
 pub mod docs;
 pub mod error;
 pub mod keys;
@@ -16,8 +17,9 @@ pub mod usage;
 pub use args::Args;
 pub use category::Category;
 pub use error::CommandError;
-pub use keys::{KeyAccess, KeySpec};
-pub use lookup::Table;
+pub use keys::{Begin, Find, KeyAccess, KeyFunction, KeySpec, Shape};
+pub use lookup::{Entry, Table, TableBuilder};
+pub use usage::Usage;
 
 use crate::resp::decode::Arguments;
 
@@ -69,6 +71,8 @@ bitflags::bitflags! {
         const TOUCHES_ARBITRARY_KEYS = 1 << 20;
         /// What a client sends unasked at its start: when refused, it stays out of the error counters.
         const HANDSHAKE = 1 << 21;
+        /// Spoken between servers, not meant for users (doc flag `syscmd`).
+        const SYSTEM = 1 << 22;
     }
 }
 
@@ -140,6 +144,8 @@ pub struct Command {
     pub categories: Category,
     /// Where its keys stand.
     pub keys: &'static [KeySpec],
+    /// Finds the keys where `keys` cannot tell all (SORT, MIGRATE) or not how they are used (SET, BITFIELD).
+    pub key_function: Option<KeyFunction>,
     /// What is locked for it.
     pub scope: Scope,
     /// What happens when its keys lie on several nodes.
@@ -164,6 +170,7 @@ impl Command {
         flags: Flags::empty(),
         categories: Category::empty(),
         keys: &[],
+        key_function: None,
         scope: Scope::None,
         across: Across::Refuse,
         tips: &[],
