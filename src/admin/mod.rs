@@ -1,1 +1,57 @@
-//! admin
+//! The families that are about the server and its clients rather than keys: connection, server.
+
+pub mod client;
+pub mod command;
+pub mod config;
+pub mod connection;
+pub mod debug;
+pub mod info;
+pub mod latency;
+pub mod memory;
+pub mod server;
+pub mod slowlog;
+
+use std::sync::Arc;
+
+use crate::base::clock::Millis;
+use crate::resp::reply::Reply;
+use crate::state::Server;
+use crate::state::session::Session;
+use crate::table::{Args, CommandError, Row};
+
+/// How a handler ends: `Ok` with its reply written, or a refusal (what it wrote is cut off).
+pub type Done = Result<(), CommandError>;
+
+/// Who asks, and whom.
+pub struct Caller<'a> {
+    /// The server.
+    pub server: &'a Arc<Server>,
+    /// The connection that sent the command.
+    pub session: &'a mut Session,
+    /// The time.
+    pub now: Millis,
+}
+
+/// What runs an administrative command.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// Works on the session and the server. It may lock leaves and partitions one at a time, never awaits, and leaves to
+    /// its connection what has to wait (`Session::after`).
+    Admin(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
+    /// Has subcommands only.
+    Container,
+}
+
+/// All rows of the administrative families.
+pub const FAMILIES: &[&[Row<Handler>]] = &[
+    connection::ROWS,
+    client::ROWS,
+    command::ROWS,
+    config::ROWS,
+    debug::ROWS,
+    info::ROWS,
+    latency::ROWS,
+    memory::ROWS,
+    server::ROWS,
+    slowlog::ROWS,
+];

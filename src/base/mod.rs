@@ -1,4 +1,5 @@
 //! What everything else may use: time as a value, chance as a value, counters.
 pub mod clock;
 pub mod rng;
+pub mod stats;
 pub mod split;

@@ -1,1 +1,438 @@
-//! dispatch
+//! Runs one request: finds the row, checks, locks, calls the handler, unlocks, and causes the effects.
+//!
+//! The table joins the rows of all layers. [`Runner::run`] is the pipeline; it never waits: what has to wait it tells its
+//! connection by a [`Step`], which comes back with the same request. The order within a run:
+//!
+//! 1. checks ([`checks`]): each may refuse, the first that does ends the run;
+//! 2. plan and lock: the keys that the row's specs find, their partitions sorted;
+//! 3. the handler, on a view of what was locked; if it fails, what it wrote of its reply is cut off;
+//! 4. while locked: expired keys are removed, the journal gets the records;
+//! 5. after release: events, garbage, the rest of a long read, statistics.
+
+mod checks;
+mod record;
+
+use std::sync::{Arc, LazyLock};
+
+use crate::admin;
+use crate::base::clock::Millis;
+use crate::commands;
+use crate::keyspace::Keyspace;
+use crate::keyspace::effects::{Effects, Interest};
+use crate::keyspace::evict::Rules;
+use crate::keyspace::lock::{Contended, Locked, Place, Plan, lock_all, lock_one};
+use crate::keyspace::sweep::{Scene, Sweep};
+use crate::keyspace::view::{Run, View};
+use crate::resp::decode::Arguments;
+use crate::resp::reply::{Mark, Output, Protocol, Reply};
+use crate::state::Server;
+use crate::state::session::{ReplyMode, Session};
+use crate::table::keys::{KeyAccess, Shape, locate};
+use crate::table::lookup::{Entry, TableBuilder};
+use crate::table::{Args, Command, CommandError, Flags, Scope, Table};
+use record::Tally;
+
+/// What runs a command, of whichever layer.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// A command on keys.
+    Data(commands::Handler),
+    /// A command on the server and its clients.
+    Admin(admin::Handler),
+}
+
+/// The one table. Built when first used, from the rows of all layers.
+pub fn table() -> &'static Table<Handler> {
+    static TABLE: LazyLock<Table<Handler>> = LazyLock::new(|| {
+        let mut builder = TableBuilder::new();
+        commands::FAMILIES.iter().for_each(|rows| builder.add(*rows, |handler| Handler::Data(*handler)));
+        admin::FAMILIES.iter().for_each(|rows| builder.add(*rows, |handler| Handler::Admin(*handler)));
+        builder.finish()
+    });
+    &TABLE
+}
+
+/// The same rows without handlers and with the same numbers, for what only asks about commands.
+pub fn directory() -> Table<()> {
+    let mut builder = TableBuilder::new();
+    commands::FAMILIES.iter().for_each(|rows| builder.add(*rows, |_| ()));
+    admin::FAMILIES.iter().for_each(|rows| builder.add(*rows, |_| ()));
+    builder.finish()
+}
+
+/// What a connection does next with its request.
+pub enum Step {
+    /// It is done: the reply is in the output.
+    Done,
+    /// A partition was locked for longer than a short spin: yield and run it again.
+    Contended,
+    /// Commands of its kind are paused (CLIENT PAUSE): wait and run it again.
+    Paused,
+    /// Go through partitions: see [`Runner::sweep_step`].
+    Sweep(Sweeping),
+}
+
+/// A sweep under way and what its end needs.
+pub struct Sweeping {
+    sweep: Box<dyn Sweep>,
+    id: u16,
+    mark: Mark,
+    place: Option<Place>,
+    round: u32,
+}
+
+/// Arguments from which a request may take more than a millisecond: the worker's other connections are given away first.
+const HEAVY_ARGUMENTS: usize = 2048;
+/// Bytes of change after which a batch settles its account early.
+const SETTLE_BYTES: i64 = 64 * 1024;
+
+/// Runs the requests of one connection. Holds what is reused from request to request.
+pub struct Runner {
+    server: Arc<Server>,
+    table: &'static Table<Handler>,
+    effects: Effects,
+    tally: Tally,
+    rules: Arc<Rules>,
+    now: Millis,
+    keys: Vec<(usize, KeyAccess)>,
+}
+
+impl Runner {
+    /// A runner for one connection.
+    pub fn new(server: Arc<Server>) -> Runner {
+        let rules = server.rules.load_full();
+        let tally = Tally::new();
+        Runner { table: table(), effects: Effects::default(), tally, rules, now: server.clock.now(), keys: Vec::new(), server }
+    }
+
+    /// The server it runs requests of.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Begins a batch: the time and the parameters stay the same until the next one.
+    pub fn begin_batch(&mut self) {
+        self.now = self.server.clock.now();
+        let rules = self.server.rules.load();
+        if !Arc::ptr_eq(&rules, &self.rules) {
+            self.rules = Arc::clone(&rules);
+        }
+        self.tally.begin(&self.server.config.settings());
+    }
+
+    /// Ends a batch: settles the accounts.
+    pub fn end_batch(&mut self) {
+        self.settle();
+        self.tally.flush(&self.server.stats);
+    }
+
+    /// Runs a request. `round` counts the times it was contended.
+    #[inline]
+    pub fn run(&mut self, session: &mut Session, arguments: Arguments<'_>, output: &mut Output, round: u32) -> Step {
+        let mark = output.mark();
+        let mut reply = Reply::new(output, session.protocol);
+        let entry = match self.find(arguments) {
+            Ok(entry) => entry,
+            Err((entry, error)) => {
+                self.reject(session, entry, &error, &mut reply);
+                return self.replied(session, mark, output);
+            }
+        };
+        match checks::run(&self.server, &self.rules, session, entry.command, self.now, &mut self.effects) {
+            checks::Verdict::Go => {}
+            checks::Verdict::Wait => return Step::Paused,
+            checks::Verdict::Refuse(error) => {
+                self.reject(session, Some(entry.command), &error, &mut reply);
+                self.tally.rejected(&self.server.stats, entry.id);
+                return self.replied(session, mark, output);
+            }
+        }
+        if round == 0 && self.server.monitors.any() {
+            record::monitor(&self.server, session, entry.command, arguments, self.now);
+        }
+        if arguments.len() > HEAVY_ARGUMENTS {
+            return give_worker_away(|| self.execute(session, entry, arguments, output, mark, round));
+        }
+        self.execute(session, entry, arguments, output, mark, round)
+    }
+
+    #[inline]
+    fn execute(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry<Handler>,
+        arguments: Arguments<'_>,
+        output: &mut Output,
+        mark: Mark,
+        round: u32,
+    ) -> Step {
+        let first = if entry.parent.is_some() { 2 } else { 1 };
+        let mut args = Args::new(arguments, first);
+        let mut reply = Reply::new(output, session.protocol);
+        let done = match entry.handler {
+            Handler::Data(commands::Handler::Read(handler)) => {
+                match self.with_view(session, entry, arguments, round, |view| handler(&mut args, view, &mut reply)) {
+                    Ok(done) => done,
+                    Err(Contended) => return Step::Contended,
+                }
+            }
+            Handler::Data(commands::Handler::Write(handler)) => {
+                match self.with_view(session, entry, arguments, round, |view| handler(&mut args, view, &mut reply)) {
+                    Ok(done) => done,
+                    Err(Contended) => return Step::Contended,
+                }
+            }
+            Handler::Data(commands::Handler::Sweep(begin)) => {
+                self.effects.begin(self.server.keyspace.listeners.interest());
+                let begun = begin(&mut args, &self.scene(session));
+                match begun {
+                    Ok(sweep) => return Step::Sweep(Sweeping { sweep, id: entry.id, mark, place: None, round: 0 }),
+                    Err(error) => Err(error),
+                }
+            }
+            Handler::Admin(admin::Handler::Admin(handler)) => {
+                // These look at the accounts: settle what the batch has changed so far.
+                self.end_batch();
+                let mut caller = admin::Caller { server: &self.server, session, now: self.now };
+                handler(&mut args, &mut caller, &mut reply)
+            }
+            Handler::Data(commands::Handler::Container) | Handler::Admin(admin::Handler::Container) => {
+                Err(CommandError::Arity(entry.full_name.as_str().into()))
+            }
+        };
+        if let Some(later) = self.effects.take_later() {
+            give_worker_away(|| later(&mut reply));
+        }
+        self.after_release();
+        let failed = done.is_err();
+        if let Err(error) = done {
+            reply.truncate(mark);
+            self.refuse(session, Some(entry.command), &error, &mut reply);
+        }
+        let micros = self.tally.record(&self.server.stats, entry.id, failed);
+        if let Some(micros) = micros {
+            record::slow(&self.server, session, entry.command, arguments, self.now, micros);
+        }
+        self.replied(session, mark, output)
+    }
+
+    /// Locks what the row asks for, runs `work` on it, and does what has to be done while it is locked.
+    #[inline]
+    fn with_view<T>(
+        &mut self,
+        session: &Session,
+        entry: &Entry<Handler>,
+        arguments: Arguments<'_>,
+        round: u32,
+        work: impl FnOnce(&mut View<'_>) -> Result<T, CommandError>,
+    ) -> Result<Result<T, CommandError>, Contended> {
+        let server = &*self.server;
+        let keyspace = &server.keyspace;
+        let mut known = None;
+        let locked = match (entry.shape, entry.command.scope) {
+            (Shape::Single(index), Scope::Keys) => {
+                let key = arguments.get(index).unwrap_or_default();
+                let hash = keyspace.hasher().hash(key);
+                known = Some((key, hash));
+                let mut locked = Locked::new();
+                locked.push(lock_one(keyspace, keyspace.place(session.database, hash), round)?);
+                locked
+            }
+            _ => match plan(keyspace, session.database, entry, arguments, &mut self.keys) {
+                Ok(mut plan) => lock_all(keyspace, &mut plan, round)?,
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        let interest = keyspace.listeners.interest();
+        self.effects.begin(interest);
+        let dirty = self.effects.dirty;
+        let run = Run { now: self.now, rules: &self.rules, rng: &session.rng, touch: !session.no_touch };
+        let mut view = View::new(keyspace, session.database, locked, run, known, &mut self.effects);
+        let done = work(&mut view);
+        view.finish();
+        if !interest.is_empty() {
+            if interest.contains(Interest::JOURNAL) && view.effects.dirty != dirty && view.effects.is_verbatim() {
+                let command: Vec<&[u8]> = arguments.iter().collect();
+                view.effects.record(session.database, &command);
+            }
+            view.append();
+        }
+        drop(view);
+        Ok(done)
+    }
+
+    /// Takes a sweep one step further: visits its next partition, or finishes. `Some` while there is more to do.
+    pub fn sweep_step(&mut self, session: &mut Session, mut sweeping: Sweeping, output: &mut Output) -> Option<Sweeping> {
+        let server = Arc::clone(&self.server);
+        let scene = Scene {
+            keyspace: &server.keyspace,
+            database: session.database,
+            run: Run { now: self.now, rules: &self.rules, rng: &session.rng, touch: !session.no_touch },
+        };
+        let mut reply = Reply::new(output, session.protocol);
+        let place = sweeping.place.take().or_else(|| sweeping.sweep.next(&scene));
+        if let Some(place) = place {
+            match lock_one(&server.keyspace, place, sweeping.round) {
+                Ok(mut held) => {
+                    sweeping.round = 0;
+                    sweeping.sweep.visit(place, &mut held.partition, &scene, &mut self.effects, &mut reply);
+                    self.effects.bytes += held.partition.take_bytes();
+                    self.effects.append(&server.keyspace.listeners);
+                }
+                Err(Contended) => {
+                    sweeping.round += 1;
+                    sweeping.place = Some(place);
+                }
+            }
+            self.after_release();
+            return Some(sweeping);
+        }
+        sweeping.sweep.finish(&scene, &mut self.effects, &mut reply);
+        self.effects.append(&server.keyspace.listeners);
+        self.after_release();
+        self.tally.record(&server.stats, sweeping.id, false);
+        self.replied(session, sweeping.mark, output);
+        None
+    }
+
+    fn scene<'r>(&'r self, session: &'r Session) -> Scene<'r> {
+        Scene {
+            keyspace: &self.server.keyspace,
+            database: session.database,
+            run: Run { now: self.now, rules: &self.rules, rng: &session.rng, touch: !session.no_touch },
+        }
+    }
+
+    /// The row of a request, its shape checked.
+    #[inline]
+    fn find(&self, arguments: Arguments<'_>) -> Result<&'static Entry<Handler>, (Option<&'static Command>, CommandError)> {
+        let name = arguments.get(0).unwrap_or_default();
+        let Some(mut entry) = self.table.find(name) else {
+            return Err((None, checks::unknown_command(arguments)));
+        };
+        if entry.is_container() && arguments.len() > 1 {
+            let subcommand = arguments.get(1).unwrap_or_default();
+            let Some(found) = self.table.find_subcommand(entry, subcommand) else {
+                return Err((Some(entry.command), checks::unknown_subcommand(entry.command, subcommand)));
+            };
+            entry = found;
+        }
+        if !entry.accepts(arguments.len()) {
+            return Err((Some(entry.command), CommandError::Arity(entry.full_name.as_str().into())));
+        }
+        Ok(entry)
+    }
+
+    #[inline]
+    fn after_release(&mut self) {
+        self.effects.publish(&self.server.keyspace.listeners);
+        if let Some(garbage) = self.effects.take_garbage() {
+            self.server.discard(garbage);
+        }
+        if self.effects.bytes.abs() > SETTLE_BYTES {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        let effects = &mut self.effects;
+        self.server.keyspace.account(std::mem::take(&mut effects.bytes));
+        self.server.keyspace.count_dirty(std::mem::take(&mut effects.dirty));
+        let (hits, misses) = (effects.hits.take(), effects.misses.take());
+        let expired = std::mem::take(&mut effects.expired);
+        if hits | misses | expired != 0 {
+            let mine = self.server.stats.mine();
+            mine.hits.add(hits);
+            mine.misses.add(misses);
+            mine.expired.add(expired);
+        }
+    }
+
+    /// Refuses a request that did not run.
+    #[cold]
+    fn reject(&mut self, session: &Session, command: Option<&Command>, error: &CommandError, reply: &mut Reply<'_>) {
+        self.refuse(session, command, error, reply);
+        self.tally.skip();
+    }
+
+    #[cold]
+    fn refuse(&mut self, _: &Session, command: Option<&Command>, error: &CommandError, reply: &mut Reply<'_>) {
+        reply.error(&error.text());
+        // What clients send unasked at their start must not look like trouble.
+        if !command.is_some_and(|command| command.flags.contains(Flags::HANDSHAKE)) {
+            self.server.stats.count_error(&error.prefix());
+        }
+    }
+
+    /// Applies CLIENT REPLY to the reply that was just written.
+    #[inline]
+    fn replied(&self, session: &mut Session, mark: Mark, output: &mut Output) -> Step {
+        if session.reply_mode != ReplyMode::On {
+            match session.reply_mode {
+                ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skip,
+                ReplyMode::Skip => {
+                    output.truncate(mark);
+                    session.reply_mode = ReplyMode::On;
+                }
+                _ => output.truncate(mark),
+            }
+        }
+        Step::Done
+    }
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.end_batch();
+    }
+}
+
+/// The partitions of the keys that the row finds in a request.
+fn plan(
+    keyspace: &Keyspace,
+    database: u32,
+    entry: &Entry<Handler>,
+    arguments: Arguments<'_>,
+    keys: &mut Vec<(usize, KeyAccess)>,
+) -> Result<Plan, CommandError> {
+    let other = match entry.command.scope {
+        Scope::KeysAndDatabase(find) => find(&arguments)?.filter(|database| *database < keyspace.database_count()),
+        _ => None,
+    };
+    let mut plan = Plan::new();
+    let mut add = |position: usize| {
+        let hash = keyspace.hasher().hash(arguments.get(position).unwrap_or_default());
+        plan.push(keyspace.place(database, hash));
+        if let Some(other) = other {
+            plan.push(keyspace.place(other as u32, hash));
+        }
+    };
+    match entry.shape.positions(arguments.len()) {
+        Some(positions) => positions.for_each(&mut add),
+        None => {
+            // A request whose keys cannot be found locks nothing: its handler refuses it by its own syntax check.
+            let _ = locate(entry.command, &arguments, keys);
+            keys.iter().for_each(|(position, _)| add(*position));
+        }
+    }
+    Ok(plan)
+}
+
+/// Runs work that may take long: where the runtime allows it, the worker's other tasks move to another thread first.
+pub fn give_worker_away<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
+/// The protocol errors and refusals that happen before there is a session.
+pub fn error_bytes(text: &str) -> bytes::Bytes {
+    let mut output = Output::new();
+    Reply::new(&mut output, Protocol::Resp2).error(text);
+    let mut slices = [std::io::IoSlice::new(&[])];
+    let count = output.fill(&mut slices);
+    debug_assert_eq!(count, 1);
+    bytes::Bytes::copy_from_slice(&slices[0])
+}

@@ -1,1 +1,73 @@
-//! server
+//! Sockets: who listens, how a connection lives, what runs in the background, how it all ends.
+//!
+//! [`start`] binds everything before it returns, so that an address in use ends the start and not the service. Each
+//! connection is one task; a request runs to its end in the task that read it.
+
+mod background;
+pub mod connection;
+pub mod listener;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::base::clock::Clock;
+use crate::config::Config;
+use crate::dispatch;
+use crate::state::Server;
+use listener::{Bound, ListenError};
+
+/// A server that listens.
+pub struct Running {
+    server: Arc<Server>,
+    bound: Vec<Bound>,
+    accepting: Vec<tokio::task::JoinHandle<()>>,
+    background: tokio::task::JoinHandle<()>,
+}
+
+/// Builds a server, binds its sockets and serves in tasks of the current runtime. `threads` is how many workers it has.
+pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Running, ListenError> {
+    let server = Server::new(config, clock, dispatch::directory(), threads);
+    let bound = listener::bind(&server)?;
+    server.base_bytes.store(background::allocated_bytes() as i64, Ordering::Relaxed);
+    let accepting = bound.iter().map(|bound| tokio::spawn(listener::accept(Arc::clone(&server), bound.socket()))).collect();
+    let background = tokio::spawn(background::run(Arc::clone(&server)));
+    Ok(Running { server, bound, accepting, background })
+}
+
+impl Running {
+    /// The shared parts.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// The first TCP port it listens on; 0 when there is none.
+    pub fn port(&self) -> u16 {
+        self.bound.iter().find_map(Bound::port).unwrap_or(0)
+    }
+
+    /// Waits until SHUTDOWN or [`Shutdown::request`](crate::state::Shutdown::request), then until all connections have
+    /// finished what is in flight, at most `grace`.
+    pub async fn finished(self, grace: Duration) {
+        self.server.shutdown.requested().await;
+        for accepting in &self.accepting {
+            accepting.abort();
+        }
+        drop(self.bound);
+        for client in self.server.clients.snapshot() {
+            client.wake();
+        }
+        let all_gone = async {
+            while !self.server.clients.is_empty() {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        if tokio::time::timeout(grace, all_gone).await.is_err() {
+            tracing::warn!(clients = self.server.clients.len(), "stopped with connections open: they did not finish in time");
+        }
+        self.background.abort();
+    }
+}
+
+/// How often a server that ends looks whether its connections are gone.
+const POLL: Duration = Duration::from_millis(5);

@@ -1,1 +1,178 @@
-//! state
+//! The shared parts of a running server, built once and passed explicitly.
+
+pub mod clients;
+pub mod monitor;
+pub mod pause;
+pub mod session;
+pub mod slowlog;
+pub mod stats;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::base::clock::{Clock, Millis};
+use crate::config::{Config, MaxmemoryPolicy, Settings};
+use crate::keyspace::Keyspace;
+use crate::keyspace::entry::Garbage;
+use crate::keyspace::evict::{Policy, Rules};
+use crate::keyspace::hash::KeyHasher;
+use crate::table::Table;
+use clients::Clients;
+use monitor::Monitors;
+use pause::Pause;
+use slowlog::Slowlog;
+use stats::Stats;
+
+/// One server.
+pub struct Server {
+    /// The parameters.
+    pub config: Config,
+    /// What the keyspace works by: derived from the parameters, replaced when they change.
+    pub rules: ArcSwap<Rules>,
+    /// Keys and values.
+    pub keyspace: Keyspace,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// When the server started.
+    pub started: Millis,
+    /// 40 hex digits, new at every start.
+    pub run_id: String,
+    /// All rows without their handlers: what COMMAND, INFO and ACL categories ask.
+    pub commands: Table<()>,
+    /// Connections.
+    pub clients: Clients,
+    /// Counters.
+    pub stats: Stats,
+    /// SLOWLOG.
+    pub slowlog: Slowlog,
+    /// MONITOR.
+    pub monitors: Monitors,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// Shutting down.
+    pub shutdown: Shutdown,
+    /// Bytes that count against maxmemory beside the keys: what the allocator had given out when the server was ready to
+    /// serve. Written once by the start, read by the memory check.
+    pub base_bytes: AtomicI64,
+    /// DEBUG SET-ACTIVE-EXPIRE. Written by that command, read by the expiry task.
+    pub active_expire: AtomicBool,
+    garbage: std::sync::mpsc::SyncSender<Vec<Garbage>>,
+}
+
+/// How a server ends. Requested once; everybody who serves waits for it.
+#[derive(Debug, Default)]
+pub struct Shutdown {
+    requested: AtomicBool,
+    notify: Notify,
+}
+
+impl Shutdown {
+    /// Asks everybody to finish.
+    pub fn request(&self) {
+        self.requested.store(true, Ordering::Release);
+        self.notify.notify_waiters();
+    }
+
+    /// Whether it was asked for.
+    pub fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is asked for.
+    pub async fn requested(&self) {
+        let notified = self.notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if !self.is_requested() {
+            notified.await;
+        }
+    }
+}
+
+/// Batches of garbage that wait for the background; at the bound the run that made it frees it itself.
+const GARBAGE_QUEUE: usize = 1024;
+
+impl Server {
+    /// A server that serves nobody yet. `threads` is how many workers will count.
+    pub fn new(config: Config, clock: Clock, commands: Table<()>, threads: usize) -> Arc<Server> {
+        let now = clock.now();
+        let settings = Settings::clone(&config.settings());
+        let (garbage, collected) = std::sync::mpsc::sync_channel::<Vec<Garbage>>(GARBAGE_QUEUE);
+        // A thread of its own frees large values: it may take long and must not hold a worker. It ends with the server.
+        let spawned = std::thread::Builder::new()
+            .name("quoit-free".to_owned())
+            .spawn(move || collected.into_iter().for_each(drop));
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "no thread to free large values in the background; requests free them themselves");
+        }
+        let rules = rules_of(&settings);
+        Arc::new(Server {
+            rules: ArcSwap::from_pointee(rules),
+            keyspace: Keyspace::new(settings.databases as usize, KeyHasher::random(), now),
+            started: now,
+            run_id: random_hex(20),
+            clients: Clients::default(),
+            stats: Stats::new(commands.entries().len(), threads),
+            commands,
+            slowlog: Slowlog::default(),
+            monitors: Monitors::default(),
+            pause: Pause::default(),
+            shutdown: Shutdown::default(),
+            base_bytes: AtomicI64::new(0),
+            active_expire: AtomicBool::new(true),
+            garbage,
+            clock,
+            config,
+        })
+    }
+
+    /// Takes over changed parameters: called by CONFIG SET before they become visible.
+    pub fn apply(&self, settings: &Settings) {
+        self.rules.store(Arc::new(rules_of(settings)));
+        self.slowlog.set_limit(settings.slowlog_max_len as usize);
+    }
+
+    /// Frees large values on the background thread, or here when it has too much to do.
+    pub fn discard(&self, garbage: Vec<Garbage>) {
+        // A full queue gives the garbage back in the error, which drops it.
+        let _ = self.garbage.try_send(garbage);
+    }
+
+    /// Whether a password is asked of clients.
+    pub fn needs_password(&self) -> bool {
+        self.config.settings().requirepass.is_some()
+    }
+}
+
+fn rules_of(settings: &Settings) -> Rules {
+    Rules {
+        maxmemory: settings.maxmemory_bytes(),
+        policy: policy_of(settings.maxmemory_policy),
+        samples: settings.maxmemory_samples as usize,
+        lfu_log_factor: settings.lfu_log_factor,
+        lfu_decay_minutes: settings.lfu_decay_time,
+        max_string_bytes: settings.proto_max_bulk_len as usize,
+    }
+}
+
+fn policy_of(policy: MaxmemoryPolicy) -> Policy {
+    match policy {
+        MaxmemoryPolicy::Noeviction => Policy::NoEviction,
+        MaxmemoryPolicy::AllkeysLru => Policy::AllKeysLru,
+        MaxmemoryPolicy::AllkeysLfu => Policy::AllKeysLfu,
+        MaxmemoryPolicy::AllkeysRandom => Policy::AllKeysRandom,
+        MaxmemoryPolicy::VolatileLru => Policy::VolatileLru,
+        MaxmemoryPolicy::VolatileLfu => Policy::VolatileLfu,
+        MaxmemoryPolicy::VolatileRandom => Policy::VolatileRandom,
+        MaxmemoryPolicy::VolatileTtl => Policy::VolatileTtl,
+    }
+}
+
+/// `bytes` random bytes in hex, for names that need not be secret.
+pub fn random_hex(bytes: usize) -> String {
+    let mut rng = fastrand::Rng::new();
+    (0..bytes).map(|_| format!("{:02x}", rng.u8(..))).collect()
+}

@@ -71,6 +71,8 @@ bitflags::bitflags! {
         const TOUCHES_ARBITRARY_KEYS = 1 << 20;
         /// What a client sends unasked at its start: when refused, it stays out of the error counters.
         const HANDSHAKE = 1 << 21;
+        /// Carries secrets: MONITOR and the slow log show none of its arguments.
+        const SENSITIVE = 1 << 22;
         /// Spoken between servers, not meant for users (doc flag `syscmd`).
         const SYSTEM = 1 << 22;
     }

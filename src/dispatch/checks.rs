@@ -1,0 +1,139 @@
+//! What may refuse a request before it runs: one small function per check, in Redis's order.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::base::clock::Millis;
+use crate::config::Access;
+use crate::keyspace::effects::Effects;
+use crate::keyspace::evict::{self, Outcome, Pressure, ROUNDS_PER_COMMAND, Rules};
+use crate::resp::decode::Arguments;
+use crate::state::Server;
+use crate::state::pause::PauseMode;
+use crate::state::session::Session;
+use crate::table::{Command, CommandError, Flags};
+
+/// What the checks say.
+pub enum Verdict {
+    /// Run it.
+    Go,
+    /// Not now (CLIENT PAUSE).
+    Wait,
+    /// Never.
+    Refuse(CommandError),
+}
+
+/// Runs all checks. Most requests pass each by one comparison.
+#[inline]
+pub fn run(
+    server: &Arc<Server>,
+    rules: &Rules,
+    session: &Session,
+    command: &Command,
+    now: Millis,
+    effects: &mut Effects,
+) -> Verdict {
+    if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
+        return Verdict::Refuse(CommandError::NoAuth);
+    }
+    if command.flags.contains(Flags::PROTECTED)
+        && let Err(error) = protected(server, session, command)
+    {
+        return Verdict::Refuse(error);
+    }
+    if rules.maxmemory != 0
+        && let Err(error) = memory(server, rules, session, command, now, effects)
+    {
+        return Verdict::Refuse(error);
+    }
+    if server.pause.mode() != PauseMode::Off && is_paused(server, command, now) {
+        return Verdict::Wait;
+    }
+    Verdict::Go
+}
+
+/// Commands that can hurt the host or the data run only where a parameter allows it.
+fn protected(server: &Server, session: &Session, command: &Command) -> Result<(), CommandError> {
+    let allowed = match server.config.settings().enable_debug_command {
+        Access::Yes => true,
+        Access::No => false,
+        Access::Local => session.client.is_unix || is_loopback(&session.client.addr),
+    };
+    if allowed {
+        return Ok(());
+    }
+    Err(CommandError::text_of(format!(
+        "ERR {} command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local \
+         connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+        command.name.to_ascii_uppercase()
+    )))
+}
+
+/// Whether a peer's address, as `ip:port`, is this machine's loopback.
+pub fn is_loopback(addr: &str) -> bool {
+    addr.parse::<std::net::SocketAddr>().is_ok_and(|addr| addr.ip().to_canonical().is_loopback())
+}
+
+/// Makes room when memory is over the limit, within a bound; refuses what needs memory when there is none to be had.
+#[cold]
+fn memory(
+    server: &Server,
+    rules: &Rules,
+    session: &Session,
+    command: &Command,
+    now: Millis,
+    effects: &mut Effects,
+) -> Result<(), CommandError> {
+    let base_bytes = server.base_bytes.load(Ordering::Relaxed);
+    let pressure = Pressure { rules, base_bytes, now, rng: &session.rng };
+    if !pressure.is_over(&server.keyspace, effects.bytes) {
+        return Ok(());
+    }
+    effects.begin(server.keyspace.listeners.interest());
+    let (outcome, evicted) = evict::evict(&server.keyspace, &pressure, ROUNDS_PER_COMMAND, effects);
+    server.stats.mine().evicted.add(evicted as u64);
+    if outcome == Outcome::Exhausted && command.flags.contains(Flags::DENYOOM) {
+        return Err(CommandError::OutOfMemory);
+    }
+    Ok(())
+}
+
+/// Whether CLIENT PAUSE holds this command back. CLIENT itself always passes, or nobody could end the pause.
+#[cold]
+fn is_paused(server: &Server, command: &Command, now: Millis) -> bool {
+    let held = match server.pause.mode() {
+        PauseMode::Off => false,
+        PauseMode::Write => command.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE),
+        PauseMode::All => !command.flags.contains(Flags::ALLOW_BUSY) && !command.flags.contains(Flags::ADMIN),
+    };
+    held && server.pause.left_ms(now) > 0
+}
+
+/// How much of a name an error shows.
+const SHOWN_BYTES: usize = 128;
+
+/// The refusal of a name that is not in the table. Clients match its text.
+#[cold]
+pub fn unknown_command(arguments: Arguments<'_>) -> CommandError {
+    let mut shown = String::new();
+    for argument in arguments.iter().skip(1) {
+        if shown.len() >= SHOWN_BYTES {
+            break;
+        }
+        let rest = SHOWN_BYTES - shown.len();
+        shown.push_str(&format!("'{}' ", text(argument, rest)));
+    }
+    let name = text(arguments.get(0).unwrap_or_default(), SHOWN_BYTES);
+    CommandError::text_of(format!("ERR unknown command '{name}', with args beginning with: {shown}"))
+}
+
+/// The refusal of a subcommand that a container does not have.
+#[cold]
+pub fn unknown_subcommand(command: &Command, name: &[u8]) -> CommandError {
+    let name = text(name, SHOWN_BYTES);
+    CommandError::text_of(format!("ERR unknown subcommand '{name}'. Try {} HELP.", command.name.to_ascii_uppercase()))
+}
+
+fn text(bytes: &[u8], limit: usize) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(limit)]).into_owned()
+}

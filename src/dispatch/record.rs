@@ -1,0 +1,182 @@
+//! What is noted of a run: counts and durations, the slow log, MONITOR.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::base::clock::Millis;
+use crate::base::stats::Histogram;
+use crate::config::Settings;
+use crate::resp::decode::Arguments;
+use crate::state::Server;
+use crate::state::session::Session;
+use crate::state::stats::Stats;
+use crate::table::{Command, Flags};
+
+/// Counts runs, a batch's runs of one command at a time: consecutive runs of the same command cost one addition.
+pub struct Tally {
+    clock: quanta::Clock,
+    /// Reading of the clock at the end of the run before.
+    last: u64,
+    id: u16,
+    calls: u64,
+    nanos: u64,
+    bucket: usize,
+    bucket_calls: u64,
+    total: u64,
+    /// Nanoseconds from which a run is slow; `u64::MAX` is never.
+    slow_nanos: u64,
+    keeps_durations: bool,
+}
+
+impl Tally {
+    /// Nothing counted yet.
+    pub fn new() -> Tally {
+        let clock = quanta::Clock::new();
+        let last = clock.raw();
+        Tally {
+            clock,
+            last,
+            id: 0,
+            calls: 0,
+            nanos: 0,
+            bucket: 0,
+            bucket_calls: 0,
+            total: 0,
+            slow_nanos: u64::MAX,
+            keeps_durations: true,
+        }
+    }
+
+    /// Begins a batch: its first run is timed from here.
+    pub fn begin(&mut self, settings: &Settings) {
+        self.slow_nanos = match settings.slowlog_log_slower_than_us {
+            micros if micros < 0 => u64::MAX,
+            micros => (micros as u64).saturating_mul(1000),
+        };
+        self.keeps_durations = settings.latency_tracking;
+        self.last = self.clock.raw();
+    }
+
+    /// Counts a run that ends now. Its duration in microseconds, when it was slow.
+    #[inline]
+    pub fn record(&mut self, stats: &Stats, id: u16, failed: bool) -> Option<u64> {
+        let end = self.clock.raw();
+        let nanos = self.clock.delta_as_nanos(self.last, end);
+        self.last = end;
+        let bucket = Histogram::bucket(nanos);
+        if id != self.id {
+            self.flush(stats);
+            self.id = id;
+        } else if bucket != self.bucket {
+            self.flush_bucket(stats);
+        }
+        self.bucket = bucket;
+        self.bucket_calls += 1;
+        self.calls += 1;
+        self.nanos += nanos;
+        if failed {
+            stats.command(id).failed.add(1);
+        }
+        (nanos >= self.slow_nanos).then_some(nanos / 1000)
+    }
+
+    /// Counts a request that was refused before it ran.
+    pub fn rejected(&mut self, stats: &Stats, id: u16) {
+        stats.command(id).rejected.add(1);
+    }
+
+    /// Leaves out the time since the run before.
+    pub fn skip(&mut self) {
+        self.last = self.clock.raw();
+        self.total += 1;
+    }
+
+    /// Adds what was counted to the statistics.
+    pub fn flush(&mut self, stats: &Stats) {
+        if self.calls + self.total == 0 {
+            return;
+        }
+        self.flush_bucket(stats);
+        stats.mine().total_commands.add(std::mem::take(&mut self.total) + self.calls);
+        if self.calls > 0 {
+            let counts = stats.command(self.id);
+            counts.calls.add(std::mem::take(&mut self.calls));
+            counts.nanos.add(std::mem::take(&mut self.nanos));
+        }
+    }
+
+    fn flush_bucket(&mut self, stats: &Stats) {
+        let calls = std::mem::take(&mut self.bucket_calls);
+        if calls > 0 && self.keeps_durations {
+            stats.command(self.id).histogram.add(self.bucket, calls);
+        }
+    }
+}
+
+/// Notes a slow run.
+#[cold]
+pub fn slow(server: &Server, session: &Session, command: &Command, arguments: Arguments<'_>, now: Millis, micros: u64) {
+    if command.flags.contains(Flags::SKIP_SLOWLOG) {
+        return;
+    }
+    let name = session.client.labels.lock().name.clone();
+    if command.flags.contains(Flags::SENSITIVE) {
+        let redacted = redacted(arguments);
+        server.slowlog.add(now, micros, redacted.as_arguments(), &session.client.addr, &name);
+    } else {
+        server.slowlog.add(now, micros, arguments, &session.client.addr, &name);
+    }
+}
+
+/// The command's name, and a word in place of each argument.
+fn redacted(arguments: Arguments<'_>) -> crate::resp::decode::OwnedArguments {
+    let mut owned = crate::resp::decode::OwnedArguments::default();
+    for (index, argument) in arguments.iter().enumerate() {
+        owned.push(if index == 0 { argument } else { b"(redacted)" });
+    }
+    owned
+}
+
+/// Shows a request to the clients that watch: `+seconds.micros [db addr] "name" "argument" ...`.
+#[cold]
+pub fn monitor(server: &Arc<Server>, session: &Session, command: &Command, arguments: Arguments<'_>, now: Millis) {
+    if command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
+        return;
+    }
+    let addr = if session.client.is_unix { "unix:" } else { "" };
+    let mut line = format!(
+        "+{}.{:03}000 [{} {addr}{}]",
+        now.0 / 1000,
+        now.0 % 1000,
+        session.database,
+        if session.client.is_unix { session.client.laddr.as_str() } else { session.client.addr.as_str() }
+    )
+    .into_bytes();
+    let sensitive = command.flags.contains(Flags::SENSITIVE);
+    for (index, argument) in arguments.iter().enumerate() {
+        line.push(b' ');
+        quote(if sensitive && index > 0 { b"(redacted)" } else { argument }, &mut line);
+    }
+    line.extend_from_slice(b"\r\n");
+    let limit = server.config.settings().client_output_buffer_limit.replica.hard_bytes as usize;
+    server.monitors.show(&Bytes::from(line), limit);
+}
+
+/// Bytes in double quotes, as redis's `sdscatrepr` prints them.
+pub fn quote(bytes: &[u8], line: &mut Vec<u8>) {
+    line.push(b'"');
+    for byte in bytes {
+        match byte {
+            b'\\' | b'"' => line.extend_from_slice(&[b'\\', *byte]),
+            b'\n' => line.extend_from_slice(b"\\n"),
+            b'\r' => line.extend_from_slice(b"\\r"),
+            b'\t' => line.extend_from_slice(b"\\t"),
+            0x07 => line.extend_from_slice(b"\\a"),
+            0x08 => line.extend_from_slice(b"\\b"),
+            0x20..=0x7e => line.push(*byte),
+            _ => line.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+        }
+    }
+    line.push(b'"');
+}

@@ -1,0 +1,536 @@
+//! One connection: read, run, write.
+//!
+//! A task per connection. It reads what is there, runs every complete request of the buffer, and writes all replies at
+//! once. While replies wait for a slow reader it goes on reading, as Redis does, since a client may send everything before
+//! it reads anything; from [`OUTPUT_PAUSE`] on it reads no more until the client has read.
+//!
+//! A batch ends early when it has run for [`SLICE`] or holds [`BATCH_OUTPUT`] of replies: the task then lets the
+//! worker's other connections have their turn. A connection that waits for its peer holds no read buffer.
+
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::config::{OutputLimit, Settings};
+use crate::dispatch::{Runner, Step, Sweeping};
+use crate::keyspace::entry::SHARED_MIN;
+use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
+use crate::resp::reply::{Output, Protocol, Reply};
+use crate::state::Server;
+use crate::state::clients::{Client, ClientKind, client_flags};
+use crate::state::session::{After, Session};
+
+/// What a connection runs over.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
+/// Bytes asked of the socket at once; a large pipeline that fills it asks for more.
+const READ_BYTES: usize = 16 * 1024;
+/// The most that is asked at once.
+const READ_BYTES_MAX: usize = 256 * 1024;
+/// Growth of the buffer of one large argument: what has arrived is never less than half of what is allocated.
+const LARGE_STEP: usize = 64 * 1024;
+/// Unsent replies from which a connection stops reading until its peer has read.
+const OUTPUT_PAUSE: usize = 64 * 1024 * 1024;
+/// Unsent replies that end a batch, so that they are sent before more are made.
+const BATCH_OUTPUT: usize = 1024 * 1024;
+/// Time after which a batch lets other connections have their turn.
+const SLICE: Duration = Duration::from_micros(500);
+/// Requests between two looks at the clock for `SLICE`.
+const SLICE_REQUESTS: usize = 64;
+/// Slices of a write.
+const IO_SLICES: usize = 64;
+/// Rounds of a contended request that only yield; then it sleeps in between.
+const YIELD_ROUNDS: u32 = 16;
+
+/// Serves a connection to its end.
+pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client>) {
+    let authenticated = !server.needs_password();
+    let session = Session::new(Arc::clone(&client), authenticated);
+    let mut connection = Connection {
+        stream,
+        session,
+        decoder: Decoder::new(),
+        input: BytesMut::new(),
+        output: Output::new(),
+        runner: Runner::new(Arc::clone(&server)),
+        read_bytes: READ_BYTES,
+        over_soft_since: None,
+    };
+    let end = connection.live().await;
+    server.monitors.remove(client.id);
+    server.clients.remove(client.id);
+    match end {
+        Err(error) => tracing::debug!(client = client.id, addr = %client.addr, %error, "connection lost"),
+        Ok(()) => {
+            // Nobody is left to tell when the peer is gone already.
+            let _ = connection.stream.shutdown().await;
+        }
+    }
+}
+
+struct Connection<S> {
+    stream: S,
+    session: Session,
+    decoder: Decoder,
+    input: BytesMut,
+    output: Output,
+    runner: Runner,
+    read_bytes: usize,
+    /// Since when the output is over the soft limit of its class.
+    over_soft_since: Option<Instant>,
+}
+
+/// Why a batch ended.
+enum BatchEnd {
+    /// All complete requests are run.
+    Idle,
+    /// There is more to run, after the others had their turn.
+    More,
+    /// The payload of a large argument is to be received apart.
+    Large(usize),
+    /// The connection is to be closed after its replies.
+    Close,
+}
+
+/// What woke a connection.
+enum Woken {
+    /// Bytes were read; 0 is the end.
+    Read(usize),
+    /// Replies were sent.
+    Wrote,
+    /// Somebody left mail or a kill.
+    Signal,
+}
+
+impl<S: Stream> Connection<S> {
+    async fn live(&mut self) -> io::Result<()> {
+        loop {
+            match self.batch().await? {
+                BatchEnd::Close => return self.close().await,
+                BatchEnd::Large(bytes) => {
+                    if !self.receive_large(bytes).await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                BatchEnd::More => {
+                    self.try_write()?;
+                    tokio::task::yield_now().await;
+                    if self.output.len_bytes() < OUTPUT_PAUSE && self.client().killed().is_none() {
+                        continue;
+                    }
+                }
+                BatchEnd::Idle => self.try_write()?,
+            }
+            if !self.wait().await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for bytes, mail or the end, writing what is left meanwhile. `false` at the end.
+    async fn wait(&mut self) -> io::Result<bool> {
+        loop {
+            if let Some(after_reply) = self.client().killed() {
+                if after_reply {
+                    self.close().await?;
+                }
+                return Ok(false);
+            }
+            if let Some(mail) = self.session.client.take_mail() {
+                self.output.append(mail);
+                self.try_write()?;
+            }
+            if !self.check_output_limit() {
+                return Ok(false);
+            }
+            if self.server().shutdown.is_requested() && !self.decoder.is_inside_request() {
+                self.close().await?;
+                return Ok(false);
+            }
+            self.publish();
+            let limit = self.idle_limit();
+            let woken = match limit {
+                None => self.woken().await?,
+                Some(limit) => match tokio::time::timeout(limit, self.woken()).await {
+                    Ok(woken) => woken?,
+                    Err(_) if self.is_idle_too_long() => return Ok(false),
+                    Err(_) => continue,
+                },
+            };
+            match woken {
+                Woken::Read(0) => return Ok(false),
+                Woken::Read(bytes) => {
+                    self.count_read(bytes);
+                    if !self.check_query_limit() {
+                        return Ok(false);
+                    }
+                    return Ok(true);
+                }
+                // Paused by its own output: there may be requests left in the input.
+                Woken::Wrote if self.output.len_bytes() < OUTPUT_PAUSE && self.has_unrun() => return Ok(true),
+                Woken::Wrote | Woken::Signal => {}
+            }
+        }
+    }
+
+    /// The next of: mail or kill, bytes sent, bytes read.
+    async fn woken(&mut self) -> io::Result<Woken> {
+        let Connection { stream, session, input, output, read_bytes, .. } = self;
+        let client = &session.client;
+        poll_fn(|context| {
+            client.register(context.waker());
+            if client.has_signal() {
+                return Poll::Ready(Ok(Woken::Signal));
+            }
+            let before = output.len_bytes();
+            if before > 0 {
+                while !output.is_empty() && poll_write(stream, output, context)?.is_ready() {}
+                let sent = before - output.len_bytes();
+                if sent > 0 {
+                    client.net_out.fetch_add(sent as u64, Ordering::Relaxed);
+                    return Poll::Ready(Ok(Woken::Wrote));
+                }
+            }
+            if output.len_bytes() >= OUTPUT_PAUSE {
+                return Poll::Pending;
+            }
+            match poll_read(stream, input, *read_bytes, context) {
+                Poll::Ready(bytes) => Poll::Ready(bytes.map(Woken::Read)),
+                Poll::Pending => {
+                    if input.is_empty() && input.capacity() > 0 {
+                        *input = BytesMut::new();
+                    }
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    /// Runs the complete requests of the input.
+    async fn batch(&mut self) -> io::Result<BatchEnd> {
+        if self.input.is_empty() {
+            return Ok(BatchEnd::Idle);
+        }
+        self.runner.begin_batch();
+        let mut limits = self.limits();
+        let begun = Instant::now();
+        let mut requests = 0;
+        let end = loop {
+            match self.decoder.next(&self.input, &limits) {
+                Ok(Status::Request) => {}
+                Ok(Status::Incomplete) => break BatchEnd::Idle,
+                Ok(Status::Large { bytes }) => break BatchEnd::Large(bytes),
+                Err(error) => {
+                    self.refuse(&error);
+                    break BatchEnd::Close;
+                }
+            }
+            let was_authenticated = self.session.authenticated;
+            self.request().await;
+            requests += 1;
+            match std::mem::replace(&mut self.session.after, After::Nothing) {
+                After::Nothing => {}
+                After::Close => break BatchEnd::Close,
+                After::Drop => {
+                    self.output = Output::new();
+                    break BatchEnd::Close;
+                }
+                After::Sleep(duration) => tokio::time::sleep(duration).await,
+            }
+            if self.session.authenticated != was_authenticated {
+                limits = self.limits();
+            }
+            if self.output.len_bytes() >= BATCH_OUTPUT {
+                break BatchEnd::More;
+            }
+            if requests % SLICE_REQUESTS == 0 && begun.elapsed() >= SLICE {
+                break BatchEnd::More;
+            }
+        };
+        self.session.client.commands.fetch_add(requests as u64, Ordering::Relaxed);
+        self.runner.end_batch();
+        self.decoder.release(&mut self.input);
+        Ok(end)
+    }
+
+    /// Runs the request that was just decoded, waiting where it has to.
+    #[inline]
+    async fn request(&mut self) {
+        let mut round = 0;
+        loop {
+            let Connection { decoder, input, session, output, runner, .. } = self;
+            match runner.run(session, decoder.arguments(input), output, round) {
+                Step::Done => return,
+                Step::Contended => {
+                    rest(round).await;
+                    round += 1;
+                }
+                Step::Paused => self.paused().await,
+                Step::Sweep(sweeping) => return self.sweep(sweeping).await,
+            }
+        }
+    }
+
+    /// Drives a sweep, with a turn for the others after each slice of time.
+    async fn sweep(&mut self, sweeping: Sweeping) {
+        let mut next = Some(sweeping);
+        let mut begun = Instant::now();
+        while let Some(sweeping) = next {
+            next = self.runner.sweep_step(&mut self.session, sweeping, &mut self.output);
+            if begun.elapsed() >= SLICE {
+                tokio::task::yield_now().await;
+                begun = Instant::now();
+            }
+        }
+    }
+
+    /// Waits for the end of CLIENT PAUSE, or for somebody who wants something of this connection.
+    async fn paused(&mut self) {
+        let server = Arc::clone(self.server());
+        let left = server.pause.left_ms(server.clock.now());
+        self.client().set_flag(client_flags::BLOCKED, true);
+        let over = async {
+            tokio::select! {
+                _ = tokio::time::sleep(Duration::from_millis(left)) => {}
+                _ = server.pause.ended() => {}
+                _ = server.shutdown.requested() => server.pause.end(),
+            }
+        };
+        over.await;
+        self.client().set_flag(client_flags::BLOCKED, false);
+        self.runner.begin_batch();
+    }
+
+    /// Receives the payload of a large argument into a buffer of its own, which becomes the value: it is copied nowhere
+    /// else. The buffer grows with what arrives. `false` when the connection ended.
+    async fn receive_large(&mut self, bytes: usize) -> io::Result<bool> {
+        let mut payload = self.decoder.begin_large(&mut self.input);
+        while payload.len() < bytes {
+            self.try_write()?;
+            let missing = bytes - payload.len();
+            if payload.capacity() == payload.len() {
+                payload.reserve(missing.min(payload.len().max(LARGE_STEP)));
+            }
+            self.client().query_bytes.store(payload.len(), Ordering::Relaxed);
+            let Connection { stream, session, output, .. } = self;
+            let client = &session.client;
+            let read = poll_fn(|context| {
+                client.register(context.waker());
+                if client.killed().is_some() {
+                    return Poll::Ready(Ok(0));
+                }
+                if !output.is_empty() {
+                    // Sends what it can; the read decides.
+                    while !output.is_empty() && poll_write(stream, output, context)?.is_ready() {}
+                }
+                poll_read(stream, &mut payload, missing, context)
+            })
+            .await?;
+            if read == 0 {
+                return Ok(false);
+            }
+            self.count_read(read);
+        }
+        let mut payload = payload.freeze();
+        if payload.len() < SHARED_MIN {
+            payload = bytes::Bytes::copy_from_slice(&payload);
+        }
+        self.decoder.supply(payload);
+        if self.input.len() > self.decoder.position() {
+            return Ok(true);
+        }
+        // The line end of the argument is still to come.
+        self.wait().await
+    }
+
+    fn refuse(&mut self, error: &ProtocolError) {
+        let mut reply = Reply::new(&mut self.output, self.session.protocol);
+        reply.error_bytes(&error.wire_text());
+        self.server().stats.count_error("ERR");
+        tracing::debug!(addr = %self.client().addr, %error, "protocol error");
+    }
+
+    /// Writes what the socket takes without waiting.
+    fn try_write(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let before = self.output.len_bytes();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        while !self.output.is_empty() && poll_write(&mut self.stream, &mut self.output, &mut context)?.is_ready() {}
+        let sent = (before - self.output.len_bytes()) as u64;
+        let shard = self.runner.server().stats.mine();
+        shard.net_out.add(sent);
+        shard.writes.add(1);
+        self.client().net_out.fetch_add(sent, Ordering::Relaxed);
+        self.output.shrink();
+        Ok(())
+    }
+
+    /// Sends what is left, bounded in time, before the connection ends.
+    async fn close(&mut self) -> io::Result<()> {
+        if let Some(mail) = self.session.client.take_mail() {
+            self.output.append(mail);
+        }
+        let Connection { stream, output, .. } = self;
+        let sent = poll_fn(|context| {
+            while !output.is_empty() {
+                std::task::ready!(poll_write(stream, output, context))?;
+            }
+            Poll::Ready(Ok(()))
+        });
+        tokio::time::timeout(LINGER, sent).await.unwrap_or(Ok(()))
+    }
+
+    fn limits(&self) -> Limits {
+        if self.session.authenticated {
+            Limits::authenticated(self.server().config.settings().proto_max_bulk_len as usize)
+        } else {
+            Limits::unauthenticated()
+        }
+    }
+
+    fn server(&self) -> &Arc<Server> {
+        self.runner.server()
+    }
+
+    fn client(&self) -> &Client {
+        &self.session.client
+    }
+
+    fn has_unrun(&self) -> bool {
+        self.input.len() > self.decoder.position()
+    }
+
+    fn count_read(&mut self, bytes: usize) {
+        let shard = self.runner.server().stats.mine();
+        shard.net_in.add(bytes as u64);
+        shard.reads.add(1);
+        let client = &self.session.client;
+        client.net_in.fetch_add(bytes as u64, Ordering::Relaxed);
+        client.last_interaction.store(self.runner.server().clock.now().0, Ordering::Relaxed);
+        self.read_bytes = if bytes >= self.read_bytes {
+            (self.read_bytes * 2).min(READ_BYTES_MAX)
+        } else if bytes < self.read_bytes / 4 {
+            (self.read_bytes / 2).max(READ_BYTES)
+        } else {
+            self.read_bytes
+        };
+    }
+
+    /// Shows the others how this connection stands.
+    fn publish(&self) {
+        let client = self.client();
+        client.query_bytes.store(self.input.len(), Ordering::Relaxed);
+        client.query_free.store(self.input.capacity() - self.input.len(), Ordering::Relaxed);
+        client.output_bytes.store(self.output.len_bytes(), Ordering::Relaxed);
+        client.database.store(self.session.database, Ordering::Relaxed);
+        let protocol = if self.session.protocol == Protocol::Resp3 { 3 } else { 2 };
+        client.protocol.store(protocol, Ordering::Relaxed);
+    }
+
+    /// Closes a client whose unsent replies are over the limit of its class. `false` says so.
+    fn check_output_limit(&mut self) -> bool {
+        let pending = self.output.len_bytes() as u64;
+        if pending == 0 {
+            self.over_soft_since = None;
+            return true;
+        }
+        let settings = self.server().config.settings();
+        let limit = *output_limit(&settings, self.client().kind());
+        let over_soft = limit.soft_bytes != 0 && pending > limit.soft_bytes;
+        let since = over_soft.then(|| self.over_soft_since.unwrap_or_else(Instant::now));
+        let too_long = since.is_some_and(|since| since.elapsed() > limit.soft_duration);
+        let over = limit.hard_bytes != 0 && pending > limit.hard_bytes || too_long;
+        drop(settings);
+        self.over_soft_since = since;
+        if over {
+            let server = self.server();
+            server.stats.output_limit_disconnections.add(1);
+            tracing::warn!(client = self.client().id, addr = %self.client().addr, pending, "closed: over client-output-buffer-limit");
+        }
+        !over
+    }
+
+    fn check_query_limit(&mut self) -> bool {
+        let limit = self.server().config.settings().client_query_buffer_limit;
+        let over = self.input.len() as u64 > limit;
+        if over {
+            self.server().stats.query_limit_disconnections.add(1);
+            tracing::warn!(client = self.client().id, addr = %self.client().addr, "closed: over client-query-buffer-limit");
+        }
+        !over
+    }
+
+    /// How long it may wait before it has to look at the clock: for `timeout`, or for a soft output limit.
+    fn idle_limit(&self) -> Option<Duration> {
+        let timeout = self.server().config.settings().timeout;
+        if self.over_soft_since.is_some() {
+            return Some(Duration::from_millis(100));
+        }
+        (!timeout.is_zero() && self.client().kind() == ClientKind::Normal).then_some(timeout)
+    }
+
+    fn is_idle_too_long(&self) -> bool {
+        let timeout = self.server().config.settings().timeout;
+        let last = self.client().last_interaction.load(Ordering::Relaxed);
+        !timeout.is_zero()
+            && self.client().kind() == ClientKind::Normal
+            && self.server().clock.now().0 - last >= timeout.as_millis() as i64
+    }
+}
+
+/// How long a closing connection waits for its peer to take the last replies.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// The output limit of a class of clients.
+pub fn output_limit(settings: &Settings, kind: ClientKind) -> &OutputLimit {
+    let limits = &settings.client_output_buffer_limit;
+    match kind {
+        ClientKind::Normal => &limits.normal,
+        ClientKind::Pubsub => &limits.pubsub,
+        ClientKind::Replica | ClientKind::Master => &limits.replica,
+    }
+}
+
+/// Lets others go on while a partition is locked: yields at first, then sleeps.
+async fn rest(round: u32) {
+    if round < YIELD_ROUNDS {
+        std::thread::yield_now();
+        tokio::task::yield_now().await;
+    } else {
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+}
+
+/// Reads at most `limit` bytes into the free end of `buffer`.
+fn poll_read<S: Stream>(stream: &mut S, buffer: &mut BytesMut, limit: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    if buffer.capacity() == buffer.len() {
+        buffer.reserve(limit);
+    }
+    let mut free = buffer.limit(limit);
+    pin!(stream.read_buf(&mut free)).poll(context)
+}
+
+/// Writes some of the output.
+fn poll_write<S: Stream>(stream: &mut S, output: &mut Output, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut slices = [IoSlice::new(&[]); IO_SLICES];
+    let count = output.fill(&mut slices);
+    let written = std::task::ready!(Pin::new(stream).poll_write_vectored(context, &slices[..count]))?;
+    if written == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    output.advance(written);
+    Poll::Ready(Ok(()))
+}

@@ -1,0 +1,302 @@
+//! The registry of connections, and what others may see and ask of one.
+//!
+//! A connection's task publishes its facts after each batch; CLIENT LIST and INFO read them. Whoever wants something of a
+//! connection (CLIENT KILL, a line for MONITOR) leaves a signal or bytes in the outbox and wakes the task. The outbox is
+//! bounded by the client's output limit; a client over it is closed, with a log line and a counter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::base::clock::Millis;
+use crate::resp::reply::Output;
+
+/// Names that a client gives itself.
+#[derive(Clone, Debug, Default)]
+pub struct Labels {
+    /// CLIENT SETNAME.
+    pub name: String,
+    /// CLIENT SETINFO LIB-NAME.
+    pub lib_name: String,
+    /// CLIENT SETINFO LIB-VER.
+    pub lib_ver: String,
+}
+
+/// Which output limit applies to a client (TYPE of CLIENT KILL and CLIENT LIST).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ClientKind {
+    /// Ordinary.
+    Normal = 0,
+    /// Subscribed to channels.
+    Pubsub = 1,
+    /// Follows a primary, or a MONITOR.
+    Replica = 2,
+    /// The primary that this node follows.
+    Master = 3,
+}
+
+/// What others see of a connection. All atomics are written by the connection's own task, unless they say otherwise, and
+/// read by CLIENT LIST and INFO, which need no common instant: relaxed.
+#[derive(Debug)]
+pub struct Client {
+    /// Never used twice in a process.
+    pub id: u64,
+    /// The peer: `ip:port`, or the path of the socket and `:0`.
+    pub addr: String,
+    /// Our end.
+    pub laddr: String,
+    /// File descriptor, for CLIENT LIST.
+    pub fd: i32,
+    /// Whether it came by the unix socket.
+    pub is_unix: bool,
+    /// When it connected.
+    pub created: Millis,
+    /// Names it gave itself. A leaf lock.
+    pub labels: Mutex<Labels>,
+    /// Selected database.
+    pub database: AtomicU32,
+    /// Number in the table of the last command; `u16::MAX` before the first.
+    pub last_command: AtomicU16,
+    /// When it last sent something.
+    pub last_interaction: AtomicI64,
+    /// 2 or 3.
+    pub protocol: AtomicU8,
+    /// Letters of `flags` beyond `N`: see [`Client::flag_letters`].
+    pub flags: AtomicU32,
+    /// [`ClientKind`] as a number.
+    kind: AtomicU8,
+    /// Bytes read and not yet run.
+    pub query_bytes: AtomicUsize,
+    /// Free bytes in the read buffer.
+    pub query_free: AtomicUsize,
+    /// Bytes not yet sent.
+    pub output_bytes: AtomicUsize,
+    /// Bytes received over its life.
+    pub net_in: AtomicU64,
+    /// Bytes sent over its life.
+    pub net_out: AtomicU64,
+    /// Commands run over its life.
+    pub commands: AtomicU64,
+    /// Set by CLIENT KILL and by limits, from any thread; the task sees it when it is woken.
+    killed: AtomicBool,
+    /// Set with `killed` when what is in the output should be sent first.
+    kill_after_reply: AtomicBool,
+    /// Whether the outbox holds something. Set after the bytes are there (release), read by the task (acquire).
+    has_mail: AtomicBool,
+    outbox: Mutex<Output>,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// Flags of a client beyond its kind.
+pub mod client_flags {
+    /// MONITOR (`O`).
+    pub const MONITOR: u32 = 1;
+    /// To be closed after its reply (`c`).
+    pub const CLOSE_AFTER_REPLY: u32 = 1 << 1;
+    /// NO-EVICT (`e`).
+    pub const NO_EVICT: u32 = 1 << 2;
+    /// NO-TOUCH (`T`).
+    pub const NO_TOUCH: u32 = 1 << 3;
+    /// Waits for something (`b`).
+    pub const BLOCKED: u32 = 1 << 4;
+}
+
+impl Client {
+    /// A client at its start.
+    pub fn new(id: u64, addr: String, laddr: String, fd: i32, is_unix: bool, now: Millis) -> Client {
+        Client {
+            id,
+            addr,
+            laddr,
+            fd,
+            is_unix,
+            created: now,
+            labels: Mutex::default(),
+            database: AtomicU32::new(0),
+            last_command: AtomicU16::new(u16::MAX),
+            last_interaction: AtomicI64::new(now.0),
+            protocol: AtomicU8::new(2),
+            flags: AtomicU32::new(0),
+            kind: AtomicU8::new(ClientKind::Normal as u8),
+            query_bytes: AtomicUsize::new(0),
+            query_free: AtomicUsize::new(0),
+            output_bytes: AtomicUsize::new(0),
+            net_in: AtomicU64::new(0),
+            net_out: AtomicU64::new(0),
+            commands: AtomicU64::new(0),
+            killed: AtomicBool::new(false),
+            kill_after_reply: AtomicBool::new(false),
+            has_mail: AtomicBool::new(false),
+            outbox: Mutex::new(Output::new()),
+            waker: Mutex::new(None),
+        }
+    }
+
+    /// The class of output limits it is in.
+    pub fn kind(&self) -> ClientKind {
+        match self.kind.load(Ordering::Relaxed) {
+            0 => ClientKind::Normal,
+            1 => ClientKind::Pubsub,
+            2 => ClientKind::Replica,
+            _ => ClientKind::Master,
+        }
+    }
+
+    /// Changes the class.
+    pub fn set_kind(&self, kind: ClientKind) {
+        self.kind.store(kind as u8, Ordering::Relaxed);
+    }
+
+    /// Sets or clears a flag of [`client_flags`].
+    pub fn set_flag(&self, flag: u32, on: bool) {
+        if on {
+            self.flags.fetch_or(flag, Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!flag, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks the connection to close: at once, or after what it has to send.
+    pub fn kill(&self, after_reply: bool) {
+        self.kill_after_reply.store(after_reply, Ordering::Relaxed);
+        self.killed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether it was asked to close, and whether after its reply.
+    #[inline]
+    pub fn killed(&self) -> Option<bool> {
+        self.killed.load(Ordering::Acquire).then(|| self.kill_after_reply.load(Ordering::Relaxed))
+    }
+
+    /// Leaves bytes for the connection to send between two replies. Over `limit_bytes` of unread mail (0: none) it is
+    /// closed instead; `false` says so.
+    pub fn post(&self, bytes: &Bytes, limit_bytes: usize) -> bool {
+        let pending = {
+            let mut outbox = self.outbox.lock();
+            outbox.push_shared(bytes.clone());
+            outbox.len_bytes()
+        } + self.output_bytes.load(Ordering::Relaxed);
+        self.has_mail.store(true, Ordering::Release);
+        let within = limit_bytes == 0 || pending <= limit_bytes;
+        if within {
+            self.wake();
+        } else {
+            self.kill(false);
+        }
+        within
+    }
+
+    /// Takes what others left.
+    #[inline]
+    pub fn take_mail(&self) -> Option<Output> {
+        if !self.has_mail.load(Ordering::Acquire) {
+            return None;
+        }
+        self.has_mail.store(false, Ordering::Relaxed);
+        Some(std::mem::take(&mut *self.outbox.lock()))
+    }
+
+    /// Whether the task has to look up from its socket.
+    #[inline]
+    pub fn has_signal(&self) -> bool {
+        self.has_mail.load(Ordering::Acquire) || self.killed.load(Ordering::Acquire)
+    }
+
+    /// Says whom to wake. Must come before the task looks for signals and sleeps.
+    pub fn register(&self, waker: &Waker) {
+        let mut held = self.waker.lock();
+        if !held.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            *held = Some(waker.clone());
+        }
+    }
+
+    /// Wakes the connection's task.
+    pub fn wake(&self) {
+        let waker = self.waker.lock().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The letters of CLIENT LIST's `flags`.
+    pub fn flag_letters(&self) -> String {
+        let flags = self.flags.load(Ordering::Relaxed);
+        let letters = [
+            (client_flags::MONITOR, 'O'),
+            (client_flags::BLOCKED, 'b'),
+            (client_flags::CLOSE_AFTER_REPLY, 'c'),
+            (client_flags::NO_EVICT, 'e'),
+            (client_flags::NO_TOUCH, 'T'),
+        ];
+        let mut text: String = letters.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, letter)| *letter).collect();
+        match self.kind() {
+            ClientKind::Pubsub => text.insert(0, 'P'),
+            ClientKind::Master => text.insert(0, 'M'),
+            _ => {}
+        }
+        if self.is_unix {
+            text.push('U');
+        }
+        if text.is_empty() {
+            text.push('N');
+        }
+        text
+    }
+}
+
+/// All connections, by id.
+#[derive(Debug, Default)]
+pub struct Clients {
+    /// A leaf lock: taken when a connection comes or goes and by CLIENT LIST and KILL.
+    all: Mutex<BTreeMap<u64, Arc<Client>>>,
+    /// Next id. `fetch_add` only.
+    next_id: AtomicU64,
+}
+
+impl Clients {
+    /// A fresh id, from 1 on.
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Adds a connection unless there are `max` already.
+    pub fn add(&self, client: Arc<Client>, max: usize) -> bool {
+        let mut all = self.all.lock();
+        if all.len() >= max {
+            return false;
+        }
+        all.insert(client.id, client);
+        true
+    }
+
+    /// Forgets a connection.
+    pub fn remove(&self, id: u64) {
+        self.all.lock().remove(&id);
+    }
+
+    /// A connection by its id.
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.all.lock().get(&id).cloned()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.lock().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them, in order of their ids.
+    pub fn snapshot(&self) -> Vec<Arc<Client>> {
+        self.all.lock().values().cloned().collect()
+    }
+}

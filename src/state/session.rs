@@ -1,0 +1,86 @@
+//! The state of one connection, owned by its task.
+//!
+//! What others may see or ask of it stands in [`Client`](super::clients::Client).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clients::Client;
+use crate::base::rng::Rng;
+use crate::resp::reply::Protocol;
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// Replies are sent.
+    On,
+    /// None until ON.
+    Off,
+    /// None for the command after this one.
+    SkipNext,
+    /// None for this command.
+    Skip,
+}
+
+/// What a connection does after a command, before it takes the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Goes on.
+    Nothing,
+    /// Sends what is there and closes.
+    Close,
+    /// Closes at once; what is not sent is lost.
+    Drop,
+    /// Sleeps first (DEBUG SLEEP).
+    Sleep(Duration),
+}
+
+/// One connection's state.
+pub struct Session {
+    /// The part that others see.
+    pub client: Arc<Client>,
+    /// Selected database.
+    pub database: u32,
+    /// RESP2 or RESP3.
+    pub protocol: Protocol,
+    /// Whether it may run commands that need authentication.
+    pub authenticated: bool,
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// Gets every command of the others.
+    pub monitor: bool,
+    /// Set by a handler for its connection; taken after the command.
+    pub after: After,
+    /// Chance.
+    pub rng: Rng,
+}
+
+impl Session {
+    /// The state of a connection at its start.
+    pub fn new(client: Arc<Client>, authenticated: bool) -> Session {
+        Session {
+            client,
+            database: 0,
+            protocol: Protocol::Resp2,
+            authenticated,
+            reply_mode: ReplyMode::On,
+            no_touch: false,
+            no_evict: false,
+            monitor: false,
+            after: After::Nothing,
+            rng: Rng::from_system(),
+        }
+    }
+
+    /// What RESET does: the state of a fresh connection, its name and library kept out.
+    pub fn reset(&mut self, authenticated: bool) {
+        let after = self.after;
+        *self = Session::new(self.client.clone(), authenticated);
+        self.after = after;
+        self.client.labels.lock().name.clear();
+    }
+}
