@@ -8,7 +8,6 @@ use super::{Command, Family, Flags};
 bitflags::bitflags! {
     /// ACL categories; [`Category::names`] gives the words of the wire.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    #[expect(missing_docs, reason = "each is the category's own name")]
     pub struct Category: u32 {
         const KEYSPACE = 1;
         const READ = 1 << 1;
