@@ -24,7 +24,9 @@ impl<'a> Arguments<'a> {
     }
     /// Stand-in.
     pub fn tail(&self, index: usize) -> Arguments<'a> {
-        Arguments { all: &self.all[index.min(self.all.len())..] }
+        Arguments {
+            all: &self.all[index.min(self.all.len())..],
+        }
     }
     /// Stand-in.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {

@@ -12,7 +12,8 @@ impl<'a> Reply<'a> {
         Reply { out, resp3 }
     }
     fn line(&mut self, mark: char, rest: impl std::fmt::Display) {
-        self.out.extend_from_slice(format!("{mark}{rest}\r\n").as_bytes());
+        self.out
+            .extend_from_slice(format!("{mark}{rest}\r\n").as_bytes());
     }
     /// Stand-in.
     pub fn simple(&mut self, text: &str) {
@@ -38,11 +39,13 @@ impl<'a> Reply<'a> {
     }
     /// Stand-in.
     pub fn null(&mut self) {
-        self.out.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
+        self.out
+            .extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
     }
     /// Stand-in.
     pub fn null_array(&mut self) {
-        self.out.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+        self.out
+            .extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
     }
     /// Stand-in.
     pub fn array(&mut self, count: usize) {
@@ -50,7 +53,11 @@ impl<'a> Reply<'a> {
     }
     /// Stand-in.
     pub fn map(&mut self, count: usize) {
-        if self.resp3 { self.line('%', count) } else { self.line('*', count * 2) }
+        if self.resp3 {
+            self.line('%', count)
+        } else {
+            self.line('*', count * 2)
+        }
     }
     /// Stand-in.
     pub fn set(&mut self, count: usize) {

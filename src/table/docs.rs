@@ -35,7 +35,7 @@ pub fn command_info<H>(table: &Table<H>, names: &Arguments<'_>, reply: &mut Repl
     for name in names.iter() {
         match table.find_full(name) {
             Some(entry) => information(table, entry, reply),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
 }
@@ -44,7 +44,10 @@ pub fn command_info<H>(table: &Table<H>, names: &Arguments<'_>, reply: &mut Repl
 pub fn command_docs<H>(table: &Table<H>, names: &Arguments<'_>, reply: &mut Reply<'_>) {
     let entries: Vec<&Entry<H>> = match names.len() {
         0 => table.commands().collect(),
-        _ => names.iter().filter_map(|name| table.find_full(name)).collect(),
+        _ => names
+            .iter()
+            .filter_map(|name| table.find_full(name))
+            .collect(),
     };
     reply.map(entries.len());
     for entry in entries {
@@ -70,7 +73,9 @@ pub fn command_list<H>(table: &Table<H>, filter: ListFilter<'_>, reply: &mut Rep
     let passes = |entry: &&Entry<H>| match filter {
         ListFilter::All => true,
         ListFilter::Module => false,
-        ListFilter::Category(name) => Category::named(name).is_some_and(|wanted| entry.categories.contains(wanted)),
+        ListFilter::Category(name) => {
+            Category::named(name).is_some_and(|wanted| entry.categories.contains(wanted))
+        }
         ListFilter::Matching(matches) => matches(&entry.full_name),
     };
     let entries: Vec<&Entry<H>> = table.entries().iter().filter(passes).collect();
@@ -88,17 +93,23 @@ pub fn command_getkeys<H>(
     with_access: bool,
     reply: &mut Reply<'_>,
 ) -> Result<(), CommandError> {
-    let entry = table.find_request(request).ok_or(CommandError::fixed("ERR Invalid command specified"))?;
+    let entry = table
+        .find_request(request)
+        .ok_or(CommandError::fixed("ERR Invalid command specified"))?;
     if !entry.command.has_keys() {
         return Err(CommandError::fixed("ERR The command has no key arguments"));
     }
     if !entry.accepts(request.len()) {
-        return Err(CommandError::fixed("ERR Invalid number of arguments specified for command"));
+        return Err(CommandError::fixed(
+            "ERR Invalid number of arguments specified for command",
+        ));
     }
     let mut found = Vec::new();
     let _ = keys::locate(entry.command, request, &mut found);
     if found.is_empty() && !entry.command.flags.contains(Flags::NO_MANDATORY_KEYS) {
-        return Err(CommandError::fixed("ERR Invalid arguments specified for command"));
+        return Err(CommandError::fixed(
+            "ERR Invalid arguments specified for command",
+        ));
     }
     reply.array(found.len());
     for (position, access) in found {
@@ -121,7 +132,14 @@ fn information<H>(table: &Table<H>, entry: &Entry<H>, reply: &mut Reply<'_>) {
     reply.bulk(entry.full_name.as_bytes());
     reply.integer(entry.arity.into());
     let movable = old.movable.then_some("movablekeys");
-    words(FLAG_NAMES.iter().filter(|(flag, _)| command.flags.contains(*flag)).map(|(_, name)| *name).chain(movable), reply);
+    words(
+        FLAG_NAMES
+            .iter()
+            .filter(|(flag, _)| command.flags.contains(*flag))
+            .map(|(_, name)| *name)
+            .chain(movable),
+        reply,
+    );
     for number in [old.first, old.last, old.step] {
         reply.integer(number);
     }
@@ -182,10 +200,16 @@ struct OldKeys {
 impl OldKeys {
     /// Redis's rules: a single range as it is; of several specs the plain ranges that follow each other.
     fn of(command: &Command) -> OldKeys {
-        let mut old = OldKeys { first: 0, last: 0, step: 0, movable: false };
+        let mut old = OldKeys {
+            first: 0,
+            last: 0,
+            step: 0,
+            movable: false,
+        };
         let alone = command.keys.len() == 1;
         for spec in command.keys {
-            let (Begin::Index(index), Find::Range { last, step, .. }) = (spec.begin, spec.find) else {
+            let (Begin::Index(index), Find::Range { last, step, .. }) = (spec.begin, spec.find)
+            else {
                 old.movable = true;
                 continue;
             };
@@ -218,7 +242,13 @@ fn key_access(access: KeyAccess, reply: &mut Reply<'_>) {
         (KeyAccess::INCOMPLETE, "incomplete"),
         (KeyAccess::VARIABLE_FLAGS, "variable_flags"),
     ];
-    words(NAMES.iter().filter(|(flag, _)| access.contains(*flag)).map(|(_, name)| *name), reply);
+    words(
+        NAMES
+            .iter()
+            .filter(|(flag, _)| access.contains(*flag))
+            .map(|(_, name)| *name),
+        reply,
+    );
 }
 
 fn key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
@@ -249,7 +279,11 @@ fn key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
             number("keystep", step.into(), reply);
             number("limit", limit.into(), reply);
         }
-        Find::Count { count_at, first, step } => {
+        Find::Count {
+            count_at,
+            first,
+            step,
+        } => {
             search("keynum", 3, reply);
             number("keynumidx", count_at.into(), reply);
             number("firstkey", first.into(), reply);
@@ -277,10 +311,15 @@ fn documentation<H>(table: &Table<H>, entry: &Entry<H>, reply: &mut Reply<'_>) {
         ("group", command.family.name()),
         ("complexity", command.complexity),
     ];
-    let deprecations = [("deprecated_since", deprecated_since), ("replaced_by", replaced_by)];
+    let deprecations = [
+        ("deprecated_since", deprecated_since),
+        ("replaced_by", replaced_by),
+    ];
     let doc_flags = || {
         let deprecated = command.deprecated.map(|_| "deprecated");
-        deprecated.into_iter().chain(command.flags.contains(Flags::SYSTEM).then_some("syscmd"))
+        deprecated
+            .into_iter()
+            .chain(command.flags.contains(Flags::SYSTEM).then_some("syscmd"))
     };
     let lists = [
         doc_flags().next().is_some(),
@@ -288,16 +327,26 @@ fn documentation<H>(table: &Table<H>, entry: &Entry<H>, reply: &mut Reply<'_>) {
         !entry.arguments.is_empty(),
         entry.is_container(),
     ];
-    let text_count = texts.iter().chain(&deprecations).filter(|(_, value)| !value.is_empty()).count();
+    let text_count = texts
+        .iter()
+        .chain(&deprecations)
+        .filter(|(_, value)| !value.is_empty())
+        .count();
 
     reply.bulk(entry.full_name.as_bytes());
     reply.map(text_count + lists.iter().filter(|present| **present).count());
-    texts.iter().filter(|(_, value)| !value.is_empty()).for_each(|(name, value)| text(name, value, reply));
+    texts
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .for_each(|(name, value)| text(name, value, reply));
     if doc_flags().next().is_some() {
         reply.bulk(b"doc_flags");
         words(doc_flags(), reply);
     }
-    deprecations.iter().filter(|(_, value)| !value.is_empty()).for_each(|(name, value)| text(name, value, reply));
+    deprecations
+        .iter()
+        .filter(|(_, value)| !value.is_empty())
+        .for_each(|(name, value)| text(name, value, reply));
     if !command.history.is_empty() {
         history(command.history, reply);
     }
@@ -339,15 +388,25 @@ fn argument(argument: &Argument, reply: &mut Reply<'_>) {
             (argument.multiple, "multiple"),
             (argument.multiple_token, "multiple_token"),
         ];
-        all.into_iter().filter(|(set, _)| *set).map(|(_, name)| name)
+        all.into_iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, name)| name)
     };
     let texts = [
         ("token", argument.token.as_deref()),
         ("since", argument.since.as_deref()),
         ("deprecated_since", argument.deprecated_since.as_deref()),
     ];
-    let texts = || texts.iter().filter_map(|(name, value)| value.map(|value| (*name, value)));
-    let lists = [argument.key_spec.is_some(), flags().next().is_some(), !argument.members.is_empty()];
+    let texts = || {
+        texts
+            .iter()
+            .filter_map(|(name, value)| value.map(|value| (*name, value)))
+    };
+    let lists = [
+        argument.key_spec.is_some(),
+        flags().next().is_some(),
+        !argument.members.is_empty(),
+    ];
 
     reply.map(2 + texts().count() + lists.iter().filter(|present| **present).count());
     text("name", &argument.name, reply);

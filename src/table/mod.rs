@@ -221,6 +221,10 @@ pub struct Row<H: 'static> {
 impl<H> Row<H> {
     /// A command without subcommands.
     pub const fn new(command: Command, handler: H) -> Self {
-        Row { command, handler, subcommands: &[] }
+        Row {
+            command,
+            handler,
+            subcommands: &[],
+        }
     }
 }
