@@ -144,7 +144,7 @@ impl<H> Table<H> {
             if id == FREE {
                 return None;
             }
-            if self.names[usize::from(id)] == name {
+            if self.names[usize::from(id)].is(&name) {
                 return Some(&self.entries[usize::from(id)]);
             }
             at = (at + 1) & mask;
@@ -287,6 +287,17 @@ impl Name {
         })
     }
 
+    /// Equality without a call of `bcmp`, which the derived one becomes.
+    #[inline]
+    fn is(&self, other: &Name) -> bool {
+        let words = self
+            .words
+            .iter()
+            .zip(&other.words)
+            .fold(0, |differing, (one, other)| differing | (one ^ other));
+        words | u64::from((self.parent ^ other.parent) | (self.length ^ other.length)) == 0
+    }
+
     #[inline]
     fn hash(&self) -> usize {
         let [first, second, third] = self.words;
@@ -325,10 +336,10 @@ fn partial_word(name: &[u8]) -> u64 {
 #[inline]
 fn lower_case(word: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
-    let low = word & 0x7f * EACH;
+    let low = word & (0x7f * EACH);
     let from_a = low + (0x80 - b'A' as u64) * EACH;
     let past_z = low + (0x7f - b'Z' as u64) * EACH;
-    let upper = from_a & !past_z & !word & 0x80 * EACH;
+    let upper = from_a & !past_z & !word & (0x80 * EACH);
     word | upper >> 2
 }
 
