@@ -1,1 +1,33 @@
-//! commands
+//! The data families: rows first, handlers below, one file each.
+//!
+//! A handler is a plain function of its arguments, the locked view and the reply. It parses all options into a value, then
+//! reads and changes the view, then writes the reply. It never locks, awaits or sees a socket.
+
+pub mod bitmap;
+pub mod database;
+pub mod generic;
+pub mod string;
+
+use crate::keyspace::sweep::{Scene, Sweep};
+use crate::keyspace::view::View;
+use crate::resp::reply::Reply;
+use crate::table::{Args, CommandError, Row};
+
+/// How a handler ends: `Ok` with its reply written, or a refusal (what it wrote is cut off).
+pub type Done = Result<(), CommandError>;
+
+/// What runs a data command. The type keeps a read from writing.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    /// Reads keys.
+    Read(fn(&mut Args<'_>, &View<'_>, &mut Reply<'_>) -> Done),
+    /// Reads and changes keys.
+    Write(fn(&mut Args<'_>, &mut View<'_>, &mut Reply<'_>) -> Done),
+    /// Goes through partitions one by one.
+    Sweep(fn(&mut Args<'_>, &Scene<'_>) -> Result<Box<dyn Sweep>, CommandError>),
+    /// Has subcommands only.
+    Container,
+}
+
+/// All rows of the data families.
+pub const FAMILIES: &[&[Row<Handler>]] = &[string::ROWS, bitmap::ROWS, generic::ROWS, database::ROWS];

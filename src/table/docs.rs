@@ -28,7 +28,7 @@ pub fn command_count<H>(table: &Table<H>, reply: &mut Reply<'_>) {
 
 /// COMMAND INFO: as COMMAND for these full names, null for unknown ones; all commands when there are no names.
 pub fn command_info<H>(table: &Table<H>, names: &Arguments<'_>, reply: &mut Reply<'_>) {
-    if names.len() == 0 {
+    if names.is_empty() {
         return command(table, reply);
     }
     reply.array(names.len());

@@ -1,13 +1,15 @@
 //! Compares with redis-server: rows made of its own COMMAND and COMMAND DOCS, but with our usage lines, must print what it
-//! prints, byte by byte (containers and whole lists: member by member). Skipped, with a message, when redis-server is not on the PATH.
+//! prints, byte by byte (containers and whole lists: member by member). Skipped, with a message,
+//! when redis-server is not on the PATH.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::resp::decode::OwnedArguments;
+use crate::resp::reply::{Output, Protocol};
 use crate::table::category::categories;
 use crate::table::{Family, Row};
 
@@ -16,9 +18,25 @@ const USAGES: &str = include_str!("usage_7_0_15.txt");
 
 /// The only place that knows how a reply writer is made.
 fn written(resp3: bool, write: impl FnOnce(&mut Reply<'_>)) -> Vec<u8> {
-    let mut out = Vec::new();
-    write(&mut Reply::new(&mut out, resp3));
-    out
+    let mut output = Output::new();
+    let protocol = if resp3 {
+        Protocol::Resp3
+    } else {
+        Protocol::Resp2
+    };
+    write(&mut Reply::new(&mut output, protocol));
+    let mut bytes = Vec::new();
+    while !output.is_empty() {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let count = output.fill(&mut slices);
+        let part: Vec<u8> = slices[..count]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect();
+        bytes.extend_from_slice(&part);
+        output.advance(part.len());
+    }
+    bytes
 }
 
 fn request(words: &[&str]) -> OwnedArguments {

@@ -1,0 +1,223 @@
+//! What a run must cause besides its reply.
+//!
+//! A view records effects while its partitions are locked. Dispatch appends the journal records before it unlocks, so that
+//! the order of the journal is the order of every key, and does the rest (events, woken clients, garbage) afterwards.
+//! When nobody listens nothing is recorded: the cost is one relaxed load per command.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::entry::Garbage;
+use crate::resp::reply::Reply;
+
+bitflags::bitflags! {
+    /// What somebody listens to.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Interest: u32 {
+        /// Canonical commands, in the order of every key.
+        const JOURNAL = 1;
+        /// Keyspace events.
+        const EVENTS = 1 << 1;
+    }
+}
+
+bitflags::bitflags! {
+    /// Classes of keyspace events (the letters of notify-keyspace-events).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct EventClass: u32 {
+        /// `g`: DEL, EXPIRE, RENAME, ...
+        const GENERIC = 1;
+        /// `$`
+        const STRING = 1 << 1;
+        /// `x`: a key expired.
+        const EXPIRED = 1 << 2;
+        /// `e`: a key was evicted.
+        const EVICTED = 1 << 3;
+        /// `n`: a key was created.
+        const NEW = 1 << 4;
+        /// `m`: a key was asked for that does not exist.
+        const KEY_MISS = 1 << 5;
+    }
+}
+
+/// One write in canonical form: what was done, with absolute expiries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The database as clients number it.
+    pub database: u32,
+    /// The command and its arguments.
+    pub command: Vec<Vec<u8>>,
+}
+
+/// A keyspace event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Its class.
+    pub class: EventClass,
+    /// Its name: `set`, `expired`, ...
+    pub name: &'static str,
+    /// The database as clients number it.
+    pub database: u32,
+    /// The key.
+    pub key: Vec<u8>,
+}
+
+/// Somebody who follows the effects: a journal, replicas, publishers of keyspace events.
+pub trait Listener: Send + Sync {
+    /// What it wants to be told.
+    fn interest(&self) -> Interest;
+    /// Takes records in the order of every key. Called with partitions locked: it must only append to memory.
+    fn append(&self, records: &[Record]);
+    /// Takes events, after the partitions were released.
+    fn publish(&self, events: &[Event]);
+}
+
+/// The listeners of a keyspace.
+pub struct Listeners {
+    all: ArcSwap<Vec<Arc<dyn Listener>>>,
+    /// The union of their interests. Written by `add`, read once per command; a run that misses a fresh listener counts
+    /// as having come before it, so relaxed.
+    interest: AtomicU32,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Listeners { all: ArcSwap::from_pointee(Vec::new()), interest: AtomicU32::new(0) }
+    }
+}
+
+impl Listeners {
+    /// Adds one, for good.
+    pub fn add(&self, listener: Arc<dyn Listener>) {
+        self.interest.fetch_or(listener.interest().bits(), Ordering::Relaxed);
+        self.all.rcu(|all| all.iter().cloned().chain([listener.clone()]).collect::<Vec<_>>());
+    }
+
+    /// What somebody listens to.
+    #[inline]
+    pub fn interest(&self) -> Interest {
+        Interest::from_bits_retain(self.interest.load(Ordering::Relaxed))
+    }
+
+    fn each(&self, interest: Interest, tell: impl Fn(&dyn Listener)) {
+        for listener in self.all.load().iter().filter(|listener| listener.interest().contains(interest)) {
+            tell(&**listener);
+        }
+    }
+}
+
+/// Work on a shared value that goes on after its partition was released, and completes the reply.
+pub type Later = Box<dyn FnOnce(&mut Reply<'_>) + Send>;
+
+/// Garbage that one run may leave before the rest is freed at once: bounds what waits for the background.
+const GARBAGE_MAX: usize = 1024;
+
+/// The effects of one run. Reused from run to run.
+#[derive(Default)]
+pub struct Effects {
+    /// Interest at the start of the run.
+    interest: Cell<u32>,
+    /// Changes of keys, as Redis counts them (`rdb_changes_since_last_save`).
+    pub dirty: u64,
+    /// Reads that found their key.
+    pub hits: Cell<u64>,
+    /// Reads that did not.
+    pub misses: Cell<u64>,
+    /// Keys found expired and removed.
+    pub expired: u64,
+    /// Change of allocated bytes.
+    pub bytes: i64,
+    /// Whether the handler said itself what to propagate.
+    rewritten: bool,
+    records: Vec<Record>,
+    events: RefCell<Vec<Event>>,
+    garbage: Vec<Garbage>,
+    later: RefCell<Option<Later>>,
+}
+
+impl Effects {
+    /// Begins a run.
+    pub fn begin(&mut self, interest: Interest) {
+        self.interest.set(interest.bits());
+        self.rewritten = false;
+    }
+
+    /// Whether somebody listens to this.
+    #[inline]
+    pub fn wants(&self, interest: Interest) -> bool {
+        self.interest.get() & interest.bits() != 0
+    }
+
+    /// Records a command for the journal, instead of the one that the client sent.
+    pub fn propagate(&mut self, database: u32, command: &[&[u8]]) {
+        self.rewritten = true;
+        self.record(database, command);
+    }
+
+    /// Records a command beside the one that the client sent (a key found expired).
+    pub fn record(&mut self, database: u32, command: &[&[u8]]) {
+        if self.wants(Interest::JOURNAL) {
+            self.records.push(Record { database, command: command.iter().map(|part| part.to_vec()).collect() });
+        }
+    }
+
+    /// Whether the client's command itself stands for what was done.
+    pub fn is_verbatim(&self) -> bool {
+        !self.rewritten
+    }
+
+    /// Records an event.
+    #[inline]
+    pub fn event(&self, class: EventClass, name: &'static str, database: u32, key: &[u8]) {
+        if self.wants(Interest::EVENTS) {
+            self.events.borrow_mut().push(Event { class, name, database, key: key.to_vec() });
+        }
+    }
+
+    /// Keeps a large value to be freed after release.
+    pub fn discard(&mut self, garbage: Option<Garbage>) {
+        if let Some(garbage) = garbage
+            && self.garbage.len() < GARBAGE_MAX
+        {
+            self.garbage.push(garbage);
+        }
+    }
+
+    /// Leaves the rest of the work, and the reply, for after release.
+    pub fn after_release(&self, later: Later) {
+        *self.later.borrow_mut() = Some(later);
+    }
+
+    /// Takes the work that was left.
+    #[inline]
+    pub fn take_later(&mut self) -> Option<Later> {
+        self.later.get_mut().take()
+    }
+
+    /// Takes the large values to be freed.
+    #[inline]
+    pub fn take_garbage(&mut self) -> Option<Vec<Garbage>> {
+        if self.garbage.is_empty() { None } else { Some(std::mem::take(&mut self.garbage)) }
+    }
+
+    /// Appends the records. Called while the run's partitions are locked.
+    #[inline]
+    pub fn append(&mut self, listeners: &Listeners) {
+        if !self.records.is_empty() {
+            listeners.each(Interest::JOURNAL, |listener| listener.append(&self.records));
+            self.records.clear();
+        }
+    }
+
+    /// Publishes the events. Called after release.
+    #[inline]
+    pub fn publish(&mut self, listeners: &Listeners) {
+        if !self.events.get_mut().is_empty() {
+            let events = std::mem::take(self.events.get_mut());
+            listeners.each(Interest::EVENTS, |listener| listener.publish(&events));
+        }
+    }
+}

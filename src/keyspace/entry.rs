@@ -1,0 +1,665 @@
+//! One key and its value in one allocation, behind a thin pointer.
+//!
+//! ```text
+//! 0        4        8            16           ..
+//! | access | lengths| [expiry]   | [key len]  | key | value, or a pointer to it |
+//!   clock:24 key:12   if EXPIRY    if WIDE
+//!   flags:8  value:20
+//! ```
+//!
+//! Small values stand behind the key. A value is boxed when the allocator's size classes make two allocations smaller
+//! than one (512 B behind a 16 B key would take a class of 640 B; apart they take 32 and 512). From [`SHARED_MIN`] on a
+//! value is a reference-counted `Bytes`, so that a reply can hold it while the partition is unlocked again.
+//!
+//! The pointer's upper 16 bits, which user-space addresses leave zero, hold a coarse expiry ([`expiry_tag`]): active expiry
+//! and the volatile policies find their candidates in the table itself, without touching entries and without an index.
+//!
+//! Every allocation is made with the size of its class ([`good_size`]), so that a value may change its length within the
+//! class in place, and the size given back is the size that was asked.
+//!
+//! `unsafe` stands here because the layout cannot be had otherwise: dashmap with two boxed slices costs 113 B beyond key and
+//! value, this layout about 22 B (README, "Figures"). The tests run under Miri.
+
+#![expect(unsafe_code, reason = "one allocation per key; see the file's head")]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::base::clock::Millis;
+
+/// From this length on a value is reference-counted. Below it copying costs less than the count.
+pub const SHARED_MIN: usize = 16 * 1024;
+
+/// Growth from which a fresh zeroed allocation is cheaper than clearing memory by hand.
+const ZEROED_MIN: usize = 1024 * 1024;
+
+const HEADER_BYTES: usize = 8;
+const ALIGN: usize = 8;
+const POINTER_BYTES: usize = 8;
+const KEY_BITS: u32 = 12;
+const KEY_MAX: usize = (1 << KEY_BITS) - 1;
+const ADDRESS_BITS: u32 = 48;
+const ADDRESS_MASK: usize = (1 << ADDRESS_BITS) - 1;
+
+/// Milliseconds per step of the coarse expiry.
+pub const TAG_UNIT_MS: i64 = 128;
+/// Steps after which the coarse expiry repeats (2.3 hours).
+pub const TAG_PERIOD: i64 = 65_535;
+
+const KIND_MASK: u32 = 0b11;
+const EXPIRY: u32 = 1 << 2;
+const WIDE: u32 = 1 << 3;
+const RAW: u32 = 1 << 4;
+const FLAGS_MASK: u32 = 0xff;
+const ACCESS_SHIFT: u32 = 8;
+
+/// How the value is held. Two bits of the flags; the fourth value is left for the collection types.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+enum Kind {
+    /// Behind the key.
+    Inline = 0,
+    /// In an allocation of its own class, its length in the header.
+    Boxed = 1,
+    /// A `Box<Bytes>`.
+    Shared = 2,
+}
+
+/// The size class that an allocation of `bytes` takes in jemalloc: 8, 16, then 16 apart up to 128, then four classes per
+/// doubling (jemalloc's documentation, "size classes"). Other allocators are taken to do the same.
+#[inline]
+pub const fn good_size(bytes: usize) -> usize {
+    if bytes <= 8 {
+        8
+    } else if bytes <= 128 {
+        (bytes + 15) & !15
+    } else {
+        let step = 1usize << ((usize::BITS - 1 - (bytes - 1).leading_zeros()) - 2);
+        (bytes + step - 1) & !(step - 1)
+    }
+}
+
+/// The coarse expiry of an instant: never 0, repeating every [`TAG_PERIOD`] steps of [`TAG_UNIT_MS`].
+#[inline]
+pub fn expiry_tag(at: Millis) -> u16 {
+    (at.0.div_euclid(TAG_UNIT_MS).rem_euclid(TAG_PERIOD) + 1) as u16
+}
+
+/// A value to be stored.
+#[derive(Clone)]
+pub enum NewValue<'a> {
+    /// Copied.
+    Copy(&'a [u8]),
+    /// Kept as it is when it is at least [`SHARED_MIN`] long, else copied.
+    Shared(Bytes),
+}
+
+impl NewValue<'_> {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            NewValue::Copy(bytes) => bytes,
+            NewValue::Shared(bytes) => bytes,
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            NewValue::Copy(bytes) => Bytes::copy_from_slice(bytes),
+            NewValue::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// A value large enough to be freed off the request's path. Dropping it frees it.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held to be dropped later")]
+pub struct Garbage(Bytes);
+
+/// A key with its value: owns one allocation (and a second one for boxed and shared values).
+pub struct Entry(NonNull<u8>);
+
+// SAFETY: an entry owns its memory alone; what may change behind a shared reference is the access word, an atomic.
+unsafe impl Send for Entry {}
+// SAFETY: as above.
+unsafe impl Sync for Entry {}
+
+impl Entry {
+    /// An entry with its access word 0. `raw` marks a string whose encoding is reported as raw.
+    pub fn new(key: &[u8], value: NewValue<'_>, expiry: Option<Millis>, raw: bool) -> Entry {
+        let wide = key.len() > KEY_MAX;
+        let mut flags = if expiry.is_some() { EXPIRY } else { 0 } | if wide { WIDE } else { 0 };
+        let key_at = key_offset(flags);
+        let length = value.as_slice().len();
+        let kind = choose_kind(key_at + key.len(), length);
+        flags |= kind as u32 | if raw { RAW } else { 0 };
+        let base = allocate(good_size(key_at + key.len() + payload_bytes(kind, length)));
+        // SAFETY: the allocation holds the header, the optional words, the key and the payload, whose offsets and sizes
+        // come from the same functions; it is fresh, so nothing overlaps it.
+        unsafe {
+            base.cast::<AtomicU32>().write(AtomicU32::new(flags));
+            let key_bits = if wide { 0 } else { key.len() as u32 };
+            let value_bits = if kind == Kind::Shared { 0 } else { length as u32 };
+            base.add(4).cast::<u32>().write(key_bits | value_bits << KEY_BITS);
+            if let Some(at) = expiry {
+                base.add(HEADER_BYTES).cast::<i64>().write(at.0);
+            }
+            if wide {
+                base.add(key_at - 8).cast::<u64>().write(key.len() as u64);
+            }
+            ptr::copy_nonoverlapping(key.as_ptr(), base.add(key_at).as_ptr(), key.len());
+            write_payload(base.add(key_at + key.len()), kind, value);
+        }
+        Entry(base).with_tag(expiry.map_or(0, expiry_tag))
+    }
+
+    /// The coarse expiry, 0 when it never expires. Read from the pointer alone.
+    #[inline]
+    pub fn tag(&self) -> u16 {
+        (self.0.as_ptr().addr() >> ADDRESS_BITS) as u16
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        let flags = self.flags();
+        // SAFETY: `new` wrote this many bytes of key at this offset, and they never change.
+        unsafe { std::slice::from_raw_parts(self.base().add(key_offset(flags)).as_ptr(), self.key_len(flags)) }
+    }
+
+    /// When it expires.
+    #[inline]
+    pub fn expiry(&self) -> Option<Millis> {
+        if self.flags() & EXPIRY == 0 {
+            return None;
+        }
+        // SAFETY: the flag says that the word behind the header is there and written.
+        Some(Millis(unsafe { self.base().add(HEADER_BYTES).cast::<i64>().read() }))
+    }
+
+    /// Whether it is expired at `now`: in the millisecond after its expiry, as in Redis.
+    #[inline]
+    pub fn is_expired(&self, now: Millis) -> bool {
+        self.tag() != 0 && self.expiry().is_some_and(|at| now > at)
+    }
+
+    /// The value's bytes.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        let flags = self.flags();
+        match kind(flags) {
+            // SAFETY: the header's length is the number of initialised bytes at the payload's place.
+            Kind::Inline => unsafe { std::slice::from_raw_parts(self.payload(flags).as_ptr(), self.value_len()) },
+            // SAFETY: the payload is the pointer to an allocation of that many initialised bytes.
+            Kind::Boxed => unsafe { std::slice::from_raw_parts(self.boxed(flags).as_ptr(), self.value_len()) },
+            Kind::Shared => self.shared_ref(flags),
+        }
+    }
+
+    /// The value as a shared buffer, when it is held as one.
+    #[inline]
+    pub fn shared(&self) -> Option<&Bytes> {
+        let flags = self.flags();
+        (kind(flags) == Kind::Shared).then(|| self.shared_ref(flags))
+    }
+
+    /// Whether the string was changed in place (its encoding is reported as raw).
+    pub fn is_raw(&self) -> bool {
+        self.flags() & RAW != 0
+    }
+
+    /// The 24 bits of the access clock.
+    #[inline]
+    pub fn access(&self) -> u32 {
+        self.word().load(Ordering::Relaxed) >> ACCESS_SHIFT
+    }
+
+    /// Sets the access clock. Written under the partition's lock only, so a plain load and store lose nothing.
+    #[inline]
+    pub fn set_access(&self, clock: u32) {
+        let word = self.word();
+        let flags = word.load(Ordering::Relaxed) & FLAGS_MASK;
+        word.store(flags | clock << ACCESS_SHIFT, Ordering::Relaxed);
+    }
+
+    /// What it takes from the allocator, in bytes.
+    #[inline]
+    pub fn allocated_bytes(&self) -> usize {
+        let flags = self.flags();
+        let own = self.own_bytes(flags);
+        match kind(flags) {
+            Kind::Inline => own,
+            Kind::Boxed => own + good_size(self.value_len()),
+            Kind::Shared => own + good_size(size_of::<Bytes>()) + good_size(self.shared_ref(flags).len()),
+        }
+    }
+
+    /// Replaces the value, in place when its class stays the same. Returns a large old value, to be freed elsewhere.
+    pub fn set_value(&mut self, value: NewValue<'_>, raw: bool) -> Option<Garbage> {
+        let flags = self.flags();
+        let front = key_offset(flags) + self.key_len(flags);
+        let length = value.as_slice().len();
+        if kind(flags) == Kind::Inline
+            && choose_kind(front, length) == Kind::Inline
+            && good_size(front + length) == self.own_bytes(flags)
+        {
+            // SAFETY: the allocation has the size of its class, which holds the new value; `value` is borrowed from
+            // elsewhere, since `self` is borrowed mutably.
+            unsafe { ptr::copy_nonoverlapping(value.as_slice().as_ptr(), self.payload(flags).as_ptr(), length) };
+            self.set_value_len(length);
+            self.set_flag(RAW, raw);
+            return None;
+        }
+        let fresh = Entry::new(self.key(), value, self.expiry(), raw);
+        fresh.set_access(self.access());
+        let old = std::mem::replace(self, fresh);
+        old.into_garbage()
+    }
+
+    /// Sets or clears the expiry, moving the entry when the word for it comes or goes.
+    pub fn set_expiry(&mut self, expiry: Option<Millis>) {
+        let flags = self.flags();
+        match expiry {
+            Some(at) if flags & EXPIRY != 0 => {
+                // SAFETY: the flag says that the word is there.
+                unsafe { self.base().add(HEADER_BYTES).cast::<i64>().write(at.0) };
+                let base = self.base();
+                self.0 = Entry::tagged(base, expiry_tag(at));
+            }
+            None if flags & EXPIRY == 0 => {}
+            _ => self.rebuild(expiry, None),
+        }
+    }
+
+    /// Gives the value to another key, with an expiry; the access clock stays.
+    pub fn renamed(mut self, key: &[u8], expiry: Option<Millis>) -> Entry {
+        self.rebuild(expiry, Some(key));
+        self
+    }
+
+    /// At least `length` bytes of the value to write in, zeros behind what was there; marks it raw.
+    pub fn bytes_mut(&mut self, length: usize) -> &mut [u8] {
+        let old = self.bytes().len();
+        if length > old {
+            self.grow(length);
+        }
+        self.set_flag(RAW, true);
+        let flags = self.flags();
+        match kind(flags) {
+            // SAFETY: as in `bytes`; `&mut self` makes it the only reference.
+            Kind::Inline => unsafe { std::slice::from_raw_parts_mut(self.payload(flags).as_ptr(), self.value_len()) },
+            // SAFETY: as in `bytes`; boxed memory belongs to this entry alone.
+            Kind::Boxed => unsafe { std::slice::from_raw_parts_mut(self.boxed(flags).as_ptr(), self.value_len()) },
+            Kind::Shared => self.own_shared(flags),
+        }
+    }
+
+    /// Keeps a large value for a later drop; a small one is freed at once.
+    pub fn into_garbage(self) -> Option<Garbage> {
+        self.shared().cloned().map(Garbage)
+    }
+
+    fn grow(&mut self, length: usize) {
+        let flags = self.flags();
+        let front = key_offset(flags) + self.key_len(flags);
+        let old = self.bytes().len();
+        let same_class = match kind(flags) {
+            Kind::Inline => {
+                choose_kind(front, length) == Kind::Inline && good_size(front + length) == self.own_bytes(flags)
+            }
+            Kind::Boxed => length < SHARED_MIN && good_size(length) == good_size(old),
+            Kind::Shared => false,
+        };
+        if same_class {
+            let start = if kind(flags) == Kind::Inline { self.payload(flags) } else { self.boxed(flags) };
+            // SAFETY: the allocation has the size of its class, which also holds `length` bytes.
+            unsafe { ptr::write_bytes(start.add(old).as_ptr(), 0, length - old) };
+            self.set_value_len(length);
+            return;
+        }
+        if kind(flags) == Kind::Shared {
+            // SAFETY: the payload of a shared entry is a valid `Box<Bytes>`, and `&mut self` makes it ours alone.
+            let shared = unsafe { &mut *self.boxed(flags).cast::<Bytes>().as_ptr() };
+            *shared = grown(std::mem::take(shared), length);
+            return;
+        }
+        let mut fresh = grown(Bytes::copy_from_slice(self.bytes()), length);
+        if length < SHARED_MIN {
+            fresh = Bytes::copy_from_slice(&fresh);
+        }
+        self.set_value(NewValue::Shared(fresh), true);
+    }
+
+    /// Moves header, key and payload to a new allocation with another expiry or key. The payload is moved, not copied deep.
+    fn rebuild(&mut self, expiry: Option<Millis>, key: Option<&[u8]>) {
+        let flags = self.flags();
+        let payload = payload_bytes(kind(flags), self.value_len());
+        let key = key.unwrap_or_else(|| self.key());
+        if kind(flags) != Kind::Shared {
+            let fresh = Entry::new(key, NewValue::Copy(self.bytes()), expiry, flags & RAW != 0);
+            fresh.set_access(self.access());
+            *self = fresh;
+            return;
+        }
+        debug_assert_eq!(payload, POINTER_BYTES);
+        let fresh = Entry::new(key, NewValue::Shared(self.shared_ref(flags).clone()), expiry, flags & RAW != 0);
+        fresh.set_access(self.access());
+        *self = fresh;
+    }
+
+    fn own_shared(&mut self, flags: u32) -> &mut [u8] {
+        // SAFETY: the payload of a shared entry is a valid `Box<Bytes>`, and `&mut self` makes it ours alone.
+        let shared = unsafe { &mut *self.boxed(flags).cast::<Bytes>().as_ptr() };
+        let unique = match std::mem::take(shared).try_into_mut() {
+            Ok(unique) => unique,
+            Err(held) => BytesMut::from(&held[..]),
+        };
+        *shared = unique.freeze();
+        // SAFETY: the buffer was just made unique and no other handle exists while `self` is borrowed mutably, so writing
+        // through the pointer of the only handle is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().cast_mut(), shared.len()) }
+    }
+
+    #[inline]
+    fn base(&self) -> NonNull<u8> {
+        // SAFETY: the address bits of a live entry are those of its allocation, never zero.
+        unsafe { NonNull::new_unchecked(self.0.as_ptr().map_addr(|address| address & ADDRESS_MASK)) }
+    }
+
+    fn tagged(base: NonNull<u8>, tag: u16) -> NonNull<u8> {
+        base.map_addr(|address| address | usize::from(tag) << ADDRESS_BITS)
+    }
+
+    fn with_tag(self, tag: u16) -> Entry {
+        let base = self.base();
+        std::mem::forget(self);
+        Entry(Entry::tagged(base, tag))
+    }
+
+    #[inline]
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: the first four bytes are an aligned, initialised AtomicU32 for as long as the entry lives.
+        unsafe { self.base().cast::<AtomicU32>().as_ref() }
+    }
+
+    #[inline]
+    fn flags(&self) -> u32 {
+        self.word().load(Ordering::Relaxed) & FLAGS_MASK
+    }
+
+    fn set_flag(&mut self, flag: u32, on: bool) {
+        let word = self.word();
+        let old = word.load(Ordering::Relaxed);
+        word.store(if on { old | flag } else { old & !flag }, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn lengths(&self) -> u32 {
+        // SAFETY: the second four bytes are an aligned, initialised u32.
+        unsafe { self.base().add(4).cast::<u32>().read() }
+    }
+
+    #[inline]
+    fn value_len(&self) -> usize {
+        (self.lengths() >> KEY_BITS) as usize
+    }
+
+    fn set_value_len(&mut self, length: usize) {
+        debug_assert!(length < SHARED_MIN);
+        let key_bits = self.lengths() & KEY_MAX as u32;
+        // SAFETY: as in `lengths`; `&mut self` makes it exclusive.
+        unsafe { self.base().add(4).cast::<u32>().write(key_bits | (length as u32) << KEY_BITS) };
+    }
+
+    #[inline]
+    fn key_len(&self, flags: u32) -> usize {
+        if flags & WIDE == 0 {
+            return self.lengths() as usize & KEY_MAX;
+        }
+        // SAFETY: the flag says that the word in front of the key holds its length.
+        unsafe { self.base().add(key_offset(flags) - 8).cast::<u64>().read() as usize }
+    }
+
+    #[inline]
+    fn payload(&self, flags: u32) -> NonNull<u8> {
+        // SAFETY: within the allocation: key and payload follow each other.
+        unsafe { self.base().add(key_offset(flags) + self.key_len(flags)) }
+    }
+
+    /// The pointer held as payload. For boxed and shared entries only.
+    #[inline]
+    fn boxed(&self, flags: u32) -> NonNull<u8> {
+        debug_assert_ne!(kind(flags), Kind::Inline);
+        // SAFETY: `write_payload` wrote a non-null pointer there, unaligned.
+        unsafe { self.payload(flags).cast::<NonNull<u8>>().read_unaligned() }
+    }
+
+    #[inline]
+    fn shared_ref(&self, flags: u32) -> &Bytes {
+        debug_assert_eq!(kind(flags), Kind::Shared);
+        // SAFETY: the payload of a shared entry is a valid `Box<Bytes>`.
+        unsafe { self.boxed(flags).cast::<Bytes>().as_ref() }
+    }
+
+    #[inline]
+    fn own_bytes(&self, flags: u32) -> usize {
+        good_size(key_offset(flags) + self.key_len(flags) + payload_bytes(kind(flags), self.value_len()))
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let flags = self.flags();
+        // SAFETY: the sizes are those of the allocations: every change of length either stays in its class or moves to
+        // a new allocation; nothing refers to the entry any more.
+        unsafe {
+            match kind(flags) {
+                Kind::Inline => {}
+                Kind::Boxed => release(self.boxed(flags), good_size(self.value_len())),
+                Kind::Shared => drop(Box::from_raw(self.boxed(flags).cast::<Bytes>().as_ptr())),
+            }
+            release(self.base(), self.own_bytes(flags));
+        }
+    }
+}
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry").field("key", &self.key()).field("bytes", &self.bytes().len()).finish()
+    }
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Entry {}
+
+impl std::hash::Hash for Entry {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write(self.key());
+    }
+}
+
+#[inline]
+fn kind(flags: u32) -> Kind {
+    match flags & KIND_MASK {
+        0 => Kind::Inline,
+        1 => Kind::Boxed,
+        _ => Kind::Shared,
+    }
+}
+
+#[inline]
+fn key_offset(flags: u32) -> usize {
+    HEADER_BYTES + if flags & EXPIRY != 0 { 8 } else { 0 } + if flags & WIDE != 0 { 8 } else { 0 }
+}
+
+/// Where a value of `length` bytes goes behind `front` bytes of header and key: boxed when that saves a sixteenth.
+#[inline]
+fn choose_kind(front: usize, length: usize) -> Kind {
+    if length >= SHARED_MIN {
+        return Kind::Shared;
+    }
+    let inline = good_size(front + length);
+    if inline <= 256 {
+        return Kind::Inline;
+    }
+    let boxed = good_size(front + POINTER_BYTES) + good_size(length);
+    if boxed + inline / 16 <= inline { Kind::Boxed } else { Kind::Inline }
+}
+
+#[inline]
+fn payload_bytes(kind: Kind, length: usize) -> usize {
+    if kind == Kind::Inline { length } else { POINTER_BYTES }
+}
+
+/// Writes a value at its place.
+///
+/// # Safety
+/// `at` must have room for `payload_bytes(kind, ..)` bytes.
+unsafe fn write_payload(at: NonNull<u8>, kind: Kind, value: NewValue<'_>) {
+    let bytes = value.as_slice();
+    // SAFETY: the caller's duty; pointers are written unaligned, and the boxed copy has its own fresh allocation.
+    unsafe {
+        match kind {
+            Kind::Inline => ptr::copy_nonoverlapping(bytes.as_ptr(), at.as_ptr(), bytes.len()),
+            Kind::Boxed => {
+                let apart = allocate(good_size(bytes.len()));
+                ptr::copy_nonoverlapping(bytes.as_ptr(), apart.as_ptr(), bytes.len());
+                at.cast::<NonNull<u8>>().write_unaligned(apart);
+            }
+            Kind::Shared => {
+                let shared = Box::into_raw(Box::new(value.into_bytes()));
+                at.cast::<*mut Bytes>().write_unaligned(shared);
+            }
+        }
+    }
+}
+
+/// The bytes with zeros up to `length`; without a copy when they are unshared and have room.
+fn grown(bytes: Bytes, length: usize) -> Bytes {
+    if length - bytes.len() >= ZEROED_MIN {
+        let mut fresh = vec![0; length];
+        fresh[..bytes.len()].copy_from_slice(&bytes);
+        return Bytes::from(fresh);
+    }
+    let mut unique = match bytes.try_into_mut() {
+        Ok(unique) => unique,
+        Err(held) => BytesMut::from(&held[..]),
+    };
+    unique.resize(length, 0);
+    unique.freeze()
+}
+
+fn layout(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes, ALIGN).expect("entries are far below isize::MAX")
+}
+
+fn allocate(bytes: usize) -> NonNull<u8> {
+    let layout = layout(bytes);
+    // SAFETY: `good_size` is never zero.
+    let fresh = unsafe { alloc(layout) };
+    let fresh = NonNull::new(fresh).unwrap_or_else(|| handle_alloc_error(layout));
+    assert_eq!(fresh.as_ptr().addr() & !ADDRESS_MASK, 0, "the system hands out addresses beyond 48 bits");
+    fresh
+}
+
+/// Gives an allocation back.
+///
+/// # Safety
+/// `base` came from `allocate(bytes)` and is not used any more.
+unsafe fn release(base: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's duty.
+    unsafe { dealloc(base.as_ptr(), layout(bytes)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_size_follows_jemallocs_classes() {
+        let pairs = [(1, 8), (8, 8), (9, 16), (17, 32), (33, 48), (128, 128), (129, 160), (257, 320), (513, 640), (536, 640)];
+        for (asked, class) in pairs {
+            assert_eq!(good_size(asked), class, "{asked}");
+        }
+        assert_eq!(good_size(16 * 1024), 16 * 1024);
+        assert_eq!(good_size(16 * 1024 + 1), 20 * 1024);
+    }
+
+    #[test]
+    fn a_small_entry_is_one_allocation_of_header_key_and_value() {
+        let entry = Entry::new(b"key:000000000001", NewValue::Copy(b"12345678"), None, false);
+        assert_eq!(entry.allocated_bytes(), 32);
+        assert_eq!(entry.key(), b"key:000000000001");
+        assert_eq!(entry.bytes(), b"12345678");
+        assert_eq!(entry.expiry(), None);
+        assert_eq!(entry.tag(), 0);
+    }
+
+    #[test]
+    fn a_value_of_512_bytes_is_boxed_because_the_classes_make_it_smaller() {
+        let entry = Entry::new(b"key:000000000001", NewValue::Copy(&[7; 512]), None, false);
+        assert_eq!(entry.allocated_bytes(), 32 + 512);
+        assert_eq!(entry.bytes(), &[7; 512]);
+    }
+
+    /// Random changes against a plain model: value, expiry, length, key, access clock.
+    #[test]
+    fn random_changes_agree_with_a_model() {
+        let seed = std::env::var("QUOIT_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+        println!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let lengths = [0, 1, 7, 8, 9, 40, 100, 257, 300, 512, 600, 4096, SHARED_MIN - 1, SHARED_MIN, SHARED_MIN + 5];
+        let rounds = if cfg!(miri) { 20 } else { 500 };
+        for _ in 0..rounds {
+            let mut key = vec![rng.u8(..); rng.choice([0, 1, 16, 300, KEY_MAX, KEY_MAX + 1]).unwrap_or(3)];
+            let mut value = vec![rng.u8(..); rng.choice(lengths).unwrap_or(0)];
+            let mut expiry = rng.bool().then(|| Millis(rng.i64(0..1 << 40)));
+            let mut entry = Entry::new(&key, NewValue::Copy(&value), expiry, false);
+            let clock = rng.u32(0..1 << 24);
+            entry.set_access(clock);
+            for _ in 0..8 {
+                match rng.u8(0..5) {
+                    0 => {
+                        value = vec![rng.u8(..); rng.choice(lengths).unwrap_or(0)];
+                        let new = NewValue::Shared(Bytes::from(value.clone()));
+                        entry.set_value(if rng.bool() { new } else { NewValue::Copy(&value) }, false);
+                    }
+                    1 => {
+                        expiry = rng.bool().then(|| Millis(rng.i64(0..1 << 40)));
+                        entry.set_expiry(expiry);
+                    }
+                    2 => {
+                        let held = entry.shared().cloned();
+                        let before = held.clone().map(|held| held.to_vec());
+                        let length = rng.choice(lengths).unwrap_or(0);
+                        value.resize(value.len().max(length), 0);
+                        let bytes = entry.bytes_mut(length);
+                        if let (Some(last), Some(mine)) = (bytes.last_mut(), value.last_mut()) {
+                            *last = 9;
+                            *mine = 9;
+                        }
+                        assert_eq!(held.map(|held| held.to_vec()), before, "a held reply does not change");
+                        assert!(entry.is_raw());
+                    }
+                    3 => {
+                        key = vec![rng.u8(..); rng.choice([0, 5, KEY_MAX + 2]).unwrap_or(3)];
+                        entry = entry.renamed(&key, expiry);
+                    }
+                    _ => drop(entry.shared().cloned()),
+                }
+                assert_eq!(entry.key(), key);
+                assert_eq!(entry.bytes(), value);
+                assert_eq!(entry.expiry(), expiry);
+                assert_eq!(entry.tag(), expiry.map_or(0, expiry_tag));
+                assert_eq!(entry.access(), clock);
+            }
+        }
+    }
+}

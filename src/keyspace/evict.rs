@@ -1,0 +1,303 @@
+//! The memory limit: access clocks, and which key goes when memory is over maxmemory.
+//!
+//! Redis's approximation: a few keys are sampled, the best candidates are kept in a pool of 16 that survives from one
+//! eviction to the next, and the best of the pool goes. The access clock is 24 bits in the entry: for the LRU policies the
+//! second of the last access, for the LFU policies 16 bits of minutes and 8 bits of a logarithmic counter
+//! (redis `evict.c`). Work per command is bounded by [`ROUNDS_PER_COMMAND`].
+
+use super::effects::{Effects, EventClass};
+use super::entry::Entry;
+use super::lock::lock_in;
+use super::{Keyspace, partition::Partition};
+use crate::base::clock::Millis;
+use crate::base::rng::Rng;
+
+/// Counter of a new key under LFU, so that it is not the first to go (redis `LFU_INIT_VAL`).
+pub const LFU_START: u32 = 5;
+/// Keys evicted at most before one command runs. A command that brings more than these free lets the next ones go on.
+pub const ROUNDS_PER_COMMAND: usize = 64;
+/// Candidates kept between evictions (redis `EVPOOL_SIZE`).
+const POOL_SIZE: usize = 16;
+/// Places of the table looked at for each sample, so that a sparse partition ends the search.
+const PLACES_PER_SAMPLE: usize = 16;
+/// Partitions asked for candidates before eviction gives up.
+const ATTEMPTS: usize = 64;
+const CLOCK_MASK: u32 = 0xff_ffff;
+
+/// What goes when memory is over the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Policy {
+    /// Nothing: writes are refused.
+    #[default]
+    NoEviction,
+    /// The least recently used key.
+    AllKeysLru,
+    /// The least frequently used key.
+    AllKeysLfu,
+    /// Any key.
+    AllKeysRandom,
+    /// The least recently used key that has an expiry.
+    VolatileLru,
+    /// The least frequently used key that has an expiry.
+    VolatileLfu,
+    /// Any key that has an expiry.
+    VolatileRandom,
+    /// The key that expires first.
+    VolatileTtl,
+}
+
+impl Policy {
+    /// Whether the access clock counts frequency instead of time.
+    pub fn is_lfu(self) -> bool {
+        matches!(self, Policy::AllKeysLfu | Policy::VolatileLfu)
+    }
+
+    /// Whether only keys with an expiry may go.
+    pub fn is_volatile(self) -> bool {
+        matches!(self, Policy::VolatileLru | Policy::VolatileLfu | Policy::VolatileRandom | Policy::VolatileTtl)
+    }
+}
+
+/// The parameters that the keyspace works by. A snapshot of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Bytes of keys and values; 0 is no limit.
+    pub maxmemory: u64,
+    /// What goes when there are more.
+    pub policy: Policy,
+    /// Keys looked at per eviction.
+    pub samples: usize,
+    /// Hits per step of the LFU counter grow with this.
+    pub lfu_log_factor: u32,
+    /// Minutes after which the LFU counter loses one; 0 is never.
+    pub lfu_decay_minutes: u32,
+    /// Longest string.
+    pub max_string_bytes: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules {
+            maxmemory: 0,
+            policy: Policy::NoEviction,
+            samples: 5,
+            lfu_log_factor: 10,
+            lfu_decay_minutes: 1,
+            max_string_bytes: 512 * 1024 * 1024,
+        }
+    }
+}
+
+impl Rules {
+    /// The access clock of a key that is created at `now`.
+    pub fn first_access(&self, now: Millis) -> u32 {
+        if self.policy.is_lfu() { minutes(now) << 8 | LFU_START } else { seconds(now) }
+    }
+
+    /// The access clock after one more access.
+    #[inline]
+    pub fn next_access(&self, access: u32, now: Millis, rng: &Rng) -> u32 {
+        if !self.policy.is_lfu() {
+            return seconds(now);
+        }
+        let counter = self.frequency(access, now);
+        minutes(now) << 8 | lfu_increment(counter, self.lfu_log_factor, rng)
+    }
+
+    /// The LFU counter of an access clock, decayed to `now`.
+    pub fn frequency(&self, access: u32, now: Millis) -> u32 {
+        let counter = access & 0xff;
+        if self.lfu_decay_minutes == 0 {
+            return counter;
+        }
+        let elapsed = minutes(now).wrapping_sub(access >> 8) & 0xffff;
+        counter.saturating_sub(elapsed / self.lfu_decay_minutes)
+    }
+
+    /// Milliseconds since the last access, in steps of a second; meaningless under LFU.
+    pub fn idle_ms(&self, access: u32, now: Millis) -> u64 {
+        u64::from(seconds(now).wrapping_sub(access) & CLOCK_MASK) * 1000
+    }
+
+    /// The access clock of a key that was idle for `idle_seconds`.
+    pub fn access_idle_for(&self, idle_seconds: u64, now: Millis) -> u32 {
+        seconds(now).wrapping_sub(idle_seconds as u32) & CLOCK_MASK
+    }
+
+    /// How much an entry deserves to go: more is sooner.
+    fn score(&self, entry: &Entry, now: Millis, rng: &Rng) -> u64 {
+        match self.policy {
+            Policy::NoEviction => 0,
+            Policy::AllKeysLru | Policy::VolatileLru => self.idle_ms(entry.access(), now),
+            Policy::AllKeysLfu | Policy::VolatileLfu => 255 - u64::from(self.frequency(entry.access(), now)),
+            Policy::AllKeysRandom | Policy::VolatileRandom => rng.bits(),
+            Policy::VolatileTtl => u64::MAX - entry.expiry().map_or(u64::MAX, |at| at.0 as u64),
+        }
+    }
+}
+
+fn seconds(now: Millis) -> u32 {
+    now.seconds() as u32 & CLOCK_MASK
+}
+
+fn minutes(now: Millis) -> u32 {
+    (now.seconds() / 60) as u32 & 0xffff
+}
+
+/// The counter after a hit: it grows with probability 1 / ((counter - 5) * factor + 1) (redis `LFULogIncr`).
+fn lfu_increment(counter: u32, factor: u32, rng: &Rng) -> u32 {
+    if counter >= 255 {
+        return 255;
+    }
+    let base = f64::from(counter.saturating_sub(LFU_START));
+    let probability = 1.0 / (base * f64::from(factor) + 1.0);
+    counter + u32::from(rng.fraction() < probability)
+}
+
+/// A key that may go, named by its hash.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    score: u64,
+    database: u32,
+    partition: u32,
+    hash: u64,
+}
+
+/// The best candidates met so far, best last. A leaf lock protects it (lock.rs).
+#[derive(Default, Debug)]
+pub struct Pool(Vec<Candidate>);
+
+impl Pool {
+    fn offer(&mut self, candidate: Candidate) {
+        if self.0.iter().any(|known| known.hash == candidate.hash && known.database == candidate.database) {
+            return;
+        }
+        let at = self.0.partition_point(|known| known.score < candidate.score);
+        self.0.insert(at, candidate);
+        if self.0.len() > POOL_SIZE {
+            self.0.remove(0);
+        }
+    }
+}
+
+/// How an attempt to get under the limit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Memory is within the limit.
+    Within,
+    /// Memory is over the limit, and more can be evicted: go on later.
+    Unfinished,
+    /// Memory is over the limit and nothing may go.
+    Exhausted,
+}
+
+/// Who asks for an eviction, and when.
+pub struct Pressure<'a> {
+    /// The parameters.
+    pub rules: &'a Rules,
+    /// Bytes that count against maxmemory beside the keys (what the server itself takes).
+    pub base_bytes: i64,
+    /// The time.
+    pub now: Millis,
+    /// Chance.
+    pub rng: &'a Rng,
+}
+
+impl Pressure<'_> {
+    /// Whether memory is over the limit.
+    #[inline]
+    pub fn is_over(&self, keyspace: &Keyspace, pending: i64) -> bool {
+        let limit = self.rules.maxmemory;
+        limit != 0 && keyspace.used_bytes() + pending + self.base_bytes > limit as i64
+    }
+}
+
+/// Evicts until memory is within the limit, at most `rounds` keys. `effects` takes what followers must know; each evicted
+/// key is counted by `evicted`. Holds no partition when called.
+pub fn evict(keyspace: &Keyspace, pressure: &Pressure<'_>, rounds: usize, effects: &mut Effects) -> (Outcome, usize) {
+    let mut evicted = 0;
+    while pressure.is_over(keyspace, effects.bytes) {
+        if pressure.rules.policy == Policy::NoEviction {
+            return (Outcome::Exhausted, evicted);
+        }
+        if evicted == rounds {
+            return (Outcome::Unfinished, evicted);
+        }
+        if !evict_one(keyspace, pressure, effects) {
+            return (Outcome::Exhausted, evicted);
+        }
+        evicted += 1;
+    }
+    (Outcome::Within, evicted)
+}
+
+fn evict_one(keyspace: &Keyspace, pressure: &Pressure<'_>, effects: &mut Effects) -> bool {
+    for attempt in 0..ATTEMPTS {
+        if attempt == 0 || pressure.rules.policy != Policy::NoEviction {
+            gather(keyspace, pressure);
+        }
+        let Some(candidate) = keyspace.pool.lock().0.pop() else { continue };
+        if take(keyspace, candidate, pressure, effects) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Samples one partition of every database into the pool.
+fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
+    let volatile = pressure.rules.policy.is_volatile();
+    for (number, database) in keyspace.built() {
+        let Some(partition) = pick_partition(database, volatile, pressure.rng) else { continue };
+        let Ok(held) = lock_in(keyspace, database, partition, 0) else { continue };
+        let samples = pressure.rules.samples.max(1);
+        let found: Vec<Candidate> = held
+            .from_random(pressure.rng.bits(), samples * PLACES_PER_SAMPLE)
+            .filter(|entry| !volatile || entry.tag() != 0)
+            .take(samples)
+            .map(|entry| Candidate {
+                score: pressure.rules.score(entry, pressure.now, pressure.rng),
+                database: number,
+                partition: partition as u32,
+                hash: keyspace.hasher.hash(entry.key()),
+            })
+            .collect();
+        drop(held);
+        let mut pool = keyspace.pool.lock();
+        found.into_iter().for_each(|candidate| pool.offer(candidate));
+    }
+}
+
+fn pick_partition(database: &super::Database, volatile: bool, rng: &Rng) -> Option<usize> {
+    if !volatile {
+        return database.random_partition(rng);
+    }
+    let start = rng.below(super::PARTITIONS as u64) as usize;
+    (0..super::PARTITIONS)
+        .map(|ahead| (start + ahead) % super::PARTITIONS)
+        .find(|number| database.counters(*number).expires() > 0)
+}
+
+fn take(keyspace: &Keyspace, candidate: Candidate, pressure: &Pressure<'_>, effects: &mut Effects) -> bool {
+    let Some(database) = keyspace.database_if_built(candidate.database) else { return false };
+    let Ok(mut held) = lock_in(keyspace, database, candidate.partition as usize, super::lock::PATIENCE) else {
+        return false;
+    };
+    let Some(entry) = held.remove_by_hash(candidate.hash, |entry| is_eligible(entry, pressure.rules)) else {
+        return false;
+    };
+    effects.bytes += held.take_bytes();
+    effects.record(candidate.database, &[b"DEL", entry.key()]);
+    effects.append(&keyspace.listeners);
+    release(held);
+    effects.event(EventClass::EVICTED, "evicted", candidate.database, entry.key());
+    true
+}
+
+fn is_eligible(entry: &Entry, rules: &Rules) -> bool {
+    !rules.policy.is_volatile() || entry.tag() != 0
+}
+
+fn release(held: Partition<'_>) {
+    drop(held);
+}

@@ -1,0 +1,87 @@
+//! Active expiry: keys that nobody touches vanish too.
+//!
+//! Every partition is swept once per [`CYCLE`]. A sweep reads the coarse expiries in the table (8 B per key, in order, about
+//! a nanosecond each) and touches only entries that fell due since the last sweep, so its cost does not depend on how many
+//! keys have an expiry, and what stays behind is younger than a cycle. Partitions without an expiry are skipped by their
+//! counter. A step holds one partition for at most [`STEP_KEYS`] removals; the driver yields between steps and keeps
+//! within its share of time, so a million keys that expire in one second are a second of background work and no pause.
+
+use std::time::Duration;
+
+use super::effects::{Effects, EventClass};
+use super::lock::{PATIENCE, lock_in};
+use super::{Database, Keyspace, PARTITIONS};
+use crate::base::clock::Millis;
+
+/// How often every partition is swept.
+pub const CYCLE: Duration = Duration::from_millis(1000);
+/// Removals while one partition is held.
+pub const STEP_KEYS: usize = 512;
+
+/// Where active expiry has got to.
+#[derive(Debug, Default)]
+pub struct Sweeper {
+    database: u32,
+    partition: usize,
+}
+
+/// What one step did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Keys removed.
+    pub expired: usize,
+    /// Whether the last partition of the last database was done: a cycle is complete.
+    pub cycle_done: bool,
+}
+
+impl Sweeper {
+    /// Sweeps the next partition that has something to expire and was last swept at least a cycle before `now`.
+    pub fn step(&mut self, keyspace: &Keyspace, now: Millis, effects: &mut Effects) -> Step {
+        while (self.database as usize) < keyspace.database_count() {
+            let Some(database) = keyspace.database_if_built(self.database) else {
+                self.next_database();
+                continue;
+            };
+            while self.partition < PARTITIONS {
+                if database.counters(self.partition).expires() == 0 {
+                    self.partition += 1;
+                    continue;
+                }
+                let (expired, done) = sweep_partition(keyspace, self.database, database, self.partition, now, effects);
+                self.partition += usize::from(done);
+                return Step { expired, cycle_done: false };
+            }
+            self.next_database();
+        }
+        self.database = 0;
+        Step { expired: 0, cycle_done: true }
+    }
+
+    fn next_database(&mut self) {
+        self.database += 1;
+        self.partition = 0;
+    }
+}
+
+/// Sweeps one partition. Returns the removals and whether nothing is left over.
+fn sweep_partition(
+    keyspace: &Keyspace,
+    number: u32,
+    database: &Database,
+    partition: usize,
+    now: Millis,
+    effects: &mut Effects,
+) -> (usize, bool) {
+    let Ok(mut held) = lock_in(keyspace, database, partition, PATIENCE) else { return (0, true) };
+    let mut expired = 0;
+    let done = held.sweep(now, STEP_KEYS, |entry| {
+        expired += 1;
+        effects.record(number, &[b"DEL", entry.key()]);
+        effects.event(EventClass::EXPIRED, "expired", number, entry.key());
+        effects.discard(entry.into_garbage());
+    });
+    effects.expired += expired as u64;
+    effects.bytes += held.take_bytes();
+    effects.append(&keyspace.listeners);
+    (expired, done)
+}

@@ -1,0 +1,119 @@
+//! Locks of partitions, and THE LOCK ORDER of the whole server.
+//!
+//! # The order
+//! 1. Partitions, ascending by (database, number). A plan is sorted and its duplicates removed before the first lock.
+//! 2. The mapping of databases (SWAPDB), never taken while a partition is held.
+//! 3. The leaves: client registry, a client's outbox, slow log, latency log, monitors, configuration, the eviction pool.
+//!    A leaf is never held while another lock is taken.
+//!
+//! # Waiting
+//! Nobody blocks a thread for a partition at first: a taker tries, spins for a few microseconds, and then gives up with
+//! [`Contended`]; its task yields and comes back. A plan of many partitions that meets a locked one gives back what it
+//! holds. After [`PATIENCE`] such rounds it waits in the lock's queue instead, in the same order, so that it gets its turn.
+//!
+//! Guards are not `Send`: holding one across an `.await` does not compile.
+
+use dashmap::RwLock;
+use hashbrown::raw::RawTable;
+use smallvec::SmallVec;
+
+use super::partition::{Partition, Slot};
+use super::{Database, Keyspace};
+
+/// Tries of a lock before its taker yields: about two microseconds.
+const SPINS: u32 = 64;
+/// Rounds of yielding after which a taker waits for the lock itself.
+pub const PATIENCE: u32 = 64;
+
+/// A partition was locked by somebody else for longer than a short spin; nothing is held.
+#[derive(Debug)]
+pub struct Contended;
+
+/// A partition of a database, by the numbers of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The database as clients number it.
+    pub database: u32,
+    /// The partition's number.
+    pub partition: u32,
+}
+
+/// What one command, transaction or script locks.
+pub type Plan = SmallVec<[Place; 2]>;
+
+/// A locked partition and where it is.
+pub struct Held<'k> {
+    /// Where it is.
+    pub place: Place,
+    /// The partition itself.
+    pub partition: Partition<'k>,
+}
+
+/// All partitions of a plan, locked, in order.
+pub type Locked<'k> = SmallVec<[Held<'k>; 1]>;
+
+/// Locks one partition.
+#[inline]
+pub fn lock_one(keyspace: &Keyspace, place: Place, round: u32) -> Result<Held<'_>, Contended> {
+    loop {
+        let version = keyspace.mapping_version();
+        let held = take(keyspace, keyspace.physical(place.database), place, round)?;
+        // SWAPDB may have exchanged the databases between finding this one and locking it.
+        if keyspace.mapping_version() == version {
+            return Ok(held);
+        }
+    }
+}
+
+/// Locks all partitions of a plan, which is sorted and deduplicated here.
+pub fn lock_all<'k>(keyspace: &'k Keyspace, plan: &mut Plan, round: u32) -> Result<Locked<'k>, Contended> {
+    plan.sort_unstable();
+    plan.dedup();
+    loop {
+        let version = keyspace.mapping_version();
+        // The order is that of the databases themselves, fixed before the first lock whatever SWAPDB does meanwhile.
+        let mut order: SmallVec<[(usize, Place); 4]> =
+            plan.iter().map(|place| (keyspace.physical(place.database), *place)).collect();
+        order.sort_unstable_by_key(|(physical, place)| (*physical, place.partition));
+        let mut locked = Locked::with_capacity(order.len());
+        for (physical, place) in order {
+            locked.push(take(keyspace, physical, place, round)?);
+        }
+        if keyspace.mapping_version() == version {
+            // Views search by the client's numbers.
+            locked.sort_unstable_by_key(|held| held.place);
+            return Ok(locked);
+        }
+    }
+}
+
+/// Locks a partition of a database that is known already (sweeps over physical databases).
+pub fn lock_in<'k>(keyspace: &'k Keyspace, database: &'k Database, number: usize, round: u32) -> Result<Partition<'k>, Contended> {
+    let shard = database.shard(number);
+    let guard = match acquire(shard, round) {
+        Some(guard) => guard,
+        None => return Err(Contended),
+    };
+    Ok(Partition::new(guard, database.counters(number), keyspace.hasher()))
+}
+
+#[inline]
+fn take(keyspace: &Keyspace, physical: usize, place: Place, round: u32) -> Result<Held<'_>, Contended> {
+    let partition = lock_in(keyspace, keyspace.by_physical(physical), place.partition as usize, round)?;
+    Ok(Held { place, partition })
+}
+
+#[inline]
+fn acquire(shard: &RwLock<RawTable<Slot>>, round: u32) -> Option<dashmap::RwLockWriteGuard<'_, RawTable<Slot>>> {
+    // Readers lock exclusively too: with shared readers this lock starves writers (DESIGN.md, section 2).
+    if let Some(guard) = shard.try_write() {
+        return Some(guard);
+    }
+    for _ in 0..SPINS {
+        std::hint::spin_loop();
+        if let Some(guard) = shard.try_write() {
+            return Some(guard);
+        }
+    }
+    (round >= PATIENCE).then(|| shard.write())
+}

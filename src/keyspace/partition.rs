@@ -1,0 +1,438 @@
+//! One partition: a shard of dashmap's table, used single-threaded under its lock.
+//!
+//! The only file that names dashmap's shards. Everything above works with [`Partition`] and does not care what the table
+//! is. The table holds 8 B per key (an [`Entry`]) and finds it by the key's hash; the counters of a partition stand beside
+//! it as atomics that are written under its lock and may be read without.
+//!
+//! # Hash bits
+//! The table takes its tag from the upper 7 bits of the hash and the home bucket from the lowest, so the partition is
+//! chosen from 32 bits between ([`Layout::partition_of`]).
+//!
+//! # Why the partitions differ in size
+//! A table doubles when it is 7/8 full. With equal shares all partitions would do so at about the same number of keys: a
+//! spike, and 9 to 21 B per key depending on where between two doublings one happens to be. The shares are therefore spread
+//! over one octave: at any number of keys the tables are between 7/16 and 7/8 full, evenly, about 14 B per key.
+//!
+//! # Order for SCAN
+//! An open-addressing table moves entries when it grows, but an entry's home bucket is always `hash & mask`, and it stands
+//! at most [`Counters::reach`] probe steps behind it. Sixteen homes make a block; block `b` of a table becomes blocks `b` and
+//! `b + count` when it doubles. So blocks behave as the buckets of a chained table do, and the order of Pieter Noordhuis'
+//! reverse-binary cursor (redis `dict.c`, `dictScan`) visits every key that is there throughout at least once.
+//!
+//! `unsafe` stands here for hashbrown's raw buckets: reading them by index is the only way to that order.
+
+#![expect(unsafe_code, reason = "raw buckets of the table; see the file's head")]
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
+use dashmap::{RwLockWriteGuard, SharedValue};
+use hashbrown::raw::RawTable;
+
+use super::entry::{Entry, TAG_PERIOD, TAG_UNIT_MS, good_size};
+use super::hash::KeyHasher;
+use crate::base::clock::Millis;
+
+/// What dashmap's shards hold: the entry is the key and there is no value.
+pub type Slot = (Entry, SharedValue<()>);
+
+/// A table taken out of its partition, to be dropped elsewhere.
+pub struct Detached(RawTable<Slot>);
+
+impl Detached {
+    /// How many entries it holds.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The probe sequence of the table advances by one more group of this many buckets at each step.
+const GROUP: usize = 16;
+/// The reach of a table that was rebuilt since it was last known.
+const REACH_UNKNOWN: u32 = u32::MAX;
+/// A table below this many buckets is never shrunk.
+const SHRINK_MIN_BUCKETS: usize = 64;
+
+/// Counters of one partition. Written under the partition's lock by plain load and store; read by anyone, for sums that
+/// need no common instant. Relaxed, since they guard nothing.
+#[derive(Debug)]
+#[repr(align(32))]
+pub struct Counters {
+    /// Keys, expired ones included.
+    len: AtomicU32,
+    /// Keys with an expiry.
+    expires: AtomicU32,
+    /// Bytes of entries and table, by size class.
+    bytes: AtomicI64,
+    /// When active expiry last went through it, in milliseconds since the epoch.
+    swept: AtomicI64,
+    /// Longest probe of any entry, in steps; see the file's head.
+    reach: AtomicU32,
+}
+
+impl Counters {
+    /// Counters of an empty partition born at `now`.
+    pub fn new(now: Millis) -> Counters {
+        Counters {
+            len: AtomicU32::new(0),
+            expires: AtomicU32::new(0),
+            bytes: AtomicI64::new(0),
+            swept: AtomicI64::new(now.0),
+            reach: AtomicU32::new(0),
+        }
+    }
+
+    /// Keys, expired ones that nobody has met yet included.
+    pub fn len(&self) -> usize {
+        self.len.load(Ordering::Relaxed) as usize
+    }
+
+    /// Keys with an expiry.
+    pub fn expires(&self) -> usize {
+        self.expires.load(Ordering::Relaxed) as usize
+    }
+
+    /// Bytes of entries and table.
+    pub fn bytes(&self) -> i64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// When active expiry last went through.
+    pub fn swept(&self) -> Millis {
+        Millis(self.swept.load(Ordering::Relaxed))
+    }
+}
+
+/// A locked partition.
+pub struct Partition<'a> {
+    table: RwLockWriteGuard<'a, RawTable<Slot>>,
+    counters: &'a Counters,
+    hasher: &'a KeyHasher,
+    /// Change of bytes since it was locked.
+    bytes: i64,
+}
+
+impl<'a> Partition<'a> {
+    pub(super) fn new(
+        table: RwLockWriteGuard<'a, RawTable<Slot>>,
+        counters: &'a Counters,
+        hasher: &'a KeyHasher,
+    ) -> Partition<'a> {
+        Partition { table, counters, hasher, bytes: 0 }
+    }
+
+    /// Change of allocated bytes since the last call.
+    pub fn take_bytes(&mut self) -> i64 {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// The entry of a key, expired or not.
+    #[inline]
+    pub fn find(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
+        self.table.get(hash, |slot| slot.0.key() == key).map(|slot| &slot.0)
+    }
+
+    /// Changes the entry of a key by `change`, with the accounts kept. `None` when there is no such key.
+    #[inline]
+    pub fn update<T>(&mut self, hash: u64, key: &[u8], change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let slot = self.table.get_mut(hash, |slot| slot.0.key() == key)?;
+        let (bytes, expires) = (slot.0.allocated_bytes(), slot.0.tag() != 0);
+        let result = change(&mut slot.0);
+        let (bytes_after, expires_after) = (slot.0.allocated_bytes(), slot.0.tag() != 0);
+        if bytes != bytes_after {
+            self.account(bytes_after as i64 - bytes as i64);
+        }
+        if expires != expires_after {
+            add(&self.counters.expires, if expires_after { 1 } else { -1 });
+        }
+        Some(result)
+    }
+
+    /// At least `length` bytes of a key's value to write in (see [`Entry::bytes_mut`]).
+    pub fn bytes_mut(&mut self, hash: u64, key: &[u8], length: usize) -> Option<&mut [u8]> {
+        self.update(hash, key, |entry| {
+            entry.bytes_mut(length);
+        })?;
+        let slot = self.table.get_mut(hash, |slot| slot.0.key() == key)?;
+        Some(slot.0.bytes_mut(length))
+    }
+
+    /// Adds an entry whose key is not there.
+    pub fn insert(&mut self, hash: u64, entry: Entry) {
+        debug_assert!(self.find(hash, entry.key()).is_none());
+        let (size, expires) = (entry.allocated_bytes(), entry.tag() != 0);
+        let rebuilt = Cell::new(false);
+        let table_before = table_bytes(&self.table);
+        let hasher = self.hasher;
+        let bucket = self.table.insert(hash, (entry, SharedValue::new(())), |slot| {
+            rebuilt.set(true);
+            hasher.hash(slot.0.key())
+        });
+        // SAFETY: the bucket was just returned by this table.
+        let index = unsafe { self.table.bucket_index(&bucket) };
+        if rebuilt.get() {
+            self.counters.reach.store(REACH_UNKNOWN, Ordering::Relaxed);
+        } else {
+            let steps = probe_steps(hash, index, self.table.buckets());
+            if steps > self.counters.reach.load(Ordering::Relaxed) {
+                self.counters.reach.store(steps, Ordering::Relaxed);
+            }
+        }
+        self.account(size as i64 + table_bytes(&self.table) - table_before);
+        add(&self.counters.len, 1);
+        if expires {
+            add(&self.counters.expires, 1);
+        }
+    }
+
+    /// Takes a key's entry out.
+    pub fn remove(&mut self, hash: u64, key: &[u8]) -> Option<Entry> {
+        let (entry, _) = self.table.remove_entry(hash, |slot| slot.0.key() == key)?;
+        self.removed(&entry);
+        self.shrink();
+        Some(entry)
+    }
+
+    /// Takes out the entry with this hash, whatever its key, if it is `eligible`.
+    pub fn remove_by_hash(&mut self, hash: u64, eligible: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let hasher = self.hasher;
+        let matches = |slot: &Slot| hasher.hash(slot.0.key()) == hash && eligible(&slot.0);
+        let (entry, _) = self.table.remove_entry(hash, matches)?;
+        self.removed(&entry);
+        self.shrink();
+        Some(entry)
+    }
+
+    /// How many entries there are, expired ones included.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// How many of them have an expiry.
+    #[inline]
+    pub fn expires(&self) -> usize {
+        self.counters.expires()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// All entries, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        // SAFETY: the iterator borrows the guard, so the table outlives it and does not change.
+        unsafe { self.table.iter() }.map(|bucket| {
+            // SAFETY: as above; the iterator yields full buckets only.
+            unsafe { &bucket.as_ref().0 }
+        })
+    }
+
+    /// Entries from a random place on, each once, at most `buckets` places looked at.
+    pub fn from_random(&self, draw: u64, buckets: usize) -> impl Iterator<Item = &Entry> {
+        let mask = self.table.buckets() - 1;
+        let start = draw as usize & mask;
+        let count = if self.table.is_empty() { 0 } else { buckets.min(mask + 1) };
+        (0..count).filter_map(move |ahead| self.bucket((start + ahead) & mask))
+    }
+
+    /// Empties it at once; the content is the caller's to drop.
+    pub fn detach(&mut self) -> Detached {
+        self.account(-self.counters.bytes());
+        self.counters.len.store(0, Ordering::Relaxed);
+        self.counters.expires.store(0, Ordering::Relaxed);
+        self.counters.reach.store(0, Ordering::Relaxed);
+        Detached(std::mem::replace(&mut *self.table, RawTable::new()))
+    }
+
+    /// Calls `found` for every entry of the block that `cursor` names, and gives the next cursor; 0 after the last.
+    ///
+    /// `cursor` counts blocks in reverse-binary order; any value is safe.
+    pub fn scan(&self, cursor: u64, mut found: impl FnMut(&Entry)) -> u64 {
+        let buckets = self.table.buckets();
+        if self.table.is_empty() {
+            return 0;
+        }
+        let mask = buckets - 1;
+        let block_mask = (buckets / GROUP).max(1) as u64 - 1;
+        let block = cursor & block_mask;
+        let reach = self.reach() as usize;
+        let span = (2 * GROUP - 1 + GROUP * reach * (reach + 1) / 2).min(buckets);
+        let first = block as usize * GROUP;
+        for ahead in 0..span {
+            if let Some(entry) = self.bucket((first + ahead) & mask) {
+                let home = self.hasher.hash(entry.key()) as usize & mask;
+                if block_mask == 0 || (home / GROUP) as u64 == block {
+                    found(entry);
+                }
+            }
+        }
+        next_reversed(cursor, block_mask)
+    }
+
+    /// Removes what expired by `now`, at most `limit` keys; each goes to `expired`. `true` when nothing is left over.
+    ///
+    /// Only entries whose coarse expiry lies between the last sweep and now are touched.
+    pub fn sweep(&mut self, now: Millis, limit: usize, mut expired: impl FnMut(Entry)) -> bool {
+        if self.counters.expires() > 0 {
+            let due = DueTags::between(self.counters.swept(), now);
+            let mut removed = 0;
+            // SAFETY: the table is not resized while iterating; erasing a bucket that was already yielded is allowed
+            // (it is how hashbrown's own retain works).
+            for bucket in unsafe { self.table.iter() } {
+                // SAFETY: the iterator yields full buckets.
+                let entry = unsafe { &bucket.as_ref().0 };
+                if !due.holds(entry.tag()) || !entry.is_expired(now) {
+                    continue;
+                }
+                if removed == limit {
+                    return false;
+                }
+                removed += 1;
+                // SAFETY: the bucket is full and belongs to this table.
+                let ((entry, _), _) = unsafe { self.table.remove(bucket) };
+                self.removed(&entry);
+                expired(entry);
+            }
+            self.shrink();
+        }
+        self.counters.swept.store(now.0, Ordering::Relaxed);
+        true
+    }
+
+    fn bucket(&self, index: usize) -> Option<&Entry> {
+        debug_assert!(index < self.table.buckets());
+        // SAFETY: the index is below the number of buckets, and a full bucket is initialised.
+        unsafe { self.table.is_bucket_full(index).then(|| &self.table.bucket(index).as_ref().0) }
+    }
+
+    /// The longest probe; counted anew when the table was rebuilt.
+    fn reach(&self) -> u32 {
+        let known = self.counters.reach.load(Ordering::Relaxed);
+        if known != REACH_UNKNOWN {
+            return known;
+        }
+        let buckets = self.table.buckets();
+        let reach = (0..buckets)
+            .filter_map(|index| Some(probe_steps(self.hasher.hash(self.bucket(index)?.key()), index, buckets)))
+            .max()
+            .unwrap_or(0);
+        self.counters.reach.store(reach, Ordering::Relaxed);
+        reach
+    }
+
+    fn removed(&mut self, entry: &Entry) {
+        self.account(-(entry.allocated_bytes() as i64));
+        add(&self.counters.len, -1);
+        if entry.tag() != 0 {
+            add(&self.counters.expires, -1);
+        }
+    }
+
+    /// Gives memory back when an eighth or less of the buckets is in use.
+    fn shrink(&mut self) {
+        if self.table.buckets() < SHRINK_MIN_BUCKETS || self.table.len() * 8 > self.table.buckets() {
+            return;
+        }
+        let before = table_bytes(&self.table);
+        let hasher = self.hasher;
+        let target = self.table.len() * 2;
+        self.table.shrink_to(target, |slot| hasher.hash(slot.0.key()));
+        self.counters.reach.store(REACH_UNKNOWN, Ordering::Relaxed);
+        self.account(table_bytes(&self.table) - before);
+    }
+
+    fn account(&mut self, bytes: i64) {
+        self.bytes += bytes;
+        self.counters.bytes.store(self.counters.bytes() + bytes, Ordering::Relaxed);
+    }
+}
+
+/// The coarse expiries that fell due between two instants.
+struct DueTags {
+    first: i64,
+    steps: i64,
+}
+
+impl DueTags {
+    fn between(from: Millis, to: Millis) -> DueTags {
+        let first = from.0.div_euclid(TAG_UNIT_MS);
+        let steps = to.0.div_euclid(TAG_UNIT_MS) - first;
+        DueTags { first: first.rem_euclid(TAG_PERIOD), steps }
+    }
+
+    fn holds(&self, tag: u16) -> bool {
+        tag != 0 && (i64::from(tag) - 1 - self.first).rem_euclid(TAG_PERIOD) <= self.steps
+    }
+}
+
+fn table_bytes(table: &RawTable<Slot>) -> i64 {
+    let (_, layout) = table.allocation_info();
+    if layout.size() == 0 { 0 } else { good_size(layout.size()) as i64 }
+}
+
+fn add(counter: &AtomicU32, change: i32) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
+}
+
+/// How many groups behind its home an entry stands.
+fn probe_steps(hash: u64, index: usize, buckets: usize) -> u32 {
+    let mask = buckets - 1;
+    let distance = index.wrapping_sub(hash as usize) & mask;
+    if distance < GROUP || buckets <= GROUP {
+        return 0;
+    }
+    let mut steps = 0;
+    let mut offset = 0;
+    while steps <= buckets / GROUP {
+        if distance.wrapping_sub(offset) & mask < GROUP {
+            return steps as u32;
+        }
+        steps += 1;
+        offset = offset.wrapping_add(steps * GROUP);
+    }
+    (buckets / GROUP) as u32
+}
+
+/// The cursor after `cursor` in reverse-binary order under `mask`; 0 after the last.
+fn next_reversed(cursor: u64, mask: u64) -> u64 {
+    ((cursor | !mask).reverse_bits().wrapping_add(1)).reverse_bits()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cursor_visits_every_block_once_and_ends_at_zero() {
+        let mut cursor = 0;
+        let mut seen = Vec::new();
+        loop {
+            seen.push(cursor);
+            cursor = next_reversed(cursor, 7);
+            if cursor == 0 {
+                break;
+            }
+        }
+        assert_eq!(seen, [0, 4, 2, 6, 1, 5, 3, 7]);
+    }
+
+    #[test]
+    fn due_tags_hold_what_expires_between_and_little_else() {
+        let start = Millis(1_700_000_000_000);
+        let due = DueTags::between(start, start.plus(1000));
+        for offset in 0..=1000 {
+            assert!(due.holds(super::super::entry::expiry_tag(start.plus(offset))));
+        }
+        assert!(!due.holds(super::super::entry::expiry_tag(start.plus(1000 + 2 * TAG_UNIT_MS))));
+        assert!(!due.holds(super::super::entry::expiry_tag(start.plus(-2 * TAG_UNIT_MS))));
+        assert!(!due.holds(0));
+        let long = DueTags::between(start, start.plus(TAG_UNIT_MS * TAG_PERIOD));
+        assert!((1..=u16::MAX).all(|tag| long.holds(tag)));
+    }
+}

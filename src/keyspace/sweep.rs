@@ -1,0 +1,49 @@
+//! Commands over a whole database, or all of them: KEYS, SCAN, FLUSHALL and their like.
+//!
+//! A sweep visits one locked partition after another and decides itself which is next. Its driver (dispatch) locks, calls
+//! [`Sweep::visit`], unlocks, and yields to other clients between visits, so that no sweep stops anybody for longer than
+//! one visit takes.
+
+use super::effects::Effects;
+use super::lock::Place;
+use super::partition::Partition;
+use super::view::Run;
+use super::{Database, Keyspace};
+use crate::resp::reply::Reply;
+
+/// What a sweep starts from and ends with: the keyspace without locks.
+#[derive(Clone, Copy)]
+pub struct Scene<'k> {
+    /// All databases. A sweep may count and swap; keys are reached through visits only.
+    pub keyspace: &'k Keyspace,
+    /// The client's database.
+    pub database: u32,
+    /// Time, limits and chance.
+    pub run: Run<'k>,
+}
+
+impl<'k> Scene<'k> {
+    /// The client's database, when it was ever used.
+    pub fn own(&self) -> Option<&'k Database> {
+        self.keyspace.database_if_built(self.database)
+    }
+}
+
+/// A command that goes through partitions one by one.
+pub trait Sweep: Send {
+    /// The partition to visit next, or `None` at the end. Called without locks.
+    fn next(&mut self, scene: &Scene<'_>) -> Option<Place>;
+
+    /// Works on the partition, which is locked. Should take well below a millisecond.
+    fn visit(
+        &mut self,
+        place: Place,
+        partition: &mut Partition<'_>,
+        scene: &Scene<'_>,
+        effects: &mut Effects,
+        reply: &mut Reply<'_>,
+    );
+
+    /// Completes the reply. Called without locks.
+    fn finish(self: Box<Self>, scene: &Scene<'_>, effects: &mut Effects, reply: &mut Reply<'_>);
+}

@@ -1,0 +1,371 @@
+//! View: all that a data handler sees.
+//!
+//! The locked partitions of one run, with the time, chance and limits it runs under. An expired key is absent: a read
+//! leaves it to [`View::finish`], a write removes it first. A key outside the plan is refused: it reads as absent, cannot be
+//! written, and trips an assertion in tests, since it means that a row's key specs are wrong.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+
+use super::Keyspace;
+use super::effects::{Effects, EventClass, Interest, Later};
+use super::entry::{Entry, NewValue};
+use super::evict::Rules;
+use super::lock::{Held, Locked, Place};
+use super::partition::Partition;
+use crate::base::clock::Millis;
+use crate::base::rng::Rng;
+use crate::table::CommandError;
+
+/// What a run works under.
+#[derive(Clone, Copy)]
+pub struct Run<'k> {
+    /// The time of the run.
+    pub now: Millis,
+    /// The parameters of the keyspace.
+    pub rules: &'k Rules,
+    /// Chance.
+    pub rng: &'k Rng,
+    /// Whether reads move the access clock (CLIENT NO-TOUCH).
+    pub touch: bool,
+}
+
+/// What becomes of a key's expiry when its value is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// None any more.
+    Clear,
+    /// As it was.
+    Keep,
+    /// This instant.
+    At(Millis),
+}
+
+/// The locked part of the keyspace.
+pub struct View<'k> {
+    keyspace: &'k Keyspace,
+    /// The database of the client, by its number.
+    database: u32,
+    locked: Locked<'k>,
+    run: Run<'k>,
+    /// Hash of the run's first key, by the address of its bytes: most runs have one key, hashed once.
+    known: Option<(*const u8, usize, u64)>,
+    /// What the run causes.
+    pub effects: &'k mut Effects,
+    /// Keys that reads found expired, to be removed before release.
+    overdue: RefCell<Vec<(u32, u64, Vec<u8>)>>,
+}
+
+impl<'k> View<'k> {
+    /// A view of what was locked. `known` is a key of the request whose hash is at hand.
+    pub fn new(
+        keyspace: &'k Keyspace,
+        database: u32,
+        locked: Locked<'k>,
+        run: Run<'k>,
+        known: Option<(&[u8], u64)>,
+        effects: &'k mut Effects,
+    ) -> View<'k> {
+        let known = known.map(|(key, hash)| (key.as_ptr(), key.len(), hash));
+        View { keyspace, database, locked, run, known, effects, overdue: RefCell::new(Vec::new()) }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Millis {
+        self.run.now
+    }
+
+    /// The parameters of the keyspace.
+    pub fn rules(&self) -> &'k Rules {
+        self.run.rules
+    }
+
+    /// Chance.
+    pub fn rng(&self) -> &'k Rng {
+        self.run.rng
+    }
+
+    /// The database the view works on, by the client's number.
+    pub fn database(&self) -> u32 {
+        self.database
+    }
+
+    /// How many databases there are.
+    pub fn database_count(&self) -> usize {
+        self.keyspace.database_count()
+    }
+
+    /// Works on another database, whose partitions the plan holds too (MOVE, COPY).
+    pub fn within<T>(&mut self, database: u32, work: impl FnOnce(&mut Self) -> T) -> T {
+        let own = std::mem::replace(&mut self.database, database);
+        let result = work(self);
+        self.database = own;
+        result
+    }
+
+    /// A key's entry, counted as a hit or a miss and with its access clock moved.
+    #[inline]
+    pub fn lookup(&self, key: &[u8]) -> Option<&Entry> {
+        let found = self.peek(key);
+        match found {
+            Some(entry) => {
+                self.effects.hits.set(self.effects.hits.get() + 1);
+                self.touch(entry);
+            }
+            None => {
+                self.effects.misses.set(self.effects.misses.get() + 1);
+                self.effects.event(EventClass::KEY_MISS, "keymiss", self.database, key);
+            }
+        }
+        found
+    }
+
+    /// A key's entry, neither counted nor touched.
+    #[inline]
+    pub fn peek(&self, key: &[u8]) -> Option<&Entry> {
+        let hash = self.hash(key);
+        let entry = self.partition(hash)?.find(hash, key)?;
+        if entry.is_expired(self.run.now) {
+            self.overdue.borrow_mut().push((self.database, hash, key.to_vec()));
+            return None;
+        }
+        Some(entry)
+    }
+
+    /// A key's string, counted and touched. `None` when there is no such key.
+    #[inline]
+    pub fn string(&self, key: &[u8]) -> Result<Option<&Entry>, CommandError> {
+        Ok(self.lookup(key))
+    }
+
+    /// A key's entry for a write: touched, not counted.
+    #[inline]
+    pub fn lookup_for_write(&self, key: &[u8]) -> Option<&Entry> {
+        let found = self.peek(key);
+        if let Some(entry) = found {
+            self.touch(entry);
+        }
+        found
+    }
+
+    /// A key's string for a write: touched, not counted. `None` when there is no such key.
+    #[inline]
+    pub fn string_for_write(&self, key: &[u8]) -> Result<Option<&Entry>, CommandError> {
+        Ok(self.lookup_for_write(key))
+    }
+
+    /// Sets a key to a string, whatever was there. Returns whether the key is new.
+    #[inline]
+    pub fn set(&mut self, key: &[u8], value: NewValue<'_>, ttl: Ttl) -> bool {
+        self.set_with_encoding(key, value, ttl, false)
+    }
+
+    /// As [`View::set`], for a value that was put together piece by piece: its encoding is reported as raw.
+    pub fn set_raw(&mut self, key: &[u8], value: NewValue<'_>, ttl: Ttl) -> bool {
+        self.set_with_encoding(key, value, ttl, true)
+    }
+
+    fn set_with_encoding(&mut self, key: &[u8], value: NewValue<'_>, ttl: Ttl, raw: bool) -> bool {
+        let hash = self.hash(key);
+        self.purge(hash, key);
+        let run = self.run;
+        let Some(partition) = self.partition_mut(hash) else { return false };
+        let updated = partition.update(hash, key, |entry| {
+            entry.set_access(run.rules.next_access(entry.access(), run.now, run.rng));
+            match ttl {
+                Ttl::Keep => entry.set_value(value.clone(), raw),
+                // With the expiry gone first the value is moved at most once.
+                Ttl::Clear => {
+                    entry.set_expiry(None);
+                    entry.set_value(value.clone(), raw)
+                }
+                Ttl::At(at) => {
+                    entry.set_expiry(Some(at));
+                    entry.set_value(value.clone(), raw)
+                }
+            }
+        });
+        let is_new = match updated {
+            Some(garbage) => {
+                self.effects.discard(garbage);
+                false
+            }
+            None => {
+                let expiry = if let Ttl::At(at) = ttl { Some(at) } else { None };
+                let entry = Entry::new(key, value, expiry, raw);
+                entry.set_access(run.rules.first_access(run.now));
+                if let Some(partition) = self.partition_mut(hash) {
+                    partition.insert(hash, entry);
+                }
+                self.effects.event(EventClass::NEW, "new", self.database, key);
+                true
+            }
+        };
+        self.effects.dirty += 1;
+        is_new
+    }
+
+    /// At least `length` bytes of a key's string to write in, zeros behind what was there. The key is created when it is
+    /// missing, keeps its expiry, and its encoding becomes raw. `None` never happens for a key of the plan.
+    pub fn string_mut(&mut self, key: &[u8], length: usize) -> Result<Option<&mut [u8]>, CommandError> {
+        let hash = self.hash(key);
+        self.purge(hash, key);
+        self.effects.dirty += 1;
+        if self.peek(key).is_none() {
+            self.effects.dirty -= 1;
+            self.set_raw(key, zeroed(length), Ttl::Clear);
+        }
+        Ok(self.partition_mut(hash).and_then(|partition| partition.bytes_mut(hash, key, length)))
+    }
+
+    /// Removes a key. Returns whether it was there.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        self.take(key).map(|entry| self.effects.discard(entry.into_garbage())).is_some()
+    }
+
+    /// Takes a key's entry out.
+    pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
+        let hash = self.hash(key);
+        self.purge(hash, key);
+        let entry = self.partition_mut(hash)?.remove(hash, key)?;
+        self.effects.dirty += 1;
+        Some(entry)
+    }
+
+    /// Puts an entry under a key that is free, with the expiry and the access clock it has.
+    pub fn put(&mut self, key: &[u8], entry: Entry) {
+        let hash = self.hash(key);
+        let expiry = entry.expiry();
+        let entry = if entry.key() == key { entry } else { entry.renamed(key, expiry) };
+        if let Some(partition) = self.partition_mut(hash) {
+            partition.insert(hash, entry);
+        }
+        self.effects.dirty += 1;
+        self.effects.event(EventClass::NEW, "new", self.database, key);
+    }
+
+    /// Sets or clears a key's expiry. Returns whether the key is there.
+    pub fn set_expiry(&mut self, key: &[u8], expiry: Option<Millis>) -> bool {
+        let hash = self.hash(key);
+        self.purge(hash, key);
+        let Some(partition) = self.partition_mut(hash) else { return false };
+        let changed = partition.update(hash, key, |entry| entry.set_expiry(expiry)).is_some();
+        self.effects.dirty += u64::from(changed);
+        changed
+    }
+
+    /// Sets a key's access clock (OBJECT, RESTORE).
+    pub fn set_access(&self, key: &[u8], access: u32) {
+        if let Some(entry) = self.peek(key) {
+            entry.set_access(access);
+        }
+    }
+
+    /// Tells followers what was done, in place of the command that the client sent.
+    pub fn propagate(&mut self, command: &[&[u8]]) {
+        if self.effects.wants(Interest::JOURNAL) {
+            self.effects.propagate(self.database, command);
+        }
+    }
+
+    /// Reports a keyspace event.
+    #[inline]
+    pub fn notify(&self, class: EventClass, name: &'static str, key: &[u8]) {
+        self.effects.event(class, name, self.database, key);
+    }
+
+    /// Finishes the reply after the partitions are released, with what the work holds of the value.
+    pub fn after_release(&self, later: Later) {
+        self.effects.after_release(later);
+    }
+
+    /// The value to work on after release: a shared buffer is kept, not copied.
+    pub fn hold(entry: &Entry) -> Option<Bytes> {
+        entry.shared().cloned()
+    }
+
+    /// Removes what reads found expired and settles the memory account. The partitions stay locked until the view drops.
+    #[inline]
+    pub fn finish(&mut self) {
+        if !self.overdue.get_mut().is_empty() {
+            for (database, hash, key) in std::mem::take(self.overdue.get_mut()) {
+                self.within(database, |view| view.purge(hash, &key));
+            }
+        }
+        for held in &mut self.locked {
+            self.effects.bytes += held.partition.take_bytes();
+        }
+    }
+
+    /// Appends the run's records to the journal; called while the partitions are locked.
+    pub fn append(&mut self) {
+        self.effects.append(&self.keyspace.listeners);
+    }
+
+    #[inline]
+    fn touch(&self, entry: &Entry) {
+        if self.run.touch {
+            let access = entry.access();
+            let next = self.run.rules.next_access(access, self.run.now, self.run.rng);
+            // Reads of the same second leave the cache line clean.
+            if next != access {
+                entry.set_access(next);
+            }
+        }
+    }
+
+    /// Removes a key if it is expired, and tells followers.
+    #[inline]
+    fn purge(&mut self, hash: u64, key: &[u8]) {
+        let now = self.run.now;
+        let Some(partition) = self.partition_mut(hash) else { return };
+        if partition.expires() == 0 || !partition.find(hash, key).is_some_and(|entry| entry.is_expired(now)) {
+            return;
+        }
+        let entry = partition.remove(hash, key);
+        self.effects.discard(entry.and_then(Entry::into_garbage));
+        self.effects.expired += 1;
+        self.effects.record(self.database, &[b"DEL", key]);
+        self.effects.event(EventClass::EXPIRED, "expired", self.database, key);
+    }
+
+    #[inline]
+    fn hash(&self, key: &[u8]) -> u64 {
+        match self.known {
+            Some((at, len, hash)) if at == key.as_ptr() && len == key.len() => hash,
+            _ => self.keyspace.hasher().hash(key),
+        }
+    }
+
+    #[inline]
+    fn index(&self, hash: u64) -> Option<usize> {
+        let place = self.keyspace.place(self.database, hash);
+        let found = match self.locked.as_slice() {
+            [one] => (one.place == place).then_some(0),
+            many => many.binary_search_by_key(&place, |held: &Held<'_>| held.place).ok(),
+        };
+        debug_assert!(found.is_some(), "a handler asked for a key outside its plan: {place:?}");
+        found
+    }
+
+    #[inline]
+    fn partition(&self, hash: u64) -> Option<&Partition<'k>> {
+        self.index(hash).map(|index| &self.locked[index].partition)
+    }
+
+    #[inline]
+    fn partition_mut(&mut self, hash: u64) -> Option<&mut Partition<'k>> {
+        self.index(hash).map(|index| &mut self.locked[index].partition)
+    }
+
+    /// Where a key is kept.
+    pub fn place(&self, key: &[u8]) -> Place {
+        self.keyspace.place(self.database, self.hash(key))
+    }
+}
+
+/// A value of `length` zeros; a large one comes from fresh pages, not from clearing memory.
+fn zeroed(length: usize) -> NewValue<'static> {
+    NewValue::Shared(Bytes::from(vec![0; length]))
+}
