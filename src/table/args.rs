@@ -65,7 +65,9 @@ impl<'a> Args<'a> {
 
     /// Takes the next argument if it is this word in any case.
     pub fn keyword(&mut self, word: &str) -> bool {
-        let found = self.peek().is_some_and(|argument| argument.eq_ignore_ascii_case(word.as_bytes()));
+        let found = self
+            .peek()
+            .is_some_and(|argument| argument.eq_ignore_ascii_case(word.as_bytes()));
         self.next += usize::from(found);
         found
     }
@@ -82,7 +84,11 @@ impl<'a> Args<'a> {
 
     /// Refuses arguments that are left over.
     pub fn end(&self) -> Taken<()> {
-        if self.is_empty() { Ok(()) } else { Err(CommandError::Syntax) }
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(CommandError::Syntax)
+        }
     }
 
     /// Iterates over the rest without taking it.

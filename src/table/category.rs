@@ -8,28 +8,48 @@ use super::{Command, Family, Flags};
 bitflags::bitflags! {
     /// ACL categories; [`Category::names`] gives the words of the wire.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    #[expect(missing_docs, reason = "each is the category's own name")]
     pub struct Category: u32 {
+        /// `@keyspace`
         const KEYSPACE = 1;
+        /// `@read`
         const READ = 1 << 1;
+        /// `@write`
         const WRITE = 1 << 2;
+        /// `@set`
         const SET = 1 << 3;
+        /// `@sortedset`
         const SORTEDSET = 1 << 4;
+        /// `@list`
         const LIST = 1 << 5;
+        /// `@hash`
         const HASH = 1 << 6;
+        /// `@string`
         const STRING = 1 << 7;
+        /// `@bitmap`
         const BITMAP = 1 << 8;
+        /// `@hyperloglog`
         const HYPERLOGLOG = 1 << 9;
+        /// `@geo`
         const GEO = 1 << 10;
+        /// `@stream`
         const STREAM = 1 << 11;
+        /// `@pubsub`
         const PUBSUB = 1 << 12;
+        /// `@admin`
         const ADMIN = 1 << 13;
+        /// `@fast`
         const FAST = 1 << 14;
+        /// `@slow`
         const SLOW = 1 << 15;
+        /// `@blocking`
         const BLOCKING = 1 << 16;
+        /// `@dangerous`
         const DANGEROUS = 1 << 17;
+        /// `@connection`
         const CONNECTION = 1 << 18;
+        /// `@transaction`
         const TRANSACTION = 1 << 19;
+        /// `@scripting`
         const SCRIPTING = 1 << 20;
     }
 }
@@ -52,12 +72,18 @@ impl Category {
 
     /// The lower-case names without `@`, in Redis's order.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        NAMES.iter().enumerate().filter(move |(bit, _)| self.bits() & 1 << bit != 0).map(|(_, name)| *name)
+        NAMES
+            .iter()
+            .enumerate()
+            .filter(move |(bit, _)| self.bits() & 1 << bit != 0)
+            .map(|(_, name)| *name)
     }
 
     /// The category of this name in any case, without `@`; `None` for an unknown one (`all` is not a category).
     pub fn named(name: &[u8]) -> Option<Category> {
-        let bit = NAMES.iter().position(|known| known.as_bytes().eq_ignore_ascii_case(name))?;
+        let bit = NAMES
+            .iter()
+            .position(|known| known.as_bytes().eq_ignore_ascii_case(name))?;
         Some(Category::from_bits_truncate(1 << bit))
     }
 }
@@ -110,7 +136,12 @@ pub fn categories(command: &Command, container: bool) -> Category {
     if command.flags.contains(Flags::BLOCKING) {
         found |= Category::BLOCKING;
     }
-    found | if command.flags.contains(Flags::FAST) { Category::FAST } else { Category::SLOW }
+    found
+        | if command.flags.contains(Flags::FAST) {
+            Category::FAST
+        } else {
+            Category::SLOW
+        }
 }
 
 /// The category that belonging to a family implies.
@@ -142,7 +173,10 @@ mod tests {
     fn names_and_bits_agree() {
         assert_eq!(Category::all().names().count(), NAMES.len());
         for (category, bit_name) in Category::all().iter().zip(Category::all().iter_names()) {
-            assert_eq!(category.names().next().map(str::to_uppercase).as_deref(), Some(bit_name.0));
+            assert_eq!(
+                category.names().next().map(str::to_uppercase).as_deref(),
+                Some(bit_name.0)
+            );
             assert_eq!(Category::named(bit_name.0.as_bytes()), Some(category));
         }
         assert_eq!(Category::named(b"all"), None);
@@ -151,9 +185,22 @@ mod tests {
     /// A row's own family category replaces that of its family (SORT, WAIT).
     #[test]
     fn own_family_category_replaces() {
-        let row = Command { family: Family::Generic, categories: Category::CONNECTION, ..Command::NEW };
-        assert_eq!(categories(&row, false), Category::CONNECTION | Category::SLOW);
-        let row = Command { categories: Category::DANGEROUS, ..Command::NEW };
-        assert_eq!(categories(&row, false), Category::DANGEROUS | Category::KEYSPACE | Category::SLOW);
+        let row = Command {
+            family: Family::Generic,
+            categories: Category::CONNECTION,
+            ..Command::NEW
+        };
+        assert_eq!(
+            categories(&row, false),
+            Category::CONNECTION | Category::SLOW
+        );
+        let row = Command {
+            categories: Category::DANGEROUS,
+            ..Command::NEW
+        };
+        assert_eq!(
+            categories(&row, false),
+            Category::DANGEROUS | Category::KEYSPACE | Category::SLOW
+        );
     }
 }

@@ -58,7 +58,9 @@ impl CommandError {
     /// What follows the `-` on the wire. May hold bytes of the request; the reply writer replaces line ends.
     pub fn text(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
-            CommandError::WrongType => "WRONGTYPE Operation against a key holding the wrong kind of value",
+            CommandError::WrongType => {
+                "WRONGTYPE Operation against a key holding the wrong kind of value"
+            }
             CommandError::Syntax => "ERR syntax error",
             CommandError::NotInteger => "ERR value is not an integer or out of range",
             CommandError::NotFloat => "ERR value is not a valid float",
@@ -66,7 +68,9 @@ impl CommandError {
             CommandError::IncrementNan => "ERR increment would produce NaN or Infinity",
             CommandError::NoSuchKey => "ERR no such key",
             CommandError::IndexOutOfRange => "ERR index out of range",
-            CommandError::StringTooLong => "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
+            CommandError::StringTooLong => {
+                "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+            }
             CommandError::DatabaseOutOfRange => "ERR DB index is out of range",
             CommandError::NotPositive => "ERR value is out of range, must be positive",
             CommandError::SameObject => "ERR source and destination objects are the same",
@@ -76,7 +80,9 @@ impl CommandError {
                 return Cow::Owned(format!("ERR invalid expire time in '{command}' command"));
             }
             CommandError::Arity(name) => {
-                return Cow::Owned(format!("ERR wrong number of arguments for '{name}' command"));
+                return Cow::Owned(format!(
+                    "ERR wrong number of arguments for '{name}' command"
+                ));
             }
             CommandError::Text(text) => return Cow::Borrowed(text),
         })

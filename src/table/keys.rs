@@ -120,12 +120,30 @@ impl KeySpec {
 
     /// Keys from argument `index` to `last` (negative: from the last argument), every `step`-th.
     pub const fn range(index: usize, last: i32, step: i32, access: KeyAccess) -> KeySpec {
-        KeySpec { begin: Begin::Index(index), find: Find::Range { last, step, limit: 0 }, access, note: "" }
+        KeySpec {
+            begin: Begin::Index(index),
+            find: Find::Range {
+                last,
+                step,
+                limit: 0,
+            },
+            access,
+            note: "",
+        }
     }
 
     /// As many keys as argument `index` says, from the next one on.
     pub const fn counted(index: usize, access: KeyAccess) -> KeySpec {
-        KeySpec { begin: Begin::Index(index), find: Find::Count { count_at: 0, first: 1, step: 1 }, access, note: "" }
+        KeySpec {
+            begin: Begin::Index(index),
+            find: Find::Count {
+                count_at: 0,
+                first: 1,
+                step: 1,
+            },
+            access,
+            note: "",
+        }
     }
 
     /// Keys from the argument after `keyword` (searched from argument `from`, see [`Begin::Keyword`]) to `last`.
@@ -137,12 +155,22 @@ impl KeySpec {
         limit: i32,
         access: KeyAccess,
     ) -> KeySpec {
-        KeySpec { begin: Begin::Keyword(keyword, from), find: Find::Range { last, step, limit }, access, note: "" }
+        KeySpec {
+            begin: Begin::Keyword(keyword, from),
+            find: Find::Range { last, step, limit },
+            access,
+            note: "",
+        }
     }
 
     /// Keys that no spec can find.
     pub const fn unknown(access: KeyAccess) -> KeySpec {
-        KeySpec { begin: Begin::Unknown, find: Find::Unknown, access, note: "" }
+        KeySpec {
+            begin: Begin::Unknown,
+            find: Find::Unknown,
+            access,
+            note: "",
+        }
     }
 
     /// The same with a note for COMMAND INFO.
@@ -164,11 +192,21 @@ impl KeySpec {
             Begin::Unknown => return None,
         };
         let (first, last, step) = match self.find {
-            Find::Range { last, step, limit } => (begin, range_end(begin, last, limit, count)?, step),
-            Find::Count { count_at, first, step } => {
+            Find::Range { last, step, limit } => {
+                (begin, range_end(begin, last, limit, count)?, step)
+            }
+            Find::Count {
+                count_at,
+                first,
+                step,
+            } => {
                 let stated = number::parse_i64(arguments.get(offset(begin, count_at)?)?)?;
                 let first = offset(begin, first)?;
-                (first, first.checked_add(usize::try_from(stated.checked_sub(1)?).ok()?)?, step)
+                (
+                    first,
+                    first.checked_add(usize::try_from(stated.checked_sub(1)?).ok()?)?,
+                    step,
+                )
             }
             Find::Unknown => return None,
         };
@@ -181,12 +219,17 @@ impl KeySpec {
 /// command's name nor the last argument can be the keyword.
 fn after_keyword(arguments: &Arguments<'_>, keyword: &str, from: i32) -> Option<usize> {
     let last = arguments.len().checked_sub(1)?;
-    let is_keyword =
-        |&index: &usize| arguments.get(index).is_some_and(|word| word.eq_ignore_ascii_case(keyword.as_bytes()));
+    let is_keyword = |&index: &usize| {
+        arguments
+            .get(index)
+            .is_some_and(|word| word.eq_ignore_ascii_case(keyword.as_bytes()))
+    };
     let found = if from > 0 {
         (offset(0, from)?..last).find(is_keyword)
     } else {
-        (1..=offset(arguments.len(), from)?.min(last)).rev().find(is_keyword)
+        (1..=offset(arguments.len(), from)?.min(last))
+            .rev()
+            .find(is_keyword)
     };
     found.map(|index| index + 1).filter(|&index| index <= last)
 }
@@ -243,14 +286,22 @@ pub fn locate(
     keys: &mut Vec<(usize, KeyAccess)>,
 ) -> Result<(), InvalidKeys> {
     keys.clear();
-    let varies = command.keys.iter().any(|spec| spec.access.contains(KeyAccess::VARIABLE_FLAGS));
+    let varies = command
+        .keys
+        .iter()
+        .any(|spec| spec.access.contains(KeyAccess::VARIABLE_FLAGS));
     if !(varies && command.key_function.is_some())
-        && extract(command.keys, arguments, &mut |position, access| keys.push((position, access))).is_ok()
+        && extract(command.keys, arguments, &mut |position, access| {
+            keys.push((position, access))
+        })
+        .is_ok()
     {
         return Ok(());
     }
     keys.clear();
-    let valid = command.key_function.is_some_and(|function| function(arguments, keys))
+    let valid = command
+        .key_function
+        .is_some_and(|function| function(arguments, keys))
         && keys.iter().all(|&(position, _)| position < arguments.len());
     if valid {
         return Ok(());
@@ -290,7 +341,11 @@ impl Shape {
                 (one, next) => one.joined(next),
             };
         }
-        if shape == Shape::None && command.key_function.is_some() { Shape::Specs } else { shape }
+        if shape == Shape::None && command.key_function.is_some() {
+            Shape::Specs
+        } else {
+            shape
+        }
     }
 
     /// The positions in a request of `count` arguments, or `None` for [`Shape::Specs`]; all are below `count`.
@@ -299,14 +354,24 @@ impl Shape {
             Shape::None => (0, 0, 1),
             Shape::Single(index) => (index, index + 1, 1),
             Shape::Range { first, last, step } if last >= 0 => (first, last as usize + 1, step),
-            Shape::Range { first, last, step } => (first, offset(count + 1, last).unwrap_or(0), step),
+            Shape::Range { first, last, step } => {
+                (first, offset(count + 1, last).unwrap_or(0), step)
+            }
             Shape::Specs => return None,
         };
         Some((first..end.min(count)).step_by(step))
     }
 
     fn of_spec(spec: &KeySpec) -> Shape {
-        let (Begin::Index(first), Find::Range { last, step, limit: 0 | 1 }) = (spec.begin, spec.find) else {
+        let (
+            Begin::Index(first),
+            Find::Range {
+                last,
+                step,
+                limit: 0 | 1,
+            },
+        ) = (spec.begin, spec.find)
+        else {
             return Shape::Specs;
         };
         if spec.access.contains(KeyAccess::INCOMPLETE) || step <= 0 {
@@ -315,7 +380,11 @@ impl Shape {
         let step = step.unsigned_abs() as usize;
         match i32::try_from(first) {
             Ok(index) if last == 0 && index > 0 => Shape::Single(first),
-            Ok(index) if last >= 0 => Shape::Range { first, last: index.saturating_add(last), step },
+            Ok(index) if last >= 0 => Shape::Range {
+                first,
+                last: index.saturating_add(last),
+                step,
+            },
             _ => Shape::Range { first, last, step },
         }
     }
@@ -323,8 +392,14 @@ impl Shape {
     /// Both in one, if the second begins right after the first.
     fn joined(self, next: Shape) -> Shape {
         match (self.as_range(), next.as_range()) {
-            (Some((first, end, 1)), Some((begin, last, 1))) if end >= 0 && begin == end as usize + 1 => {
-                Shape::Range { first, last, step: 1 }
+            (Some((first, end, 1)), Some((begin, last, 1)))
+                if end >= 0 && begin == end as usize + 1 =>
+            {
+                Shape::Range {
+                    first,
+                    last,
+                    step: 1,
+                }
             }
             _ => Shape::Specs,
         }
@@ -348,7 +423,11 @@ mod tests {
         let words: Vec<&[u8]> = request.split(' ').map(str::as_bytes).collect();
         let owned = OwnedArguments::from(&words[..]);
         let mut found = Vec::new();
-        extract(specs, &owned.as_arguments(), &mut |position, _| found.push(position)).ok().map(|()| found)
+        extract(specs, &owned.as_arguments(), &mut |position, _| {
+            found.push(position)
+        })
+        .ok()
+        .map(|()| found)
     }
 
     /// Ranges by index: to the end, to before the end, with a step, and out of bounds.
@@ -369,12 +448,18 @@ mod tests {
     #[test]
     fn keywords() {
         let streams = [KeySpec::after("STREAMS", 1, -1, 1, 2, KeyAccess::RO)];
-        assert_eq!(positions(&streams, "xread count 1 streams a b 0 0"), Some(vec![4, 5]));
+        assert_eq!(
+            positions(&streams, "xread count 1 streams a b 0 0"),
+            Some(vec![4, 5])
+        );
         assert_eq!(positions(&streams, "xread streams a b 0"), Some(vec![2]));
         assert_eq!(positions(&streams, "xread streams a"), None);
         assert_eq!(positions(&streams, "xread streams"), None);
         let keys = [KeySpec::after("KEYS", -2, -1, 1, 0, KeyAccess::RW)];
-        assert_eq!(positions(&keys, "migrate h 1 k 0 9 keys a b"), Some(vec![7, 8]));
+        assert_eq!(
+            positions(&keys, "migrate h 1 k 0 9 keys a b"),
+            Some(vec![7, 8])
+        );
         assert_eq!(positions(&keys, "migrate h 1 k 0 9 a b"), None);
         assert_eq!(positions(&keys, "keys keys"), None);
     }
@@ -384,13 +469,31 @@ mod tests {
     fn hostile_counts() {
         let counted = [KeySpec::counted(2, KeyAccess::RO)];
         assert_eq!(positions(&counted, "eval s 2 a b c"), Some(vec![3, 4]));
-        for count in ["0", "-1", "4", "1073741823", "2147483647", "4294967297", "9223372036854775807", "-9223372036854775808", "x", ""]
-        {
-            assert_eq!(positions(&counted, &format!("eval s {count} a b c")), None, "{count}");
+        for count in [
+            "0",
+            "-1",
+            "4",
+            "1073741823",
+            "2147483647",
+            "4294967297",
+            "9223372036854775807",
+            "-9223372036854775808",
+            "x",
+            "",
+        ] {
+            assert_eq!(
+                positions(&counted, &format!("eval s {count} a b c")),
+                None,
+                "{count}"
+            );
         }
         let odd = KeySpec {
             begin: Begin::Index(1),
-            find: Find::Count { count_at: -3, first: i32::MAX, step: 0 },
+            find: Find::Count {
+                count_at: -3,
+                first: i32::MAX,
+                step: 0,
+            },
             ..KeySpec::unknown(KeyAccess::RO)
         };
         assert_eq!(positions(&[odd], "eval s 1 a"), None);
@@ -406,15 +509,30 @@ mod tests {
         const SPECS: &[KeySpec] = &[KeySpec::one(1, KeyAccess::RW.union(KeyAccess::INCOMPLETE))];
         let owned = OwnedArguments::from(&[&b"x"[..], b"a", b"b"][..]);
         let mut keys = vec![(7, KeyAccess::RW)];
-        let without = Command { keys: SPECS, ..Command::NEW };
-        assert_eq!(locate(&without, &owned.as_arguments(), &mut keys), Err(InvalidKeys));
+        let without = Command {
+            keys: SPECS,
+            ..Command::NEW
+        };
+        assert_eq!(
+            locate(&without, &owned.as_arguments(), &mut keys),
+            Err(InvalidKeys)
+        );
         assert!(keys.is_empty());
-        let with = Command { key_function: Some(second), ..without };
+        let with = Command {
+            key_function: Some(second),
+            ..without
+        };
         assert_eq!(locate(&with, &owned.as_arguments(), &mut keys), Ok(()));
         assert_eq!(keys, [(2, KeyAccess::RO)]);
         let short = OwnedArguments::from(&[&b"x"[..], b"a"][..]);
-        assert_eq!(locate(&with, &short.as_arguments(), &mut keys), Err(InvalidKeys));
-        assert_eq!(positions(&[KeySpec::one(1, KeyAccess::NOT_KEY)], "spublish c m"), Some(vec![]));
+        assert_eq!(
+            locate(&with, &short.as_arguments(), &mut keys),
+            Err(InvalidKeys)
+        );
+        assert_eq!(
+            positions(&[KeySpec::one(1, KeyAccess::NOT_KEY)], "spublish c m"),
+            Some(vec![])
+        );
     }
 
     /// Shapes give the positions that extraction gives.
@@ -424,16 +542,55 @@ mod tests {
         let cases: [(&'static [KeySpec], Shape); 7] = [
             (&[], Shape::None),
             (&const { [KeySpec::one(2, RO)] }, Shape::Single(2)),
-            (&const { [KeySpec::range(1, -1, 2, RO)] }, Shape::Range { first: 1, last: -1, step: 2 }),
-            (&const { [KeySpec::one(1, RO), KeySpec::one(2, RO)] }, Shape::Range { first: 1, last: 2, step: 1 }),
-            (&const { [KeySpec::one(2, RO), KeySpec::range(3, -1, 1, RO)] }, Shape::Range { first: 2, last: -1, step: 1 }),
-            (&const { [KeySpec::range(1, 1, 1, RO)] }, Shape::Range { first: 1, last: 2, step: 1 }),
-            (&const { [KeySpec::one(1, RO), KeySpec::counted(2, RO)] }, Shape::Specs),
+            (
+                &const { [KeySpec::range(1, -1, 2, RO)] },
+                Shape::Range {
+                    first: 1,
+                    last: -1,
+                    step: 2,
+                },
+            ),
+            (
+                &const { [KeySpec::one(1, RO), KeySpec::one(2, RO)] },
+                Shape::Range {
+                    first: 1,
+                    last: 2,
+                    step: 1,
+                },
+            ),
+            (
+                &const { [KeySpec::one(2, RO), KeySpec::range(3, -1, 1, RO)] },
+                Shape::Range {
+                    first: 2,
+                    last: -1,
+                    step: 1,
+                },
+            ),
+            (
+                &const { [KeySpec::range(1, 1, 1, RO)] },
+                Shape::Range {
+                    first: 1,
+                    last: 2,
+                    step: 1,
+                },
+            ),
+            (
+                &const { [KeySpec::one(1, RO), KeySpec::counted(2, RO)] },
+                Shape::Specs,
+            ),
         ];
         for (keys, shape) in cases {
-            assert_eq!(Shape::of(&Command { keys, ..Command::NEW }), shape);
+            assert_eq!(
+                Shape::of(&Command {
+                    keys,
+                    ..Command::NEW
+                }),
+                shape
+            );
             for request in ["x a b c d e f", "x a b c", "x a b"] {
-                let Some(found) = shape.positions(request.split(' ').count()) else { continue };
+                let Some(found) = shape.positions(request.split(' ').count()) else {
+                    continue;
+                };
                 if let Some(expected) = positions(keys, request) {
                     assert_eq!(found.collect::<Vec<_>>(), expected);
                 }

@@ -12,6 +12,7 @@ use super::category::{self, Category};
 use super::keys::Shape;
 use super::usage::{Argument, Usage};
 use super::{Command, Row};
+use crate::resp::decode::Arguments;
 
 /// The longest name of a command or subcommand.
 pub const NAME_LIMIT: usize = 24;
@@ -68,7 +69,9 @@ impl<H> Table<H> {
     /// # Panics
     ///
     /// On a mistake in the rows: see [`TableBuilder::add`].
-    pub fn build<R: Clone + Into<H> + 'static>(rows: impl IntoIterator<Item = &'static Row<R>>) -> Table<H> {
+    pub fn build<R: Clone + Into<H> + 'static>(
+        rows: impl IntoIterator<Item = &'static Row<R>>,
+    ) -> Table<H> {
         let mut builder = TableBuilder::new();
         builder.add(rows, |handler| handler.clone().into());
         builder.finish()
@@ -93,6 +96,17 @@ impl<H> Table<H> {
         match parts.next() {
             Some(name) => self.find_subcommand(parent, name),
             None => Some(parent),
+        }
+    }
+
+    /// The command or subcommand that a request runs. A container that is given no subcommand is found itself; `None` when
+    /// the command or the subcommand is unknown.
+    #[inline]
+    pub fn find_request(&self, request: &Arguments<'_>) -> Option<&Entry<H>> {
+        let entry = self.find(request.get(0)?)?;
+        match request.get(1) {
+            Some(name) if entry.is_container() => self.find_subcommand(entry, name),
+            _ => Some(entry),
         }
     }
 
@@ -130,7 +144,7 @@ impl<H> Table<H> {
             if id == FREE {
                 return None;
             }
-            if self.names[usize::from(id)] == name {
+            if self.names[usize::from(id)].is(&name) {
                 return Some(&self.entries[usize::from(id)]);
             }
             at = (at + 1) & mask;
@@ -148,7 +162,10 @@ impl<H> TableBuilder<H> {
     /// No rows yet.
     #[expect(clippy::new_without_default, reason = "a builder begins in one way")]
     pub fn new() -> Self {
-        TableBuilder { entries: Vec::new(), names: Vec::new() }
+        TableBuilder {
+            entries: Vec::new(),
+            names: Vec::new(),
+        }
     }
 
     /// Adds the rows of one layer, whose handlers `convert` turns into the table's.
@@ -156,7 +173,11 @@ impl<H> TableBuilder<H> {
     /// # Panics
     ///
     /// On a mistake in the rows: a usage line that does not parse, a name too long or used twice.
-    pub fn add<R: 'static>(&mut self, rows: impl IntoIterator<Item = &'static Row<R>>, convert: impl Fn(&'static R) -> H) {
+    pub fn add<R: 'static>(
+        &mut self,
+        rows: impl IntoIterator<Item = &'static Row<R>>,
+        convert: impl Fn(&'static R) -> H,
+    ) {
         for row in rows {
             let parent = self.add_row(row, None, convert(&row.handler));
             for subcommand in row.subcommands {
@@ -171,30 +192,57 @@ impl<H> TableBuilder<H> {
         let mut slots = vec![FREE; (self.entries.len() * 4 + 1).next_power_of_two()];
         let mask = slots.len() - 1;
         for (id, name) in self.names.iter().enumerate() {
-            let free = (0..slots.len()).map(|step| (name.hash() + step) & mask).find(|&at| slots[at] == FREE);
+            let free = (0..slots.len())
+                .map(|step| (name.hash() + step) & mask)
+                .find(|&at| slots[at] == FREE);
             slots[free.expect("three quarters of the slots are free")] = id as u16;
         }
-        Table { entries: self.entries, names: self.names, slots }
+        Table {
+            entries: self.entries,
+            names: self.names,
+            slots,
+        }
     }
 
-    fn add_row<R: 'static>(&mut self, row: &'static Row<R>, parent: Option<u16>, handler: H) -> u16 {
+    fn add_row<R: 'static>(
+        &mut self,
+        row: &'static Row<R>,
+        parent: Option<u16>,
+        handler: H,
+    ) -> u16 {
         let command = &row.command;
         let full_name = match parent {
-            Some(parent) => format!("{}|{}", self.entries[usize::from(parent)].full_name, command.name),
+            Some(parent) => format!(
+                "{}|{}",
+                self.entries[usize::from(parent)].full_name,
+                command.name
+            ),
             None => command.name.to_owned(),
         };
-        let usage = Usage::parse(command.usage).unwrap_or_else(|error| panic!("{full_name}: {error}"));
-        let name = Name::new(command.name.as_bytes(), parent).unwrap_or_else(|| panic!("{full_name}: too long"));
-        assert!(!self.names.contains(&name), "{full_name}: a second row of this name");
+        let usage =
+            Usage::parse(command.usage).unwrap_or_else(|error| panic!("{full_name}: {error}"));
+        let name = Name::new(command.name.as_bytes(), parent)
+            .unwrap_or_else(|| panic!("{full_name}: too long"));
+        assert!(
+            !self.names.contains(&name),
+            "{full_name}: a second row of this name"
+        );
         let container = !row.subcommands.is_empty();
-        let id = u16::try_from(self.entries.len()).ok().filter(|&id| id != FREE).expect("fewer than 65535 commands");
+        let id = u16::try_from(self.entries.len())
+            .ok()
+            .filter(|&id| id != FREE)
+            .expect("fewer than 65535 commands");
         self.names.push(name);
         self.entries.push(Entry {
             command,
             handler,
             full_name,
             // A container wants the name of a subcommand.
-            arity: if container && usage.stated_arity.is_none() { -2 } else { usage.arity(1 + usize::from(parent.is_some())) },
+            arity: if container && usage.stated_arity.is_none() {
+                -2
+            } else {
+                usage.arity(1 + usize::from(parent.is_some()))
+            },
             arguments: usage.arguments,
             shape: Shape::of(command),
             categories: category::categories(command, container),
@@ -224,17 +272,37 @@ impl Name {
         let words = match name.len() {
             1..=8 => [partial_word(name), 0, 0],
             9..=16 => [full_word(name, 0), partial_word(&name[8..]), 0],
-            17..=NAME_LIMIT => [full_word(name, 0), full_word(name, 8), partial_word(&name[16..])],
+            17..=NAME_LIMIT => [
+                full_word(name, 0),
+                full_word(name, 8),
+                partial_word(&name[16..]),
+            ],
             _ => return None,
         };
         let parent = parent.map_or(0, |id| u32::from(id) + 1);
-        Some(Name { words: words.map(lower_case), parent, length: name.len() as u32 })
+        Some(Name {
+            words: words.map(lower_case),
+            parent,
+            length: name.len() as u32,
+        })
+    }
+
+    /// Equality without a call of `bcmp`, which the derived one becomes.
+    #[inline]
+    fn is(&self, other: &Name) -> bool {
+        let words = self
+            .words
+            .iter()
+            .zip(&other.words)
+            .fold(0, |differing, (one, other)| differing | (one ^ other));
+        words | u64::from((self.parent ^ other.parent) | (self.length ^ other.length)) == 0
     }
 
     #[inline]
     fn hash(&self) -> usize {
         let [first, second, third] = self.words;
-        let mixed = first ^ second.rotate_left(23) ^ third.rotate_left(41) ^ u64::from(self.parent) << 17;
+        let mixed =
+            first ^ second.rotate_left(23) ^ third.rotate_left(41) ^ u64::from(self.parent) << 17;
         (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize
     }
 }
@@ -252,7 +320,11 @@ fn partial_word(name: &[u8]) -> u64 {
     if length >= 8 {
         full_word(name, 0)
     } else if length >= 4 {
-        let half = |at: usize| u64::from(u32::from_le_bytes(name[at..at + 4].try_into().expect("four bytes")));
+        let half = |at: usize| {
+            u64::from(u32::from_le_bytes(
+                name[at..at + 4].try_into().expect("four bytes"),
+            ))
+        };
         half(0) | half(length - 4) << ((length - 4) * 8)
     } else {
         let byte = |at: usize| u64::from(name[at]) << (at * 8);
@@ -264,10 +336,10 @@ fn partial_word(name: &[u8]) -> u64 {
 #[inline]
 fn lower_case(word: u64) -> u64 {
     const EACH: u64 = 0x0101_0101_0101_0101;
-    let low = word & 0x7f * EACH;
+    let low = word & (0x7f * EACH);
     let from_a = low + (0x80 - b'A' as u64) * EACH;
     let past_z = low + (0x7f - b'Z' as u64) * EACH;
-    let upper = from_a & !past_z & !word & 0x80 * EACH;
+    let upper = from_a & !past_z & !word & (0x80 * EACH);
     word | upper >> 2
 }
 
@@ -277,7 +349,14 @@ mod tests {
     use crate::table::Flags;
 
     const fn row(name: &'static str) -> Row<u8> {
-        Row::new(Command { name, usage: "key", ..Command::NEW }, 1)
+        Row::new(
+            Command {
+                name,
+                usage: "key",
+                ..Command::NEW
+            },
+            1,
+        )
     }
 
     static ROWS: [Row<u8>; 5] = [
@@ -286,7 +365,11 @@ mod tests {
         row("georadiusbymember_ro"),
         row("zremrangebyscore"),
         Row {
-            command: Command { name: "config", flags: Flags::ADMIN, ..Command::NEW },
+            command: Command {
+                name: "config",
+                flags: Flags::ADMIN,
+                ..Command::NEW
+            },
             handler: 0,
             subcommands: &[row("get"), row("set")],
         },
@@ -297,20 +380,55 @@ mod tests {
     fn finds_exactly_the_names() {
         let table: Table<u32> = Table::build(&ROWS);
         for row in &ROWS {
-            assert_eq!(table.find(row.command.name.as_bytes()).unwrap().command.name, row.command.name);
-            assert_eq!(table.find(row.command.name.to_uppercase().as_bytes()).unwrap().command.name, row.command.name);
+            assert_eq!(
+                table
+                    .find(row.command.name.as_bytes())
+                    .unwrap()
+                    .command
+                    .name,
+                row.command.name
+            );
+            assert_eq!(
+                table
+                    .find(row.command.name.to_uppercase().as_bytes())
+                    .unwrap()
+                    .command
+                    .name,
+                row.command.name
+            );
         }
-        let misses: [&[u8]; 9] =
-            [b"", b"ge", b"gets", b"get\0", b"\x07et", b"GEORADIUSBYMEMBER\x7fRO", b"\xe7et", b"config|get", &[b'a'; 25]];
+        let misses: [&[u8]; 9] = [
+            b"",
+            b"ge",
+            b"gets",
+            b"get\0",
+            b"\x07et",
+            b"GEORADIUSBYMEMBER\x7fRO",
+            b"\xe7et",
+            b"config|get",
+            &[b'a'; 25],
+        ];
         for miss in misses {
             assert!(table.find(miss).is_none(), "{miss:?}");
         }
         assert_eq!(table.find(b"CONFIG").unwrap().arity, -2);
-        let config_get = table.find_subcommand(table.find(b"config").unwrap(), b"GeT").unwrap();
-        assert_eq!((&*config_get.full_name, config_get.arity, config_get.parent), ("config|get", 3, Some(4)));
-        assert!(std::ptr::eq(table.find_full(b"Config|Get").unwrap(), config_get));
+        let config_get = table
+            .find_subcommand(table.find(b"config").unwrap(), b"GeT")
+            .unwrap();
+        assert_eq!(
+            (&*config_get.full_name, config_get.arity, config_get.parent),
+            ("config|get", 3, Some(4))
+        );
+        assert!(std::ptr::eq(
+            table.find_full(b"Config|Get").unwrap(),
+            config_get
+        ));
         assert!(table.find_full(b"config|get|x").is_none());
-        assert!(table.find_subcommand(table.find(b"get").unwrap(), b"get").is_none());
+        assert!(
+            table
+                .find_subcommand(table.find(b"get").unwrap(), b"get")
+                .is_none()
+        );
         assert!(config_get.accepts(3) && !config_get.accepts(2) && !config_get.accepts(4));
     }
 
@@ -319,8 +437,15 @@ mod tests {
     fn folding_agrees_with_the_naive_one() {
         for length in 1..=NAME_LIMIT {
             for byte in 0..=u8::MAX {
-                let name: Vec<u8> = (0..length).map(|at| byte.wrapping_add(at as u8 * 37)).collect();
-                let folded: Vec<u8> = Name::new(&name, None).unwrap().words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                let name: Vec<u8> = (0..length)
+                    .map(|at| byte.wrapping_add((at * 37) as u8))
+                    .collect();
+                let folded: Vec<u8> = Name::new(&name, None)
+                    .unwrap()
+                    .words
+                    .iter()
+                    .flat_map(|word| word.to_le_bytes())
+                    .collect();
                 assert_eq!(folded[..length], name.to_ascii_lowercase());
                 assert!(folded[length..].iter().all(|&byte| byte == 0));
             }

@@ -100,6 +100,30 @@ pub enum Family {
     Cluster,
 }
 
+impl Family {
+    /// The group's name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Family::String => "string",
+            Family::Bitmap => "bitmap",
+            Family::Generic => "generic",
+            Family::Connection => "connection",
+            Family::Server => "server",
+            Family::List => "list",
+            Family::Set => "set",
+            Family::Hash => "hash",
+            Family::SortedSet => "sorted-set",
+            Family::Stream => "stream",
+            Family::HyperLogLog => "hyperloglog",
+            Family::Geo => "geo",
+            Family::PubSub => "pubsub",
+            Family::Scripting => "scripting",
+            Family::Transactions => "transactions",
+            Family::Cluster => "cluster",
+        }
+    }
+}
+
 /// Which part of the keyspace a command works on: what dispatch locks before the handler runs.
 #[derive(Clone, Copy)]
 pub enum Scope {
@@ -179,6 +203,11 @@ impl Command {
         deprecated: None,
         history: &[],
     };
+
+    /// Whether a request can name keys.
+    pub fn has_keys(&self) -> bool {
+        self.key_function.is_some() || self.keys.iter().any(KeySpec::is_key)
+    }
 }
 
 /// A command with what runs it, and its subcommands. `H` is the handler type of the layer that owns the row.
@@ -194,6 +223,10 @@ pub struct Row<H: 'static> {
 impl<H> Row<H> {
     /// A command without subcommands.
     pub const fn new(command: Command, handler: H) -> Self {
-        Row { command, handler, subcommands: &[] }
+        Row {
+            command,
+            handler,
+            subcommands: &[],
+        }
     }
 }

@@ -45,13 +45,20 @@ pub struct Usage {
 impl Usage {
     /// Parses a usage line.
     pub fn parse(line: &str) -> Result<Usage, UsageError> {
-        let mut parser = Parser { line: line.as_bytes(), at: 0, next_key_spec: 0 };
+        let mut parser = Parser {
+            line: line.as_bytes(),
+            at: 0,
+            next_key_spec: 0,
+        };
         let stated_arity = parser.stated_arity()?;
         let arguments = parser.sequence(0)?;
         if parser.at < line.len() {
             return Err(parser.error("unbalanced bracket or misplaced character"));
         }
-        Ok(Usage { arguments, stated_arity })
+        Ok(Usage {
+            arguments,
+            stated_arity,
+        })
     }
 
     /// Redis's arity: the number of arguments with the `names` of the command (1, or 2 for a subcommand), negative when it
@@ -59,7 +66,11 @@ impl Usage {
     pub fn arity(&self, names: usize) -> i32 {
         let (least, most) = length_of_all(&self.arguments);
         let minimum = i32::try_from(least + names).unwrap_or(i32::MAX);
-        self.stated_arity.unwrap_or(if most == Some(least) { minimum } else { -minimum })
+        self.stated_arity.unwrap_or(if most == Some(least) {
+            minimum
+        } else {
+            -minimum
+        })
     }
 }
 
@@ -107,9 +118,17 @@ impl Argument {
     /// A block or oneof; without a name it is called after its members.
     fn group(name: Option<Box<str>>, kind: Kind, members: Vec<Argument>) -> Argument {
         let name = name.unwrap_or_else(|| {
-            members.iter().map(|member| &*member.name).collect::<Vec<_>>().join("_").into_boxed_str()
+            members
+                .iter()
+                .map(|member| &*member.name)
+                .collect::<Vec<_>>()
+                .join("_")
+                .into_boxed_str()
         });
-        Argument { members, ..Argument::new(name, kind) }
+        Argument {
+            members,
+            ..Argument::new(name, kind)
+        }
     }
 
     /// Whether it is a required single value, which `[a b ...]` may repeat together with its neighbours.
@@ -181,15 +200,23 @@ impl Kind {
 }
 
 fn length_of_all(arguments: &[Argument]) -> (usize, Option<usize>) {
-    arguments.iter().map(Argument::length).fold((0, Some(0)), |(least, most), (more_least, more_most)| {
-        (least + more_least, most.zip(more_most).map(|(most, more)| most + more))
-    })
+    arguments.iter().map(Argument::length).fold(
+        (0, Some(0)),
+        |(least, most), (more_least, more_most)| {
+            (
+                least + more_least,
+                most.zip(more_most).map(|(most, more)| most + more),
+            )
+        },
+    )
 }
 
 fn length_of_any(arguments: &[Argument]) -> (usize, Option<usize>) {
     let lengths = || arguments.iter().map(Argument::length);
     let least = lengths().map(|(least, _)| least).min().unwrap_or(0);
-    let most = lengths().map(|(_, most)| most).try_fold(0, |most, other| Some(most.max(other?)));
+    let most = lengths()
+        .map(|(_, most)| most)
+        .try_fold(0, |most, other| Some(most.max(other?)));
     (least, most)
 }
 
@@ -226,7 +253,9 @@ impl Parser<'_> {
             return Ok(None);
         }
         let digits = self.take_while(|byte| byte == b'-' || byte.is_ascii_digit());
-        let arity = digits.parse().map_err(|_| self.error("an arity is a number"))?;
+        let arity = digits
+            .parse()
+            .map_err(|_| self.error("an arity is a number"))?;
         self.expect(">")?;
         self.take(" ");
         Ok(Some(arity))
@@ -251,12 +280,22 @@ impl Parser<'_> {
     /// Takes `[a b ...]` if it names the items just before it, and marks these as repeated.
     fn again(&mut self, items: &mut Vec<Argument>) -> bool {
         let rest = &self.line[self.at..];
-        let Some(end) = rest.iter().position(|&byte| byte == b']') else { return false };
-        let inner = rest.strip_prefix(b"[").and_then(|_| rest[1..end].strip_suffix(b" ..."));
+        let Some(end) = rest.iter().position(|&byte| byte == b']') else {
+            return false;
+        };
+        let inner = rest
+            .strip_prefix(b"[")
+            .and_then(|_| rest[1..end].strip_suffix(b" ..."));
         let Some(inner) = inner else { return false };
         let names: Vec<&[u8]> = inner.split(|&byte| byte == b' ').map(unquoted).collect();
-        let Some(first) = items.len().checked_sub(names.len()) else { return false };
-        if !items[first..].iter().zip(&names).all(|(item, name)| item.name.as_bytes() == *name) {
+        let Some(first) = items.len().checked_sub(names.len()) else {
+            return false;
+        };
+        if !items[first..]
+            .iter()
+            .zip(&names)
+            .all(|(item, name)| item.name.as_bytes() == *name)
+        {
             return false;
         }
         if let [single] = &mut items[first..] {
@@ -269,7 +308,10 @@ impl Parser<'_> {
                 return false;
             }
             let members = items.drain(first..).collect();
-            items.push(Argument { multiple: true, ..Argument::group(None, Kind::Block, members) });
+            items.push(Argument {
+                multiple: true,
+                ..Argument::group(None, Kind::Block, members)
+            });
         }
         self.at += end + 1;
         true
@@ -288,13 +330,18 @@ impl Parser<'_> {
         let token = self.take_while(is_token_byte);
         let binds = matches!(self.line.get(self.at + 1), Some(b'(' | b'\'' | b'a'..=b'z'));
         if !(self.peek() == Some(b' ') && binds) {
-            let pure = Argument { token: Some((&*token).into()), ..Argument::new(token.to_lowercase(), Kind::PureToken) };
+            let pure = Argument {
+                token: Some((&*token).into()),
+                ..Argument::new(token.to_lowercase(), Kind::PureToken)
+            };
             return self.marks(pure);
         }
         self.expect(" ")?;
         let mut argument = self.item(depth)?;
         if argument.token.is_some() || argument.optional {
-            return Err(self.error("a token stands before something that has one already, or that is optional"));
+            return Err(self.error(
+                "a token stands before something that has one already, or that is optional",
+            ));
         }
         argument.token = Some(token.into());
         Ok(argument)
@@ -304,11 +351,22 @@ impl Parser<'_> {
     fn named(&mut self, depth: usize) -> Parsed<Argument> {
         let name = self.name()?;
         if self.take("=") {
-            let token = if self.peek() == Some(b'\'') { self.quoted()? } else { self.take_while(is_token_byte) };
-            return self.marks(Argument { token: Some(token.into()), ..Argument::new(name, Kind::PureToken) });
+            let token = if self.peek() == Some(b'\'') {
+                self.quoted()?
+            } else {
+                self.take_while(is_token_byte)
+            };
+            return self.marks(Argument {
+                token: Some(token.into()),
+                ..Argument::new(name, Kind::PureToken)
+            });
         }
         if !self.take(":") {
-            let kind = if name == "key" { Kind::Key } else { Kind::String };
+            let kind = if name == "key" {
+                Kind::Key
+            } else {
+                Kind::String
+            };
             return self.marks(Argument::new(name, kind));
         }
         match self.peek() {
@@ -341,8 +399,12 @@ impl Parser<'_> {
         let mut argument = match &mut alternatives[..] {
             [items] if items.len() > 1 => Argument::group(name, Kind::Block, std::mem::take(items)),
             [items] => {
-                let single = items.pop().filter(|single| name.is_none() && !single.optional);
-                single.ok_or_else(|| self.error("a single item that is optional already, or named apart"))?
+                let single = items
+                    .pop()
+                    .filter(|single| name.is_none() && !single.optional);
+                single.ok_or_else(|| {
+                    self.error("a single item that is optional already, or named apart")
+                })?
             }
             _ => one_of(name, alternatives),
         };
@@ -371,7 +433,11 @@ impl Parser<'_> {
         argument.multiple |= self.take("...");
         if self.take("#") {
             let digits = self.take_while(|byte| byte.is_ascii_digit());
-            argument.key_spec = Some(digits.parse().map_err(|_| self.error("a key spec is a number"))?);
+            argument.key_spec = Some(
+                digits
+                    .parse()
+                    .map_err(|_| self.error("a key spec is a number"))?,
+            );
         } else if argument.kind == Kind::Key && argument.key_spec.is_none() {
             argument.key_spec = Some(self.next_key_spec);
         }
@@ -384,14 +450,26 @@ impl Parser<'_> {
             if version.is_empty() {
                 return Err(self.error("a version is digits and dots"));
             }
-            *(if deprecated { &mut argument.deprecated_since } else { &mut argument.since }) = Some(version.into());
+            *(if deprecated {
+                &mut argument.deprecated_since
+            } else {
+                &mut argument.since
+            }) = Some(version.into());
         }
         Ok(argument)
     }
 
     fn name(&mut self) -> Parsed<String> {
-        let name = if self.peek() == Some(b'\'') { self.quoted()? } else { self.take_while(is_name_byte) };
-        if name.is_empty() { Err(self.error("a name or token is missing")) } else { Ok(name) }
+        let name = if self.peek() == Some(b'\'') {
+            self.quoted()?
+        } else {
+            self.take_while(is_name_byte)
+        };
+        if name.is_empty() {
+            Err(self.error("a name or token is missing"))
+        } else {
+            Ok(name)
+        }
     }
 
     fn quoted(&mut self) -> Parsed<String> {
@@ -417,17 +495,27 @@ impl Parser<'_> {
 
     fn take_while(&mut self, wanted: impl Fn(u8) -> bool) -> String {
         let rest = &self.line[self.at..];
-        let length = rest.iter().position(|&byte| !wanted(byte)).unwrap_or(rest.len());
+        let length = rest
+            .iter()
+            .position(|&byte| !wanted(byte))
+            .unwrap_or(rest.len());
         self.at += length;
         String::from_utf8_lossy(&rest[..length]).into_owned()
     }
 
     fn expect(&mut self, text: &'static str) -> Parsed<()> {
-        if self.take(text) { Ok(()) } else { Err(self.error(expected(text))) }
+        if self.take(text) {
+            Ok(())
+        } else {
+            Err(self.error(expected(text)))
+        }
     }
 
     fn error(&self, problem: &'static str) -> UsageError {
-        UsageError { at: self.at, problem }
+        UsageError {
+            at: self.at,
+            problem,
+        }
     }
 }
 
@@ -437,11 +525,17 @@ fn one_of(name: Option<Box<str>>, alternatives: Vec<Vec<Argument>>) -> Argument 
         1 => items.swap_remove(0),
         _ => Argument::group(None, Kind::Block, items),
     };
-    Argument::group(name, Kind::OneOf, alternatives.into_iter().map(member).collect())
+    Argument::group(
+        name,
+        Kind::OneOf,
+        alternatives.into_iter().map(member).collect(),
+    )
 }
 
 fn unquoted(name: &[u8]) -> &[u8] {
-    name.strip_prefix(b"'").and_then(|name| name.strip_suffix(b"'")).unwrap_or(name)
+    name.strip_prefix(b"'")
+        .and_then(|name| name.strip_suffix(b"'"))
+        .unwrap_or(name)
 }
 
 fn is_name_byte(byte: u8) -> bool {
@@ -484,7 +578,10 @@ mod tests {
         assert_eq!(arity("key field value [field value ...]"), -4);
         assert_eq!(arity("key [count:int]"), -2);
         assert_eq!(arity("(host port:int|NO ONE)"), 3);
-        assert_eq!(arity("[COUNT count:int] STREAMS streams:(key [key ...] id [id ...])"), -4);
+        assert_eq!(
+            arity("[COUNT count:int] STREAMS streams:(key [key ...] id [id ...])"),
+            -4
+        );
         assert_eq!(arity("<-2> key member [member ...]"), -2);
         assert_eq!(Usage::parse("key").unwrap().arity(2), 3);
     }
@@ -497,32 +594,72 @@ mod tests {
         let patterns = first("[GET pattern:pattern ...]");
         assert!(patterns.optional && patterns.multiple && patterns.multiple_token);
         let pairs = first("field value [field value ...]");
-        assert_eq!((&*pairs.name, pairs.kind, pairs.multiple, pairs.members.len()), ("field_value", Kind::Block, true, 2));
+        assert_eq!(
+            (
+                &*pairs.name,
+                pairs.kind,
+                pairs.multiple,
+                pairs.members.len()
+            ),
+            ("field_value", Kind::Block, true, 2)
+        );
         let single = first("(parameter)...");
-        assert_eq!((&*single.name, single.kind, single.multiple), ("parameter", Kind::Block, true));
+        assert_eq!(
+            (&*single.name, single.kind, single.multiple),
+            ("parameter", Kind::Block, true)
+        );
     }
 
     /// Tokens bind to the value or group after them; names, versions and key specs are kept.
     #[test]
     fn tokens_and_marks() {
         let limit = first("[LIMIT (offset:int count:int)@6.2.0]");
-        assert_eq!((&*limit.name, limit.kind, limit.token.as_deref()), ("offset_count", Kind::Block, Some("LIMIT")));
+        assert_eq!(
+            (&*limit.name, limit.kind, limit.token.as_deref()),
+            ("offset_count", Kind::Block, Some("LIMIT"))
+        );
         assert_eq!(limit.since.as_deref(), Some("6.2.0"));
         let change = first("[change=CH@3.0.2]");
-        assert_eq!((&*change.name, change.token.as_deref()), ("change", Some("CH")));
+        assert_eq!(
+            (&*change.name, change.token.as_deref()),
+            ("change", Some("CH"))
+        );
         let address = first("'ip:port'@-2.8.12");
-        assert_eq!((&*address.name, address.deprecated_since.as_deref()), ("ip:port", Some("2.8.12")));
+        assert_eq!(
+            (&*address.name, address.deprecated_since.as_deref()),
+            ("ip:port", Some("2.8.12"))
+        );
         let keys = Usage::parse("key1:key key2:key#0 key").unwrap().arguments;
-        assert_eq!(keys.iter().map(|key| key.key_spec).collect::<Vec<_>>(), [Some(0), Some(0), Some(1)]);
+        assert_eq!(
+            keys.iter().map(|key| key.key_spec).collect::<Vec<_>>(),
+            [Some(0), Some(0), Some(1)]
+        );
     }
 
     /// What does not parse says where.
     #[test]
     fn errors() {
-        for line in ["key value:itn", "[", "key]", "(a|)", "[[a]]", "EX EX a", "a  b", "'a", "<x>", "a@", "a#", "[]", "é"] {
+        for line in [
+            "key value:itn",
+            "[",
+            "key]",
+            "(a|)",
+            "[[a]]",
+            "EX a=A",
+            "a  b",
+            "'a",
+            "<x>",
+            "a@",
+            "a#",
+            "[]",
+            "é",
+        ] {
             assert!(Usage::parse(line).is_err(), "{line}");
         }
         let deep = "(".repeat(100_000);
-        assert_eq!(Usage::parse(&deep).unwrap_err().problem, "nested too deeply");
+        assert_eq!(
+            Usage::parse(&deep).unwrap_err().problem,
+            "nested too deeply"
+        );
     }
 }
