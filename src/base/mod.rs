@@ -1,1 +1,2 @@
 //! base
+pub mod split;
