@@ -5,8 +5,8 @@
 //! Clients see all of these, so each is matched to the byte here, on any machine. The readers take the whole text or
 //! nothing: no blanks around it, nothing after it.
 //!
-//! Cost: an integer 2-5 ns, a double 10-20 ns; the long double is done in software, about 200 ns for an addition from
-//! text to text.
+//! Cost (benches/data.rs): an integer is read in 1 to 11 ns by its length, a double in 5 to 20 ns; a double is printed in
+//! 12 ns if it is an integer, else in 35 to 55. The long double is software: 470 ns for INCRBYFLOAT, from text to text.
 
 use std::fmt;
 use std::ops::Deref;
