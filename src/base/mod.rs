@@ -1,5 +1,2 @@
-//! What everything else may use: time as a value, chance as a value, counters.
-pub mod clock;
-pub mod rng;
-pub mod stats;
+//! base
 pub mod split;

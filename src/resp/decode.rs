@@ -28,8 +28,9 @@
 //! argument that has arrived; a declared count or length allocates nothing. A bulk of at least `Limits::large_bytes` that
 //! is not in the buffer yet is received apart, so that it can become a value without being copied.
 //!
-//! Nearly every request has at most nine arguments of at most 999 bytes; `short_request` reads this shape with one bounds
-//! check per argument, and leaves anything else where it stands to the state machine in `resume`. Cost: see benches/resp.rs.
+//! Nearly every request has at most nine arguments of at most 999 bytes; `short_request` reads this shape straight through,
+//! and leaves anything else where it stands to the state machine in `resume`. Cost
+//! (benches/resp.rs): 9 ns for a GET, 14 ns for a SET of 64 bytes, 4 ns per further argument.
 //!
 //! Texts of errors and what is tolerated (any byte after a `\r`, anything in place of the CRLF after a bulk) are those of
 //! redis-server 7.0. One thing differs: a line is too long by its own length, not by how it was cut into reads.
@@ -280,24 +281,34 @@ impl Decoder {
         if count > limits.max_arguments {
             return false;
         }
-        let mut at = self.position + 4;
-        self.first = at;
-        for done in 0..count {
+        self.position += 4;
+        self.first = self.position;
+        self.missing = count;
+        self.state = State::Length;
+        self.short_arguments(input, limits)
+    }
+
+    /// Reads arguments of the most common shape, up to the end of the request (then true) or the first of another shape.
+    #[inline]
+    fn short_arguments(&mut self, input: &[u8], limits: &Limits) -> bool {
+        let mut at = self.position;
+        let mut missing = self.missing;
+        while missing > 0 {
             match short_bulk(input, at) {
                 Some(slot) if slot.len <= limits.max_bulk_bytes => {
                     self.slots.push(slot);
                     at = slot.start + slot.len + 2;
+                    missing -= 1;
                 }
-                _ => {
-                    self.position = at;
-                    self.missing = count - done;
-                    self.state = State::Length;
-                    return false;
-                }
+                _ => break,
             }
         }
         self.position = at;
-        true
+        self.missing = missing;
+        if missing == 0 {
+            self.state = State::Between;
+        }
+        missing == 0
     }
 
     /// The state machine: any request, from any place.
@@ -338,6 +349,9 @@ impl Decoder {
     }
 
     fn length(&mut self, input: &[u8], limits: &Limits) -> Result<Option<Status>, ProtocolError> {
+        if self.short_arguments(input, limits) {
+            return Ok(Some(Status::Request));
+        }
         let Some(line) = self.count_line(input, limits, ProtocolError::TooBigBulkCount)? else {
             return Ok(Some(Status::Incomplete));
         };

@@ -4,5 +4,5 @@
 //! command or a socket: bytes go in and come out of buffers that the connection owns.
 
 pub mod decode;
-//TMP pub mod frame;
+pub mod frame;
 pub mod reply;
