@@ -108,11 +108,13 @@ fn ancestors(root: &Path, controller: &str) -> Vec<PathBuf> {
         controllers.split(',').any(|name| name == controller).then_some((controllers, path))
     });
     let Some((controllers, path)) = ours else { return Vec::new() };
+    let base = root.join("sys/fs/cgroup");
     let mount = match controller {
-        "" => root.join("sys/fs/cgroup"),
+        "" => Some(base),
         // Mounted under all of its names (`cpu,cpuacct`), usually with a link for each.
-        _ => [controllers, controller].map(|name| root.join("sys/fs/cgroup").join(name)).into_iter().find(|dir| dir.is_dir()).unwrap_or_default(),
+        _ => [controllers, controller].map(|name| base.join(name)).into_iter().find(|dir| dir.is_dir()),
     };
+    let Some(mount) = mount else { return Vec::new() };
     let mut dir = mount.clone();
     // `..` leads out of a container's namespace, where nothing of ours is to be seen.
     dir.extend(Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))));
