@@ -59,7 +59,7 @@ fn read_into(path: &Path, depth: usize, lines: &mut Vec<Line>) -> io::Result<Res
 fn parse_into(text: &[u8], origin: &dyn Fn(usize) -> Origin, depth: usize, lines: &mut Vec<Line>) -> Result<(), ConfigError> {
     for (at, bytes) in text.split(|&byte| byte == b'\n').enumerate() {
         let text = String::from_utf8_lossy(bytes).trim().to_owned();
-        let error = |why: String| ConfigError { origin: origin(at + 1), text: text.clone(), why };
+        let error = |why: String| ConfigError { origin: origin(at + 1), text: shown(&text), why };
         if text.is_empty() || text.starts_with('#') {
             continue;
         }
@@ -78,6 +78,13 @@ fn parse_into(text: &[u8], origin: &dyn Fn(usize) -> Origin, depth: usize, lines
         }
     }
     Ok(())
+}
+
+/// A line as it may be repeated in a message: without the password it may hold.
+pub(super) fn shown(text: &str) -> String {
+    let name = text.split_ascii_whitespace().next().unwrap_or_default();
+    let secret = Row::find(name.trim_start_matches("--")).is_some_and(|(row, _)| row.sensitive());
+    if secret { format!("{name} ***") } else { text.into() }
 }
 
 fn words(line: &[u8]) -> Result<Vec<String>, &'static str> {
@@ -148,7 +155,7 @@ pub(super) fn rewrite(original: &str, baseline: &Settings, settings: &Settings, 
         }
         let mut wanted = wanted.into_iter().map(|value| format!("{} {value}", row.name()));
         let own: Vec<usize> = (0..names.len()).filter(|&at| names[at].as_deref().is_some_and(|name| row.names().any(|own| own == name))).collect();
-        let undone = last_include > own.last().copied();
+        let undone = last_include > own.first().copied();
         for &at in &own {
             lines[at] = if undone { Vec::new() } else { wanted.next().into_iter().collect() };
         }
@@ -346,7 +353,7 @@ mod tests {
         let mut settings = Settings::new(Machine { cpu_count: 2, ..MACHINE });
         settings.hz = 20;
         let text = rewrite("hz 5\ninclude x\nhz 6\ntimeout 1\n", &Settings::new(MACHINE), &settings, &[]);
-        assert_eq!(text, "hz 20\ninclude x\ntimeout 1\n");
+        assert_eq!(text, "include x\ntimeout 1\n\n# Added by CONFIG REWRITE\nhz 20\n");
         let text = rewrite("hz 5\ninclude x\n", &Settings::new(MACHINE), &settings, &[]);
         assert_eq!(text, "include x\n\n# Added by CONFIG REWRITE\nhz 20\n");
     }

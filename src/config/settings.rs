@@ -354,7 +354,7 @@ impl KeyEvents {
     }
 
     pub(super) fn parse(text: &str) -> Result<KeyEvents, String> {
-        let bits = text.chars().map(|letter| {
+        let mut bits = text.chars().map(|letter| {
             let known = [('A', Self::ALL)].into_iter().chain(Self::CLASSES).chain(Self::OTHERS).find(|(known, _)| *known == letter);
             known.map(|(_, events)| events.0)
         });
