@@ -47,7 +47,9 @@ fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]>
         rest = match rest {
             [] => return None,
             [b'"', after @ ..] => return Some(after),
-            [b'\\', b'x', high, low, after @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+            [b'\\', b'x', high, low, after @ ..]
+                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+            {
                 word.push(hex(*high) << 4 | hex(*low));
                 after
             }
@@ -100,7 +102,10 @@ fn hex(digit: u8) -> u8 {
 }
 
 fn skip_blanks(line: &[u8]) -> &[u8] {
-    let start = line.iter().position(|&byte| !is_blank(byte)).unwrap_or(line.len());
+    let start = line
+        .iter()
+        .position(|&byte| !is_blank(byte))
+        .unwrap_or(line.len());
     &line[start..]
 }
 
@@ -140,14 +145,28 @@ mod tests {
             ("seen\0unseen", &["seen"]),
         ];
         for (line, expected) in cases {
-            assert_eq!(words(line).as_deref(), Some(&expected.iter().map(|w| w.to_string()).collect::<Vec<_>>()[..]), "{line:?}");
+            assert_eq!(
+                words(line).as_deref(),
+                Some(&expected.iter().map(|w| w.to_string()).collect::<Vec<_>>()[..]),
+                "{line:?}"
+            );
         }
     }
 
     #[test]
     fn unbalanced_quotes() {
         // Aim: an open quote, one glued to more text, and one cut off by a NUL or a backslash.
-        for line in [r#""a"#, "'a", r#""a"b"#, "'a'b", r#""a""b""#, r#"x ""#, "\"a\0\"", "\"a\\", "'a\\'"] {
+        for line in [
+            r#""a"#,
+            "'a",
+            r#""a"b"#,
+            "'a'b",
+            r#""a""b""#,
+            r#"x ""#,
+            "\"a\0\"",
+            "\"a\\",
+            "'a\\'",
+        ] {
             assert_eq!(words(line), None, "{line:?}");
         }
     }
@@ -155,6 +174,9 @@ mod tests {
     #[test]
     fn bytes_survive() {
         // Aim: words are bytes, not text.
-        assert_eq!(split_args(b"\"\\xff\\x00\" \xfe"), Some(vec![vec![0xff, 0x00], vec![0xfe]]));
+        assert_eq!(
+            split_args(b"\"\\xff\\x00\" \xfe"),
+            Some(vec![vec![0xff, 0x00], vec![0xfe]])
+        );
     }
 }
