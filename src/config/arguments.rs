@@ -45,7 +45,10 @@ pub(super) fn parse(words: impl Iterator<Item = OsString>) -> Result<Invocation,
     }
     let mut sources = Sources::default();
     // The path alone may be something else than UTF-8.
-    if words.first().is_some_and(|word| !word.as_encoded_bytes().starts_with(b"-")) {
+    if words
+        .first()
+        .is_some_and(|word| !word.as_encoded_bytes().starts_with(b"-"))
+    {
         sources.file = Some(words.remove(0).into());
     }
     if words.first().is_some_and(|word| word == "-") {
@@ -63,14 +66,31 @@ pub(super) fn parse(words: impl Iterator<Item = OsString>) -> Result<Invocation,
 fn options(words: Vec<OsString>) -> Result<Vec<Line>, ConfigError> {
     let mut lines: Vec<Line> = Vec::new();
     for word in words {
-        let word = word.into_string().map_err(|word| error(&word.to_string_lossy(), "the text is not UTF-8"))?;
+        let word = word.into_string().map_err(|_| {
+            error(
+                lines.last().map_or("", |line| &line.words[0]),
+                "the text is not UTF-8",
+            )
+        })?;
         if let Some(name) = word.strip_prefix("--") {
             if let Some((name, value)) = name.split_once('=') {
-                return Err(error(&format!("--{name}=..."), &format!("a value is a word of its own: --{name} {}", hint(value))));
+                return Err(error(
+                    &format!("--{name}=..."),
+                    &format!("a value is a word of its own: --{name} {}", hint(value)),
+                ));
             }
-            lines.push(Line { origin: Origin::Argument, text: word.clone(), words: vec![name.into()] });
+            lines.push(Line {
+                origin: Origin::Argument,
+                text: word.clone(),
+                words: vec![name.into()],
+            });
         } else {
-            let line = lines.last_mut().ok_or_else(|| error(&word, "a value without a parameter; parameters start with --"))?;
+            let line = lines.last_mut().ok_or_else(|| {
+                error(
+                    &word,
+                    "a value without a parameter; parameters start with --",
+                )
+            })?;
             line.text = format!("{} {word}", line.text);
             line.words.push(word);
         }
@@ -84,7 +104,11 @@ fn hint(value: &str) -> &'static str {
 }
 
 fn error(text: &str, why: &str) -> ConfigError {
-    ConfigError { origin: Origin::Argument, text: text.into(), why: why.into() }
+    ConfigError {
+        origin: Origin::Argument,
+        text: text.into(),
+        why: why.into(),
+    }
 }
 
 #[cfg(test)]
@@ -96,26 +120,60 @@ mod tests {
     }
 
     fn words(sources: &Sources) -> Vec<Vec<&str>> {
-        sources.lines.iter().map(|line| line.words.iter().map(String::as_str).collect()).collect()
+        sources
+            .lines
+            .iter()
+            .map(|line| line.words.iter().map(String::as_str).collect())
+            .collect()
     }
 
     #[test]
     fn file_parameters_and_stdin() {
         // Aim: every part of the grammar at once; `-::1` is a value, not an option.
-        let line = ["/etc/q.conf", "--port", "7000", "--save", "", "--bind", "127.0.0.1", "-::1", "--appendonly", "-"];
-        let Ok(Invocation::Run(sources)) = run(&line) else { panic!("the line is good") };
+        let line = [
+            "/etc/q.conf",
+            "--port",
+            "7000",
+            "--save",
+            "",
+            "--bind",
+            "127.0.0.1",
+            "-::1",
+            "--appendonly",
+            "-",
+        ];
+        let Ok(Invocation::Run(sources)) = run(&line) else {
+            panic!("the line is good")
+        };
         assert_eq!(sources.file, Some(PathBuf::from("/etc/q.conf")));
         assert!(sources.stdin);
-        assert_eq!(words(&sources), [vec!["port", "7000"], vec!["save", ""], vec!["bind", "127.0.0.1", "-::1"], vec!["appendonly"]]);
+        assert_eq!(
+            words(&sources),
+            [
+                vec!["port", "7000"],
+                vec!["save", ""],
+                vec!["bind", "127.0.0.1", "-::1"],
+                vec!["appendonly"]
+            ]
+        );
         assert_eq!(run(&[]), Ok(Invocation::Run(Sources::default())));
-        assert_eq!(run(&["-"]), Ok(Invocation::Run(Sources { stdin: true, ..Sources::default() })));
+        assert_eq!(
+            run(&["-"]),
+            Ok(Invocation::Run(Sources {
+                stdin: true,
+                ..Sources::default()
+            }))
+        );
     }
 
     #[test]
     fn help_and_version() {
-        for (word, expected) in
-            [("-v", Invocation::Version), ("--version", Invocation::Version), ("-h", Invocation::Help), ("--help", Invocation::Help)]
-        {
+        for (word, expected) in [
+            ("-v", Invocation::Version),
+            ("--version", Invocation::Version),
+            ("-h", Invocation::Help),
+            ("--help", Invocation::Help),
+        ] {
             assert_eq!(run(&[word]), Ok(expected));
         }
     }
@@ -123,10 +181,23 @@ mod tests {
     #[test]
     fn mistakes() {
         // Aim: the message says what to write instead, and repeats no value that may be a password.
-        let why = |words: &[&str]| run(words).map_err(|error| (error.text, error.why)).expect_err("the line is bad");
-        let expected = ("--requirepass=...", "a value is a word of its own: --requirepass value");
-        assert_eq!(why(&["--requirepass=hunter2"]), (expected.0.into(), expected.1.into()));
-        assert_eq!(why(&["q.conf", "7000"]).1, "a value without a parameter; parameters start with --");
+        let why = |words: &[&str]| {
+            run(words)
+                .map_err(|error| (error.text, error.why))
+                .expect_err("the line is bad")
+        };
+        let expected = (
+            "--requirepass=...",
+            "a value is a word of its own: --requirepass value",
+        );
+        assert_eq!(
+            why(&["--requirepass=hunter2"]),
+            (expected.0.into(), expected.1.into())
+        );
+        assert_eq!(
+            why(&["q.conf", "7000"]).1,
+            "a value without a parameter; parameters start with --"
+        );
         assert_eq!(why(&["-x"]).0, "-x");
     }
 }

@@ -30,7 +30,8 @@ pub struct Machine {
 impl Machine {
     /// What this process finds.
     pub fn probe() -> Machine {
-        let parallelism = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+        let parallelism =
+            std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
         Machine::read(Path::new("/"), parallelism)
     }
 
@@ -40,8 +41,14 @@ impl Machine {
         let limit = memory_limit(root).filter(|&limit| total == 0 || limit < total);
         let quota = cpu_quota(root).map(|cpus| cpus.ceil() as u32);
         // available_parallelism knows quotas too, but rounds 1.5 down; the allowed list is what remains of it without them.
-        let cpu_count = quota.map_or(parallelism, |quota| quota.min(allowed_cpus(root).unwrap_or(parallelism)));
-        Machine { memory_limit_bytes: limit, memory_total_bytes: total, cpu_count: cpu_count.max(1) }
+        let cpu_count = quota.map_or(parallelism, |quota| {
+            quota.min(allowed_cpus(root).unwrap_or(parallelism))
+        });
+        Machine {
+            memory_limit_bytes: limit,
+            memory_total_bytes: total,
+            cpu_count: cpu_count.max(1),
+        }
     }
 
     /// What a percentage of memory is a percentage of: the limit, else the machine.
@@ -52,9 +59,17 @@ impl Machine {
 
 /// The smallest memory limit on the way from our group to the root, in bytes.
 pub fn memory_limit(root: &Path) -> Option<u64> {
-    let unified = ancestors(root, "").into_iter().flat_map(|dir| [dir.join("memory.max"), dir.join("memory.high")]);
-    let legacy = ancestors(root, "memory").into_iter().map(|dir| dir.join("memory.limit_in_bytes"));
-    unified.chain(legacy).filter_map(|file| number(&file)).filter(|&bytes| bytes < NO_LIMIT).min()
+    let unified = ancestors(root, "")
+        .into_iter()
+        .flat_map(|dir| [dir.join("memory.max"), dir.join("memory.high")]);
+    let legacy = ancestors(root, "memory")
+        .into_iter()
+        .map(|dir| dir.join("memory.limit_in_bytes"));
+    unified
+        .chain(legacy)
+        .filter_map(|file| number(&file))
+        .filter(|&bytes| bytes < NO_LIMIT)
+        .min()
 }
 
 /// Version 1 writes "unlimited" as the largest multiple of the page size below 2^63.
@@ -67,28 +82,43 @@ pub fn cpu_quota(root: &Path) -> Option<f64> {
         let (quota, period) = text.trim().split_once(' ')?;
         ratio(quota.parse().ok()?, period.parse().ok()?)
     });
-    let legacy = ancestors(root, "cpu")
-        .into_iter()
-        .filter_map(|dir| ratio(number(&dir.join("cpu.cfs_quota_us"))?, number(&dir.join("cpu.cfs_period_us"))?));
+    let legacy = ancestors(root, "cpu").into_iter().filter_map(|dir| {
+        ratio(
+            number(&dir.join("cpu.cfs_quota_us"))?,
+            number(&dir.join("cpu.cfs_period_us"))?,
+        )
+    });
     unified.chain(legacy).min_by(f64::total_cmp)
 }
 
 fn memory_total(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 fn allowed_cpus(root: &Path) -> Option<u32> {
     let text = fs::read_to_string(root.join("proc/self/status")).ok()?;
-    let list = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let list = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     list.trim().split(',').map(range_len).sum()
 }
 
 /// The length of `3` or `0-7`.
 fn range_len(range: &str) -> Option<u32> {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
-    last.parse::<u32>().ok()?.checked_sub(first.parse().ok()?)?.checked_add(1)
+    last.parse::<u32>()
+        .ok()?
+        .checked_sub(first.parse().ok()?)?
+        .checked_add(1)
 }
 
 fn ratio(quota: u64, period: u64) -> Option<f64> {
@@ -105,20 +135,37 @@ fn ancestors(root: &Path, controller: &str) -> Vec<PathBuf> {
     let ours = groups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
-        controllers.split(',').any(|name| name == controller).then_some((controllers, path))
+        controllers
+            .split(',')
+            .any(|name| name == controller)
+            .then_some((controllers, path))
     });
-    let Some((controllers, path)) = ours else { return Vec::new() };
+    let Some((controllers, path)) = ours else {
+        return Vec::new();
+    };
     let base = root.join("sys/fs/cgroup");
     let mount = match controller {
         "" => Some(base),
         // Mounted under all of its names (`cpu,cpuacct`), usually with a link for each.
-        _ => [controllers, controller].map(|name| base.join(name)).into_iter().find(|dir| dir.is_dir()),
+        _ => [controllers, controller]
+            .map(|name| base.join(name))
+            .into_iter()
+            .find(|dir| dir.is_dir()),
     };
-    let Some(mount) = mount else { return Vec::new() };
+    let Some(mount) = mount else {
+        return Vec::new();
+    };
     let mut dir = mount.clone();
     // `..` leads out of a container's namespace, where nothing of ours is to be seen.
-    dir.extend(Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))));
-    dir.ancestors().take_while(|dir| dir.starts_with(&mount)).map(Path::to_path_buf).collect()
+    dir.extend(
+        Path::new(path)
+            .components()
+            .filter(|part| matches!(part, Component::Normal(_))),
+    );
+    dir.ancestors()
+        .take_while(|dir| dir.starts_with(&mount))
+        .map(Path::to_path_buf)
+        .collect()
 }
 
 #[cfg(test)]
@@ -142,7 +189,10 @@ mod tests {
             &[
                 ("proc/self/cgroup", "0::/pod/box\n"),
                 ("proc/self/status", "Name:\tx\nCpus_allowed_list:\t0-2,5\n"),
-                ("proc/meminfo", "MemTotal:       2097152 kB\nMemFree: 1 kB\n"),
+                (
+                    "proc/meminfo",
+                    "MemTotal:       2097152 kB\nMemFree: 1 kB\n",
+                ),
                 ("sys/fs/cgroup/pod/box/memory.max", "max\n"),
                 ("sys/fs/cgroup/pod/box/memory.high", "900000000\n"),
                 ("sys/fs/cgroup/pod/memory.max", "800000000\n"),
@@ -153,7 +203,14 @@ mod tests {
         assert_eq!(memory_limit(dir.path()), Some(800_000_000));
         assert_eq!(cpu_quota(dir.path()), Some(1.5));
         let machine = Machine::read(dir.path(), 64);
-        assert_eq!(machine, Machine { memory_limit_bytes: Some(800_000_000), memory_total_bytes: 2 << 30, cpu_count: 2 });
+        assert_eq!(
+            machine,
+            Machine {
+                memory_limit_bytes: Some(800_000_000),
+                memory_total_bytes: 2 << 30,
+                cpu_count: 2
+            }
+        );
         assert_eq!(machine.memory_bytes(), 800_000_000);
     }
 
@@ -161,7 +218,13 @@ mod tests {
     fn version_2_without_namespace() {
         // Aim: the path names nothing visible; the mount's root is the container's group. Paths with `..` do not escape.
         for group in ["0::/docker/0123\n", "0::/../../other\n", "0::/\n"] {
-            let dir = root("v2-bare", &[("proc/self/cgroup", group), ("sys/fs/cgroup/memory.max", "67108864\n")]);
+            let dir = root(
+                "v2-bare",
+                &[
+                    ("proc/self/cgroup", group),
+                    ("sys/fs/cgroup/memory.max", "67108864\n"),
+                ],
+            );
             assert_eq!(memory_limit(dir.path()), Some(64 << 20), "{group}");
             assert_eq!(cpu_quota(dir.path()), None);
         }
@@ -175,8 +238,14 @@ mod tests {
             &[
                 ("proc/self/cgroup", "12:memory:/a/b\n4:cpu,cpuacct:/a\n"),
                 ("proc/self/status", "Cpus_allowed_list:\t0-7\n"),
-                ("sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", "9223372036854771712\n"),
-                ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "134217728\n"),
+                (
+                    "sys/fs/cgroup/memory/a/b/memory.limit_in_bytes",
+                    "9223372036854771712\n",
+                ),
+                (
+                    "sys/fs/cgroup/memory/a/memory.limit_in_bytes",
+                    "134217728\n",
+                ),
                 ("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us", "250000\n"),
                 ("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", "100000\n"),
                 ("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n"),
@@ -192,7 +261,14 @@ mod tests {
     fn nothing_to_read() {
         // Aim: an empty root is a machine without limits; a limit above the machine's memory is none.
         let dir = root("none", &[]);
-        assert_eq!(Machine::read(dir.path(), 6), Machine { memory_limit_bytes: None, memory_total_bytes: 0, cpu_count: 6 });
+        assert_eq!(
+            Machine::read(dir.path(), 6),
+            Machine {
+                memory_limit_bytes: None,
+                memory_total_bytes: 0,
+                cpu_count: 6
+            }
+        );
         dir.write("proc/meminfo", "MemTotal: 1024 kB\n");
         dir.write("proc/self/cgroup", "0::/\n");
         dir.write("sys/fs/cgroup/memory.max", "1048576\n");

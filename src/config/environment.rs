@@ -16,14 +16,27 @@ const PREFIX: &str = "QUOIT_";
 const FILE_SUFFIX: &str = "_FILE";
 
 /// The lines that the variables stand for, in the order of their names.
-pub(super) fn lines(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Vec<Line>, ConfigError> {
+pub(super) fn lines(
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<Line>, ConfigError> {
     let ours = variables.filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
-    let mut ours: Vec<_> = ours.map(|(name, value)| (name.to_string_lossy().into_owned(), value)).collect();
+    let mut ours: Vec<_> = ours
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+        .collect();
     ours.sort();
-    let lines: Vec<Line> = ours.into_iter().filter(|(name, value)| !is_service_link(name, value)).map(line).collect::<Result<_, _>>()?;
-    let twice = lines.windows(2).find(|pair| pair[0].words[0] == pair[1].words[0]);
+    let lines: Vec<Line> = ours
+        .into_iter()
+        .filter(|(name, value)| !is_service_link(name, value))
+        .map(line)
+        .collect::<Result<_, _>>()?;
+    let twice = lines
+        .windows(2)
+        .find(|pair| pair[0].words[0] == pair[1].words[0]);
     match twice {
-        Some(pair) => Err(error(&pair[1].text, "the parameter has a variable and a file; set one of them")),
+        Some(pair) => Err(error(
+            &pair[1].text,
+            "the parameter has a variable and a file; set one of them",
+        )),
         None => Ok(lines),
     }
 }
@@ -31,51 +44,89 @@ pub(super) fn lines(variables: impl Iterator<Item = (OsString, OsString)>) -> Re
 fn line((variable, value): (String, OsString)) -> Result<Line, ConfigError> {
     let name = &variable[PREFIX.len()..];
     if let Some((row, known)) = find(name) {
-        let value = value.into_string().map_err(|_| error(&variable, "the value is not UTF-8"))?;
+        let value = value
+            .into_string()
+            .map_err(|_| error(&variable, "the value is not UTF-8"))?;
         let shown = if row.sensitive() { "***" } else { &value };
         let text = format!("{variable}={shown}");
-        return Ok(Line { origin: Origin::Environment, text, words: words(row, known, value) });
+        return Ok(Line {
+            origin: Origin::Environment,
+            text,
+            words: words(row, known, value),
+        });
     }
     let Some((row, known)) = name.strip_suffix(FILE_SUFFIX).and_then(find) else {
         return Err(error(&variable, "no parameter has this name"));
     };
     let path = value.to_string_lossy().into_owned();
     let text = format!("{variable}={path}");
-    let value = fs::read_to_string(&value).map_err(|why| error(&text, &format!("the file cannot be read: {why}")))?;
-    Ok(Line { origin: Origin::Environment, text, words: words(row, known, value.trim_end_matches(['\r', '\n']).into()) })
+    let value = fs::read_to_string(&value)
+        .map_err(|why| error(&text, &format!("the file cannot be read: {why}")))?;
+    Ok(Line {
+        origin: Origin::Environment,
+        text,
+        words: words(row, known, value.trim_end_matches(['\r', '\n']).into()),
+    })
 }
 
 fn words(row: Row, name: &str, value: String) -> Vec<String> {
     // `- QUOIT_SAVE=""` in a compose file hands over the quotes. In a password they may be meant.
-    let value = if row.kind().is_list() && value == "\"\"" { String::new() } else { value };
+    let value = if row.kind().is_list() && value == "\"\"" {
+        String::new()
+    } else {
+        value
+    };
     vec![name.into(), value]
 }
 
 fn find(variable: &str) -> Option<(Row, &'static str)> {
-    let same = |name: &&str| name.len() == variable.len() && name.bytes().zip(variable.bytes()).all(|(a, b)| shout(a) == b);
+    let same = |name: &&str| {
+        name.len() == variable.len()
+            && name
+                .bytes()
+                .zip(variable.bytes())
+                .all(|(a, b)| shout(a) == b)
+    };
     Row::all().find_map(|row| row.names().find(same).map(|name| (row, name)))
 }
 
 fn shout(byte: u8) -> u8 {
-    if byte == b'-' { b'_' } else { byte.to_ascii_uppercase() }
+    if byte == b'-' {
+        b'_'
+    } else {
+        byte.to_ascii_uppercase()
+    }
 }
 
 /// Whether Kubernetes made the variable: `<SERVICE>_SERVICE_HOST`, `_SERVICE_PORT[_NAME]`, `_PORT=tcp://...`, `_PORT_6379_TCP[_...]`.
 fn is_service_link(name: &str, value: &OsString) -> bool {
-    let url = value.to_str().is_some_and(|value| ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme)));
+    let url = value.to_str().is_some_and(|value| {
+        ["tcp://", "udp://", "sctp://"]
+            .iter()
+            .any(|scheme| value.starts_with(scheme))
+    });
     let port_of = |rest: &str| {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        digits > 0 && ["_TCP", "_UDP", "_SCTP"].iter().any(|protocol| rest[digits..].starts_with(protocol))
+        digits > 0
+            && ["_TCP", "_UDP", "_SCTP"]
+                .iter()
+                .any(|protocol| rest[digits..].starts_with(protocol))
     };
     name.ends_with("_SERVICE_HOST")
         || name.ends_with("_SERVICE_PORT")
         || name.contains("_SERVICE_PORT_")
         || name.ends_with("_PORT") && url
-        || name.split_once("_PORT_").is_some_and(|(_, rest)| port_of(rest))
+        || name
+            .split_once("_PORT_")
+            .is_some_and(|(_, rest)| port_of(rest))
 }
 
 fn error(text: &str, why: &str) -> ConfigError {
-    ConfigError { origin: Origin::Environment, text: text.into(), why: why.into() }
+    ConfigError {
+        origin: Origin::Environment,
+        text: text.into(),
+        why: why.into(),
+    }
 }
 
 #[cfg(test)]
@@ -84,7 +135,11 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<Vec<Vec<String>>, ConfigError> {
-        let lines = lines(variables.iter().map(|(name, value)| (name.into(), value.into())))?;
+        let lines = lines(
+            variables
+                .iter()
+                .map(|(name, value)| (name.into(), value.into())),
+        )?;
         Ok(lines.into_iter().map(|line| line.words).collect())
     }
 
@@ -107,7 +162,12 @@ mod tests {
             ["server_cpulist", "0-1"],
             ["tls-cert-file", "/a"],
         ];
-        assert_eq!(read(&variables), Ok(expected.map(|line| line.map(String::from).to_vec()).to_vec()));
+        assert_eq!(
+            read(&variables),
+            Ok(expected
+                .map(|line| line.map(String::from).to_vec())
+                .to_vec())
+        );
     }
 
     #[test]
@@ -116,18 +176,41 @@ mod tests {
         let dir = TempDir::new("env");
         let path = dir.write("secret", "hunter2 \r\n");
         let path = path.to_str().expect("the path is ASCII");
-        assert_eq!(read(&[("QUOIT_REQUIREPASS_FILE", path)]), Ok(vec![vec!["requirepass".into(), "hunter2 ".into()]]));
-        let both = read(&[("QUOIT_REQUIREPASS", "x"), ("QUOIT_REQUIREPASS_FILE", path)]).expect_err("one too many");
-        assert_eq!(both.why, "the parameter has a variable and a file; set one of them");
-        let missing = read(&[("QUOIT_REQUIREPASS_FILE", "/nowhere/x")]).expect_err("there is no such file");
+        assert_eq!(
+            read(&[("QUOIT_REQUIREPASS_FILE", path)]),
+            Ok(vec![vec!["requirepass".into(), "hunter2 ".into()]])
+        );
+        let both = read(&[("QUOIT_REQUIREPASS", "x"), ("QUOIT_REQUIREPASS_FILE", path)])
+            .expect_err("one too many");
+        assert_eq!(
+            both.why,
+            "the parameter has a variable and a file; set one of them"
+        );
+        let missing =
+            read(&[("QUOIT_REQUIREPASS_FILE", "/nowhere/x")]).expect_err("there is no such file");
         assert_eq!(missing.text, "QUOIT_REQUIREPASS_FILE=/nowhere/x");
-        assert!(missing.why.starts_with("the file cannot be read: No such file"), "{}", missing.why);
+        assert!(
+            missing
+                .why
+                .starts_with("the file cannot be read: No such file"),
+            "{}",
+            missing.why
+        );
     }
 
     #[test]
     fn unknown_names_end_the_start() {
-        for name in ["QUOIT_MAXMEMROY", "QUOIT_", "QUOIT_maxmemory", "QUOIT_INCLUDE", "QUOIT__FILE"] {
-            assert_eq!(read(&[(name, "1")]).expect_err(name).why, "no parameter has this name");
+        for name in [
+            "QUOIT_MAXMEMROY",
+            "QUOIT_",
+            "QUOIT_maxmemory",
+            "QUOIT_INCLUDE",
+            "QUOIT__FILE",
+        ] {
+            assert_eq!(
+                read(&[(name, "1")]).expect_err(name).why,
+                "no parameter has this name"
+            );
         }
     }
 
@@ -144,6 +227,9 @@ mod tests {
             ("QUOIT_METRICS_PORT", "tcp://10.0.0.8:9121"),
         ];
         assert_eq!(read(&links), Ok(vec![]));
-        assert_eq!(read(&[("QUOIT_PORT", "7000")]), Ok(vec![vec!["port".into(), "7000".into()]]));
+        assert_eq!(
+            read(&[("QUOIT_PORT", "7000")]),
+            Ok(vec![vec!["port".into(), "7000".into()]])
+        );
     }
 }

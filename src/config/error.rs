@@ -35,10 +35,18 @@ pub struct ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.origin {
-            Origin::File { path, line: 0 } => write!(f, "cannot read configuration file {}", path.display())?,
-            Origin::File { path, line } => write!(f, "bad configuration in {}, line {line}", path.display())?,
-            Origin::Stdin { line: 0 } => f.write_str("cannot read configuration from standard input")?,
-            Origin::Stdin { line } => write!(f, "bad configuration on standard input, line {line}")?,
+            Origin::File { path, line: 0 } => {
+                write!(f, "cannot read configuration file {}", path.display())?
+            }
+            Origin::File { path, line } => {
+                write!(f, "bad configuration in {}, line {line}", path.display())?
+            }
+            Origin::Stdin { line: 0 } => {
+                f.write_str("cannot read configuration from standard input")?
+            }
+            Origin::Stdin { line } => {
+                write!(f, "bad configuration on standard input, line {line}")?
+            }
             Origin::Argument => f.write_str("bad configuration on the command line")?,
             Origin::Environment => f.write_str("bad configuration in the environment")?,
             Origin::Whole => f.write_str("bad configuration")?,
@@ -66,8 +74,14 @@ pub enum SetError {
 impl fmt::Display for SetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SetError::Unknown(name) => write!(f, "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"),
-            SetError::Refused { name, why } => write!(f, "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"),
+            SetError::Unknown(name) => write!(
+                f,
+                "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
+            ),
+            SetError::Refused { name, why } => write!(
+                f,
+                "ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"
+            ),
         }
     }
 }

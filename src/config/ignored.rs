@@ -50,24 +50,48 @@ const INT_MAX: i64 = i32::MAX as i64;
 const TEXT: Kind = Kind::Text;
 const FLAG: Kind = Kind::Flag;
 const LIST: Kind = Kind::List;
-const COUNT: Kind = Kind::Integer { min: 0, max: INT_MAX, unit: "" };
-const LONG: Kind = Kind::Integer { min: 0, max: i64::MAX, unit: "" };
-const PORT: Kind = Kind::Integer { min: 0, max: 65535, unit: "" };
-const SIZE: Kind = Kind::Memory { min: 0, max: i64::MAX as u64 };
+const COUNT: Kind = Kind::Integer {
+    min: 0,
+    max: INT_MAX,
+    unit: "",
+};
+const LONG: Kind = Kind::Integer {
+    min: 0,
+    max: i64::MAX,
+    unit: "",
+};
+const PORT: Kind = Kind::Integer {
+    min: 0,
+    max: 65535,
+    unit: "",
+};
+const SIZE: Kind = Kind::Memory {
+    min: 0,
+    max: i64::MAX as u64,
+};
 const SIGNAL: Kind = Kind::List;
 
 const fn between(min: i64, max: i64) -> Kind {
     Kind::Integer { min, max, unit: "" }
 }
 
-const NO_ACL_FILE: &str = "access rules in files are not built yet: protect the server with requirepass";
+const NO_ACL_FILE: &str =
+    "access rules in files are not built yet: protect the server with requirepass";
 const NO_TLS: &str = "TLS is not built yet: end it in front of this server";
 const NO_REPLICATION: &str = "replication is not built yet";
 const NO_CLUSTER: &str = "the cluster is not built yet";
 const NO_MODULES: &str = "there are no modules";
 
 const fn row(name: &'static str, default: &'static str, kind: Kind) -> Ignored {
-    Ignored { name, aliases: &[], default, kind, change: Change::Mutable, sensitive: false, refused: None }
+    Ignored {
+        name,
+        aliases: &[],
+        default,
+        kind,
+        change: Change::Mutable,
+        sensitive: false,
+        refused: None,
+    }
 }
 
 const fn alias(aliases: &'static [&'static str], row: Ignored) -> Ignored {
@@ -75,19 +99,32 @@ const fn alias(aliases: &'static [&'static str], row: Ignored) -> Ignored {
 }
 
 const fn fixed(name: &'static str, default: &'static str, kind: Kind) -> Ignored {
-    Ignored { change: Change::Immutable, ..row(name, default, kind) }
+    Ignored {
+        change: Change::Immutable,
+        ..row(name, default, kind)
+    }
 }
 
 const fn secret(name: &'static str) -> Ignored {
-    Ignored { sensitive: true, ..row(name, "", TEXT) }
+    Ignored {
+        sensitive: true,
+        ..row(name, "", TEXT)
+    }
 }
 
 const fn refused(why: &'static str, row: Ignored) -> Ignored {
-    Ignored { refused: Some(why), ..row }
+    Ignored {
+        refused: Some(why),
+        ..row
+    }
 }
 
 const fn directive(name: &'static str, why: &'static str) -> Ignored {
-    Ignored { change: Change::Directive, refused: Some(why), ..row(name, "", LIST) }
+    Ignored {
+        change: Change::Directive,
+        refused: Some(why),
+        ..row(name, "", LIST)
+    }
 }
 
 /// Every parameter without effect.

@@ -18,7 +18,7 @@ use super::settings::Settings;
 /// What the sources say.
 pub(super) enum Outcome {
     /// Start the server.
-    Run(Start),
+    Run(Box<Start>),
     /// Print the version.
     Version,
     /// Print the help.
@@ -45,12 +45,20 @@ pub(super) fn load(
     match arguments::parse(words)? {
         Invocation::Version => Ok(Outcome::Version),
         Invocation::Help => Ok(Outcome::Help),
-        Invocation::Run(sources) => start(sources, environment::lines(variables)?, stdin, machine).map(Outcome::Run),
+        Invocation::Run(sources) => start(sources, environment::lines(variables)?, stdin, machine)
+            .map(|start| Outcome::Run(Box::new(start))),
     }
 }
 
-fn start(sources: Sources, variables: Vec<Line>, stdin: &mut dyn Read, machine: Machine) -> Result<Start, ConfigError> {
-    let file = sources.file.map(|path| std::path::absolute(&path).unwrap_or(path));
+fn start(
+    sources: Sources,
+    variables: Vec<Line>,
+    stdin: &mut dyn Read,
+    machine: Machine,
+) -> Result<Start, ConfigError> {
+    let file = sources
+        .file
+        .map(|path| std::path::absolute(&path).unwrap_or(path));
     let mut lines = file.as_deref().map_or_else(|| Ok(Vec::new()), file::read)?;
     if sources.stdin {
         lines.extend(read_stdin(stdin)?);
@@ -58,11 +66,23 @@ fn start(sources: Sources, variables: Vec<Line>, stdin: &mut dyn Read, machine: 
     let mut settings = Settings::new(machine);
     apply(&mut settings, &lines)?;
     apply(&mut settings, &variables)?;
-    let rows = variables.iter().filter_map(|line| Row::find(&line.words[0]));
-    let held = rows.map(|(row, _)| (row.name(), row.value(&settings))).collect();
+    let rows = variables
+        .iter()
+        .filter_map(|line| Row::find(&line.words[0]));
+    let held = rows
+        .map(|(row, _)| (row.name(), row.value(&settings)))
+        .collect();
     apply(&mut settings, &sources.lines)?;
-    settings.check().map_err(|(name, why)| ConfigError { origin: Origin::Whole, text: name.into(), why })?;
-    Ok(Start { settings, file, held })
+    settings.check().map_err(|(name, why)| ConfigError {
+        origin: Origin::Whole,
+        text: name.into(),
+        why,
+    })?;
+    Ok(Start {
+        settings,
+        file,
+        held,
+    })
 }
 
 /// What a file says by itself, read with its includes. Lines that are no good (any more) are passed over.
@@ -79,14 +99,26 @@ pub(super) fn from_lines(lines: &[Line], machine: Machine) -> Settings {
 /// The lines of one source.
 fn apply(settings: &mut Settings, lines: &[Line]) -> Result<(), ConfigError> {
     let mut points = Vec::new();
-    lines.iter().try_for_each(|line| apply_line(settings, line, &mut points))
+    lines
+        .iter()
+        .try_for_each(|line| apply_line(settings, line, &mut points))
 }
 
 /// `points` are the save points of the source's lines so far.
-fn apply_line<'a>(settings: &mut Settings, line: &'a Line, points: &mut Vec<&'a str>) -> Result<(), ConfigError> {
-    let error = |why| ConfigError { origin: line.origin.clone(), text: file::shown(&line.text), why };
+fn apply_line<'a>(
+    settings: &mut Settings,
+    line: &'a Line,
+    points: &mut Vec<&'a str>,
+) -> Result<(), ConfigError> {
+    let error = |why| ConfigError {
+        origin: line.origin.clone(),
+        text: file::shown(&line.text),
+        why,
+    };
     let (name, value) = line.words.split_first().expect("a line has a name");
-    let Some((row, _)) = Row::find(name) else { return Err(error(unknown(name))) };
+    let Some((row, _)) = Row::find(name) else {
+        return Err(error(unknown(name)));
+    };
     let mut words: Vec<&str> = value.iter().map(String::as_str).collect();
     if row.kind().is_list() {
         words = match words[..] {
@@ -102,20 +134,32 @@ fn apply_line<'a>(settings: &mut Settings, line: &'a Line, points: &mut Vec<&'a 
         } else {
             points.extend(words);
         }
-        words = if points.is_empty() { vec![""] } else { points.clone() };
+        words = if points.is_empty() {
+            vec![""]
+        } else {
+            points.clone()
+        };
     }
-    row.set(settings, &words).map_err(|why| error(explain(row, &why)))
+    row.set(settings, &words)
+        .map_err(|why| error(explain(row, &why)))
 }
 
 fn explain(row: Row, why: &str) -> String {
     let refused = matches!(row, Row::Ignored(row) if row.refused == Some(why));
-    let expected = if refused { String::new() } else { format!("; expected {}", row.kind().expected()) };
+    let expected = if refused {
+        String::new()
+    } else {
+        format!("; expected {}", row.kind().expected())
+    };
     format!("{}: {why}{expected}", row.name())
 }
 
 fn unknown(name: &str) -> String {
     let distance = |known: &&str| distance(&name.to_ascii_lowercase(), known);
-    let close = Row::all().flat_map(Row::names).filter(|known| distance(known) <= 2).min_by_key(distance);
+    let close = Row::all()
+        .flat_map(Row::names)
+        .filter(|known| distance(known) <= 2)
+        .min_by_key(distance);
     let hint = close.map_or_else(String::new, |close| format!("; did you mean {close}?"));
     format!("there is no parameter {name}{hint}")
 }
@@ -139,7 +183,11 @@ fn distance(a: &str, b: &str) -> usize {
 
 fn read_stdin(stdin: &mut dyn Read) -> Result<Vec<Line>, ConfigError> {
     let mut text = Vec::new();
-    let unreadable = |why: std::io::Error| ConfigError { origin: Origin::Stdin { line: 0 }, text: String::new(), why: why.to_string() };
+    let unreadable = |why: std::io::Error| ConfigError {
+        origin: Origin::Stdin { line: 0 },
+        text: String::new(),
+        why: why.to_string(),
+    };
     stdin.read_to_end(&mut text).map_err(unreadable)?;
     file::parse(&text, |line| Origin::Stdin { line })
 }
@@ -150,20 +198,32 @@ mod tests {
     use super::*;
 
     fn run(words: &[&str], variables: &[(&str, &str)], stdin: &str) -> Result<Start, String> {
-        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
-        match load(words.iter().map(OsString::from), variables, &mut stdin.as_bytes(), MACHINE) {
-            Ok(Outcome::Run(start)) => Ok(start),
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        match load(
+            words.iter().map(OsString::from),
+            variables,
+            &mut stdin.as_bytes(),
+            MACHINE,
+        ) {
+            Ok(Outcome::Run(start)) => Ok(*start),
             Ok(_) => panic!("the server was to start"),
             Err(error) => Err(error.to_string()),
         }
     }
 
     fn failure(words: &[&str], variables: &[(&str, &str)], stdin: &str) -> String {
-        run(words, variables, stdin).err().expect("the start was to fail")
+        run(words, variables, stdin)
+            .err()
+            .expect("the start was to fail")
     }
 
     fn value(start: &Start, name: &str) -> String {
-        Row::find(name).expect("the parameter exists").0.value(&start.settings)
+        Row::find(name)
+            .expect("the parameter exists")
+            .0
+            .value(&start.settings)
     }
 
     #[test]
@@ -171,9 +231,20 @@ mod tests {
         // Aim: arguments over environment over standard input and file over defaults.
         let dir = TempDir::new("load");
         let path = dir.write("q.conf", "port 1\nhz 11\ntimeout 12\ntcp-backlog 13\n");
-        let words = [path.to_str().expect("the path is ASCII"), "--port", "4", "-"];
-        let start = run(&words, &[("QUOIT_PORT", "3"), ("QUOIT_HZ", "31")], "port 2\nhz 21\ntimeout 22\n").expect("all is good");
-        let values = ["port", "hz", "timeout", "tcp-backlog", "databases"].map(|name| value(&start, name));
+        let words = [
+            path.to_str().expect("the path is ASCII"),
+            "--port",
+            "4",
+            "-",
+        ];
+        let start = run(
+            &words,
+            &[("QUOIT_PORT", "3"), ("QUOIT_HZ", "31")],
+            "port 2\nhz 21\ntimeout 22\n",
+        )
+        .expect("all is good");
+        let values =
+            ["port", "hz", "timeout", "tcp-backlog", "databases"].map(|name| value(&start, name));
         assert_eq!(values, ["4", "31", "22", "13", "16"]);
         assert_eq!(start.file, Some(path));
         assert_eq!(start.held, [("hz", "31".to_string()), ("port", "3".into())]);
@@ -185,16 +256,52 @@ mod tests {
         let stdin = "save 900 1\nsave 300 10\nrename-command FLUSHALL \"\"\nclient-output-buffer-limit normal 1kb 0 0\n";
         let start = run(&["-"], &[], stdin).expect("all is good");
         assert_eq!(value(&start, "save"), "900 1 300 10");
-        let words = ["-", "--save", "60 1", "--rename-command", "DEBUG", "dbg", "--client-output-buffer-limit", "pubsub", "0", "0", "0"];
+        let words = [
+            "-",
+            "--save",
+            "60 1",
+            "--rename-command",
+            "DEBUG",
+            "dbg",
+            "--client-output-buffer-limit",
+            "pubsub",
+            "0",
+            "0",
+            "0",
+        ];
         let start = run(&words, &[], stdin).expect("all is good");
         assert_eq!(value(&start, "save"), "60 1");
-        assert_eq!(start.settings.rename_command, [("flushall".to_string(), String::new()), ("debug".into(), "dbg".into())]);
-        assert_eq!(value(&start, "client-output-buffer-limit"), "normal 1024 0 0 slave 268435456 67108864 60 pubsub 0 0 0");
+        assert_eq!(
+            start.settings.rename_command,
+            [
+                ("flushall".to_string(), String::new()),
+                ("debug".into(), "dbg".into())
+            ]
+        );
+        assert_eq!(
+            value(&start, "client-output-buffer-limit"),
+            "normal 1024 0 0 slave 268435456 67108864 60 pubsub 0 0 0"
+        );
         for words in [&["--save"][..], &["--save", ""]] {
-            assert_eq!(value(&run(words, &[], "").expect("all is good"), "save"), "");
+            assert_eq!(
+                value(&run(words, &[], "").expect("all is good"), "save"),
+                ""
+            );
         }
-        assert_eq!(value(&run(&["-"], &[("QUOIT_SAVE", "")], stdin).expect("all is good"), "save"), "");
-        assert_eq!(value(&run(&["-"], &[], "save 1 1\nsave \"\"\nsave 2 2\n").expect("all is good"), "save"), "2 2");
+        assert_eq!(
+            value(
+                &run(&["-"], &[("QUOIT_SAVE", "")], stdin).expect("all is good"),
+                "save"
+            ),
+            ""
+        );
+        assert_eq!(
+            value(
+                &run(&["-"], &[], "save 1 1\nsave \"\"\nsave 2 2\n").expect("all is good"),
+                "save"
+            ),
+            "2 2"
+        );
     }
 
     #[test]
@@ -212,7 +319,10 @@ mod tests {
             failure(&["--maxmemroy", "1"], &[], ""),
             "bad configuration on the command line\n    --maxmemroy 1\nthere is no parameter maxmemroy; did you mean maxmemory?"
         );
-        assert_eq!(failure(&["--frobnicate"], &[], ""), "bad configuration on the command line\n    --frobnicate\nthere is no parameter frobnicate");
+        assert_eq!(
+            failure(&["--frobnicate"], &[], ""),
+            "bad configuration on the command line\n    --frobnicate\nthere is no parameter frobnicate"
+        );
         assert_eq!(
             failure(&["-"], &[], "requirepass hunter2 x\n"),
             "bad configuration on standard input, line 1\n    requirepass ***\n\
@@ -236,7 +346,13 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, expected) in [("port", "port", 0), ("prot", "port", 2), ("hx", "hz", 1), ("maxmemor", "maxmemory", 1), ("a", "abcd", usize::MAX)] {
+        for (a, b, expected) in [
+            ("port", "port", 0),
+            ("prot", "port", 2),
+            ("hx", "hz", 1),
+            ("maxmemor", "maxmemory", 1),
+            ("a", "abcd", usize::MAX),
+        ] {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }
     }

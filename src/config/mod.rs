@@ -28,6 +28,7 @@ mod settings;
 mod testing;
 mod units;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::io;
@@ -41,7 +42,10 @@ pub use cgroup::{Machine, cpu_quota, memory_limit};
 pub use error::{ConfigError, Origin, RewriteError, SetError};
 pub use ignored::{IGNORED, Ignored};
 pub use parameters::{Change, Kind, PARAMETERS, Parameter, Row};
-pub use settings::{Access, BindAddress, KeyEvents, LogLevel, MaxmemoryPolicy, Memory, OutputLimit, OutputLimits, Secret, Settings};
+pub use settings::{
+    Access, BindAddress, KeyEvents, LogLevel, MaxmemoryPolicy, Memory, OutputLimit, OutputLimits,
+    Secret, Settings,
+};
 
 /// The configuration of a running server.
 pub struct Config {
@@ -72,18 +76,34 @@ impl Config {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Loaded, ConfigError> {
         let words = words.into_iter().map(Into::into);
-        Ok(match load::load(words, variables.into_iter(), &mut io::stdin(), Machine::probe())? {
+        let variables = variables.into_iter();
+        let outcome = load::load(words, variables, &mut io::stdin(), Machine::probe())?;
+        Ok(match outcome {
             load::Outcome::Version => Loaded::Version,
             load::Outcome::Help => Loaded::Help,
-            load::Outcome::Run(load::Start { settings, file, held }) => {
-                Loaded::Run(Box::new(Config { file, held, ..Config::new(settings) }))
+            load::Outcome::Run(start) => {
+                let load::Start {
+                    settings,
+                    file,
+                    held,
+                } = *start;
+                Loaded::Run(Box::new(Config {
+                    file,
+                    held,
+                    ..Config::new(settings)
+                }))
             }
         })
     }
 
     /// The configuration of a server that is started by a program: no file, no environment.
     pub fn new(settings: Settings) -> Config {
-        Config { current: ArcSwap::from_pointee(settings), file: None, held: Vec::new(), changes: Mutex::new(()) }
+        Config {
+            current: ArcSwap::from_pointee(settings),
+            file: None,
+            held: Vec::new(),
+            changes: Mutex::new(()),
+        }
     }
 
     /// The snapshot of this moment.
@@ -105,17 +125,25 @@ impl Config {
     /// `glob(pattern, name)` matches; both are lower case.
     pub fn get(&self, patterns: &[&[u8]], glob: fn(&[u8], &[u8]) -> bool) -> Vec<(String, String)> {
         let settings = self.current.load();
-        let mut found: Vec<(String, String)> = Vec::new();
+        let mut found = Vec::new();
+        let mut known = BTreeSet::new();
         for pattern in patterns {
             let wanted = pattern.to_ascii_lowercase();
             let exact = !wanted.iter().any(|byte| b"*?[".contains(byte));
             for row in Row::all().filter(|row| row.change() != Change::Directive) {
-                let matching = row.names().filter(|name| if exact { name.as_bytes() == wanted } else { glob(&wanted, name.as_bytes()) });
-                for name in matching {
-                    if found.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
-                        continue;
+                let matching = row.names().filter(|name| {
+                    if exact {
+                        name.as_bytes() == wanted
+                    } else {
+                        glob(&wanted, name.as_bytes())
                     }
-                    let shown = if exact { String::from_utf8_lossy(pattern).into_owned() } else { name.into() };
+                });
+                for name in matching.filter(|name| known.insert(*name)) {
+                    let shown = if exact {
+                        String::from_utf8_lossy(pattern).into_owned()
+                    } else {
+                        name.into()
+                    };
                     found.push((shown, row.value(&settings)));
                 }
             }
@@ -135,8 +163,10 @@ impl Config {
         let old = self.current.load_full();
         let mut new = Settings::clone(&old);
         for ((row, name), (_, value)) in rows.iter().zip(pairs) {
-            let text = std::str::from_utf8(value).map_err(|_| "argument must be UTF-8 text".to_string());
-            text.and_then(|text| row.set_text(&mut new, text)).map_err(|why| refused(name, why))?;
+            let text =
+                std::str::from_utf8(value).map_err(|_| "argument must be UTF-8 text".to_string());
+            text.and_then(|text| row.set_text(&mut new, text))
+                .map_err(|why| refused(name, why))?;
         }
         new.check().map_err(|(name, why)| refused(name, why))?;
         apply(&old, &new).map_err(|(name, why)| refused(&name, why))?;
@@ -168,7 +198,9 @@ fn settable(pairs: &[(&[u8], &[u8])]) -> Result<Vec<(Row, &'static str)>, SetErr
     for (sent, _) in pairs {
         let sent = String::from_utf8_lossy(sent);
         let found = Row::find(&sent).filter(|(row, _)| row.change() != Change::Directive);
-        let Some((row, name)) = found else { return Err(SetError::Unknown(sent.into())) };
+        let Some((row, name)) = found else {
+            return Err(SetError::Unknown(sent.into()));
+        };
         match row.change() {
             Change::Immutable => return Err(refused(&sent, "can't set immutable config".into())),
             Change::Protected => return Err(refused(&sent, "can't set protected config".into())),
@@ -183,12 +215,19 @@ fn settable(pairs: &[(&[u8], &[u8])]) -> Result<Vec<(Row, &'static str)>, SetErr
 }
 
 fn refused(name: &str, why: String) -> SetError {
-    SetError::Refused { name: name.into(), why }
+    SetError::Refused {
+        name: name.into(),
+        why,
+    }
 }
 
 /// What `--version` prints.
 pub fn version_text() -> String {
-    format!("Quoit server v={} bits={}\n", env!("CARGO_PKG_VERSION"), usize::BITS)
+    format!(
+        "Quoit server v={} bits={}\n",
+        env!("CARGO_PKG_VERSION"),
+        usize::BITS
+    )
 }
 
 /// What `--help` prints: the grammar, and every parameter with effect.
@@ -202,8 +241,13 @@ pub fn help_text() -> String {
          The command line wins over the environment, the environment over the file.\n\nParameters:\n",
     );
     for row in PARAMETERS {
-        let default = if row.default.is_empty() { "\"\"" } else { row.default };
-        write!(text, "  --{} {default}\n        {}\n", row.name, row.doc).expect("writing to a String cannot fail");
+        let default = if row.default.is_empty() {
+            "\"\""
+        } else {
+            row.default
+        };
+        write!(text, "  --{} {default}\n        {}\n", row.name, row.doc)
+            .expect("writing to a String cannot fail");
     }
     text
 }
@@ -229,25 +273,71 @@ mod tests {
 
     fn get(config: &Config, patterns: &[&str]) -> Vec<String> {
         let patterns: Vec<&[u8]> = patterns.iter().map(|pattern| pattern.as_bytes()).collect();
-        config.get(&patterns, glob).into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+        config
+            .get(&patterns, glob)
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect()
     }
 
     fn set(config: &Config, pairs: &[(&str, &str)]) -> Result<(), String> {
-        let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-        config.set(&pairs, |_, _| Ok(())).map_err(|error| error.to_string())
+        let pairs: Vec<(&[u8], &[u8])> = pairs
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+            .collect();
+        config
+            .set(&pairs, |_, _| Ok(()))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn get_patterns() {
         // Aim: several patterns, no name twice, any case, aliases beside their parameter, directives hidden.
         let config = config();
-        assert_eq!(get(&config, &["timeout", "HZ*", "TIMEOUT", "*out"])[..2], ["timeout=0", "hz=10"]);
-        assert_eq!(get(&config, &["Slave-Read-Only", "replica-read-only"]), ["Slave-Read-Only=yes", "replica-read-only=yes"]);
-        assert_eq!(get(&config, &["hash-max-ziplist-*"]), ["hash-max-ziplist-entries=512", "hash-max-ziplist-value=64"]);
-        assert_eq!(get(&config, &["user", "rename-command", "include", "foo", "foo*"]), [""; 0]);
-        assert_eq!(get(&config, &["*"]).len(), Row::all().filter(|row| row.change() != Change::Directive).flat_map(Row::names).count());
-        let asked = ["save", "appendonly", "maxmemory", "maxmemory-policy", "databases", "notify-keyspace-events", "requirepass"];
-        let answers = ["save=", "appendonly=no", "maxmemory=0", "maxmemory-policy=noeviction", "databases=16", "notify-keyspace-events=", "requirepass="];
+        assert_eq!(
+            get(&config, &["timeout", "HZ*", "TIMEOUT", "*out"])[..2],
+            ["timeout=0", "hz=10"]
+        );
+        assert_eq!(
+            get(&config, &["Slave-Read-Only", "replica-read-only"]),
+            ["Slave-Read-Only=yes", "replica-read-only=yes"]
+        );
+        assert_eq!(
+            get(&config, &["hash-max-ziplist-*"]),
+            ["hash-max-ziplist-entries=512", "hash-max-ziplist-value=64"]
+        );
+        assert_eq!(
+            get(
+                &config,
+                &["user", "rename-command", "include", "foo", "foo*"]
+            ),
+            [""; 0]
+        );
+        assert_eq!(
+            get(&config, &["*"]).len(),
+            Row::all()
+                .filter(|row| row.change() != Change::Directive)
+                .flat_map(Row::names)
+                .count()
+        );
+        let asked = [
+            "save",
+            "appendonly",
+            "maxmemory",
+            "maxmemory-policy",
+            "databases",
+            "notify-keyspace-events",
+            "requirepass",
+        ];
+        let answers = [
+            "save=",
+            "appendonly=no",
+            "maxmemory=0",
+            "maxmemory-policy=noeviction",
+            "databases=16",
+            "notify-keyspace-events=",
+            "requirepass=",
+        ];
         assert_eq!(get(&config, &asked), answers);
     }
 
@@ -256,22 +346,61 @@ mod tests {
         // Aim: texts and precedence as redis-server 7.0.15 gives them.
         let config = config();
         for (pairs, expected) in [
-            (&[("foo", "1"), ("databases", "2")][..], "ERR Unknown option or number of arguments for CONFIG SET - 'foo'"),
-            (&[("databases", "2"), ("foo", "1")], "ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config"),
-            (&[("timeout", "x"), ("Databases", "2")], "ERR CONFIG SET failed (possibly related to argument 'Databases') - can't set immutable config"),
-            (&[("dir", "/")], "ERR CONFIG SET failed (possibly related to argument 'dir') - can't set protected config"),
-            (&[("dbfilename", "x")], "ERR CONFIG SET failed (possibly related to argument 'dbfilename') - can't set protected config"),
-            (&[("logfile", "x")], "ERR CONFIG SET failed (possibly related to argument 'logfile') - can't set immutable config"),
-            (&[("TIMEOUT", "5"), ("Timeout", "4")], "ERR CONFIG SET failed (possibly related to argument 'Timeout') - duplicate parameter"),
-            (&[("TIMEOUT", "x")], "ERR CONFIG SET failed (possibly related to argument 'timeout') - argument couldn't be parsed into an integer"),
-            (&[("SLAVE-read-only", "x")], "ERR CONFIG SET failed (possibly related to argument 'slave-read-only') - argument must be 'yes' or 'no'"),
-            (&[("rename-command", "a b")], "ERR Unknown option or number of arguments for CONFIG SET - 'rename-command'"),
-            (&[("user", "x")], "ERR Unknown option or number of arguments for CONFIG SET - 'user'"),
-            (&[("include", "x")], "ERR Unknown option or number of arguments for CONFIG SET - 'include'"),
+            (
+                &[("foo", "1"), ("databases", "2")][..],
+                "ERR Unknown option or number of arguments for CONFIG SET - 'foo'",
+            ),
+            (
+                &[("databases", "2"), ("foo", "1")],
+                "ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config",
+            ),
+            (
+                &[("timeout", "x"), ("Databases", "2")],
+                "ERR CONFIG SET failed (possibly related to argument 'Databases') - can't set immutable config",
+            ),
+            (
+                &[("dir", "/")],
+                "ERR CONFIG SET failed (possibly related to argument 'dir') - can't set protected config",
+            ),
+            (
+                &[("dbfilename", "x")],
+                "ERR CONFIG SET failed (possibly related to argument 'dbfilename') - can't set protected config",
+            ),
+            (
+                &[("logfile", "x")],
+                "ERR CONFIG SET failed (possibly related to argument 'logfile') - can't set immutable config",
+            ),
+            (
+                &[("TIMEOUT", "5"), ("Timeout", "4")],
+                "ERR CONFIG SET failed (possibly related to argument 'Timeout') - duplicate parameter",
+            ),
+            (
+                &[("TIMEOUT", "x")],
+                "ERR CONFIG SET failed (possibly related to argument 'timeout') - argument couldn't be parsed into an integer",
+            ),
+            (
+                &[("SLAVE-read-only", "x")],
+                "ERR CONFIG SET failed (possibly related to argument 'slave-read-only') - argument must be 'yes' or 'no'",
+            ),
+            (
+                &[("rename-command", "a b")],
+                "ERR Unknown option or number of arguments for CONFIG SET - 'rename-command'",
+            ),
+            (
+                &[("user", "x")],
+                "ERR Unknown option or number of arguments for CONFIG SET - 'user'",
+            ),
+            (
+                &[("include", "x")],
+                "ERR Unknown option or number of arguments for CONFIG SET - 'include'",
+            ),
         ] {
             assert_eq!(set(&config, pairs), Err(expected.into()));
         }
-        let bytes = config.set(&[(b"requirepass", b"\xff")], |_, _| Ok(())).expect_err("it is no text").to_string();
+        let bytes = config
+            .set(&[(b"requirepass", b"\xff")], |_, _| Ok(()))
+            .expect_err("it is no text")
+            .to_string();
         assert!(bytes.ends_with("argument must be UTF-8 text"));
     }
 
@@ -279,8 +408,21 @@ mod tests {
     fn no_path_changes_at_run_time() {
         // Aim: COMPAT D1. The first step of taking over a host is CONFIG SET dir.
         let config = config();
-        for path in ["dir", "dbfilename", "logfile", "unixsocket", "pidfile", "aclfile", "appendfilename", "appenddirname", "cluster-config-file"] {
-            assert!(set(&config, &[(path, "x")]).is_err_and(|error| error.contains("can't set")), "{path}");
+        for path in [
+            "dir",
+            "dbfilename",
+            "logfile",
+            "unixsocket",
+            "pidfile",
+            "aclfile",
+            "appendfilename",
+            "appenddirname",
+            "cluster-config-file",
+        ] {
+            assert!(
+                set(&config, &[(path, "x")]).is_err_and(|error| error.contains("can't set")),
+                "{path}"
+            );
         }
     }
 
@@ -291,15 +433,31 @@ mod tests {
         assert!(set(&config, &[("timeout", "5"), ("hz", "x")]).is_err());
         assert_eq!(get(&config, &["timeout", "hz"]), ["timeout=0", "hz=10"]);
         let refusal = config.set(&[(b"maxclients", b"99999")], |old, new| {
-            assert_eq!((old.maxclients, new.maxclients, config.settings().maxclients), (10000, 99999, 10000));
+            assert_eq!(
+                (old.maxclients, new.maxclients, config.settings().maxclients),
+                (10000, 99999, 10000)
+            );
             Err(("maxclients".into(), "too many".into()))
         });
         let text = "ERR CONFIG SET failed (possibly related to argument 'maxclients') - too many";
         assert_eq!(refusal.map_err(|error| error.to_string()), Err(text.into()));
         assert_eq!(get(&config, &["maxclients"]), ["maxclients=10000"]);
-        let pairs = [("timeout", "5"), ("list-max-ziplist-size", "10"), ("list-max-listpack-size", "7"), ("appendonly", "yes")];
+        let pairs = [
+            ("timeout", "5"),
+            ("list-max-ziplist-size", "10"),
+            ("list-max-listpack-size", "7"),
+            ("appendonly", "yes"),
+        ];
         assert_eq!(set(&config, &pairs), Ok(()));
-        assert_eq!(get(&config, &["timeout", "list-max-*", "appendonly"]), ["timeout=5", "list-max-listpack-size=7", "list-max-ziplist-size=7", "appendonly=yes"]);
+        assert_eq!(
+            get(&config, &["timeout", "list-max-*", "appendonly"]),
+            [
+                "timeout=5",
+                "list-max-listpack-size=7",
+                "list-max-ziplist-size=7",
+                "appendonly=yes"
+            ]
+        );
         assert_eq!(config.ignored(), ["appendonly"]);
     }
 
@@ -308,25 +466,47 @@ mod tests {
         // Aim: the whole way: start with a file that includes another, change, rewrite, start again.
         let dir = TempDir::new("rewrite");
         let other = dir.write("other.conf", "timeout 5\n");
-        let path = dir.write("q.conf", &format!("# hello\nhz 20\ninclude {}\n", other.display()));
+        let path = dir.write(
+            "q.conf",
+            &format!("# hello\nhz 20\ninclude {}\n", other.display()),
+        );
         let load = || match Config::load([&path], []) {
             Ok(Loaded::Run(config)) => config,
             _ => panic!("the file is good"),
         };
         let config = load();
-        assert_eq!(set(&config, &[("timeout", "0"), ("hz", "10"), ("maxmemory", "2mb")]), Ok(()));
+        assert_eq!(
+            set(
+                &config,
+                &[("timeout", "0"), ("hz", "10"), ("maxmemory", "2mb")]
+            ),
+            Ok(())
+        );
         config.rewrite().expect("the directory can be written");
-        let expected = format!("# hello\ninclude {}\n\n# Added by CONFIG REWRITE\ntimeout 0\nhz 10\nmaxmemory 2mb\n", other.display());
+        let expected = format!(
+            "# hello\ninclude {}\n\n# Added by CONFIG REWRITE\ntimeout 0\nhz 10\nmaxmemory 2mb\n",
+            other.display()
+        );
         assert_eq!(std::fs::read_to_string(&path).expect("it exists"), expected);
-        assert_eq!(get(&load(), &["timeout", "hz", "maxmemory"]), ["timeout=0", "hz=10", "maxmemory=2097152"]);
-        let without = super::Config::new(Settings::new(MACHINE)).rewrite().expect_err("there is no file").to_string();
+        assert_eq!(
+            get(&load(), &["timeout", "hz", "maxmemory"]),
+            ["timeout=0", "hz=10", "maxmemory=2097152"]
+        );
+        let without = super::Config::new(Settings::new(MACHINE))
+            .rewrite()
+            .expect_err("there is no file")
+            .to_string();
         assert_eq!(without, "ERR The server is running without a config file");
     }
 
     #[test]
     fn help_names_every_parameter() {
         let text = help_text();
-        assert!(PARAMETERS.iter().all(|row| text.contains(&format!("  --{} ", row.name))));
+        assert!(
+            PARAMETERS
+                .iter()
+                .all(|row| text.contains(&format!("  --{} ", row.name)))
+        );
         assert!(version_text().starts_with("Quoit server v="));
     }
 }

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use super::cgroup::Machine;
 use super::ignored::{IGNORED, Ignored};
-use super::settings::{Access, BindAddress, Choice, KeyEvents, LogLevel, MaxmemoryPolicy, Memory, OutputLimit, OutputLimits, Secret, Settings};
+use super::settings::{
+    Access, BindAddress, Choice, KeyEvents, LogLevel, MaxmemoryPolicy, Memory, OutputLimit,
+    OutputLimits, Secret, Settings,
+};
 use super::units;
 
 /// When a parameter may change.
@@ -35,7 +38,11 @@ pub enum Kind {
     Flag,
     /// A whole number; the unit is for people: "seconds", "ms", "us", or empty.
     #[expect(missing_docs, reason = "the doc of the variant says it")]
-    Integer { min: i64, max: i64, unit: &'static str },
+    Integer {
+        min: i64,
+        max: i64,
+        unit: &'static str,
+    },
     /// A size in bytes, with unit.
     #[expect(missing_docs, reason = "the doc of the variant says it")]
     Memory { min: u64, max: u64 },
@@ -64,10 +71,16 @@ impl Kind {
         match self {
             Kind::Flag => "yes or no".into(),
             Kind::Integer { min, max, unit } => {
-                let unit = if unit.is_empty() { String::new() } else { format!(" of {unit}") };
+                let unit = if unit.is_empty() {
+                    String::new()
+                } else {
+                    format!(" of {unit}")
+                };
                 format!("a whole number{unit} from {min} to {max}")
             }
-            Kind::Memory { min, max } => format!("a size such as 512kb, 100mb or 1gb, from {min} to {max} bytes"),
+            Kind::Memory { min, max } => {
+                format!("a size such as 512kb, 100mb or 1gb, from {min} to {max} bytes")
+            }
             Kind::Share => "a size such as 100mb or 1gb, or a percentage such as 60%".into(),
             Kind::Mode => "a file mode such as 700".into(),
             Kind::Choice(names) => format!("one of {}", names.join(", ")),
@@ -80,7 +93,11 @@ impl Kind {
     /// The value as `CONFIG GET` shows it, or why it is none.
     pub(super) fn canonical(self, words: &[&str]) -> Result<String, String> {
         if self.is_list() {
-            return if self == Kind::SavePoints { save_points(words) } else { Ok(words.join(" ")) };
+            return if self == Kind::SavePoints {
+                save_points(words)
+            } else {
+                Ok(words.join(" "))
+            };
         }
         let text = one(words)?;
         Ok(match self {
@@ -131,12 +148,19 @@ pub enum Row {
 impl Row {
     /// The row known by `name`, in any case, and the name as the row writes it (an alias stays one).
     pub fn find(name: &str) -> Option<(Row, &'static str)> {
-        Row::all().find_map(|row| row.names().find(|known| known.eq_ignore_ascii_case(name)).map(|known| (row, known)))
+        Row::all().find_map(|row| {
+            row.names()
+                .find(|known| known.eq_ignore_ascii_case(name))
+                .map(|known| (row, known))
+        })
     }
 
     /// Every row: those with effect first.
     pub fn all() -> impl Iterator<Item = Row> {
-        PARAMETERS.iter().map(Row::Parameter).chain(IGNORED.iter().map(Row::Ignored))
+        PARAMETERS
+            .iter()
+            .map(Row::Parameter)
+            .chain(IGNORED.iter().map(Row::Ignored))
     }
 
     /// Its name, then its aliases.
@@ -184,7 +208,11 @@ impl Row {
     pub fn value(self, settings: &Settings) -> String {
         match self {
             Row::Parameter(row) => (row.get)(settings),
-            Row::Ignored(row) => settings.ignored.get(row.name).cloned().unwrap_or_else(|| row.default.into()),
+            Row::Ignored(row) => settings
+                .ignored
+                .get(row.name)
+                .cloned()
+                .unwrap_or_else(|| row.default.into()),
         }
     }
 
@@ -207,15 +235,21 @@ impl Row {
 
     /// The lines, without the name, that make a configuration file say what `settings` say.
     pub(super) fn lines(self, settings: &Settings) -> Vec<String> {
-        if let Row::Parameter(Parameter { lines: Some(lines), .. }) = self {
+        if let Row::Parameter(Parameter {
+            lines: Some(lines), ..
+        }) = self
+        {
             return lines(settings);
         }
         let value = self.value(settings);
         vec![match self.kind() {
             Kind::Text => units::quoted(&value),
             Kind::Memory { .. } => value.parse().map_or(value, units::memory_text),
-            _ if value.is_empty() => "\"\"".into(),
-            _ => value,
+            _ => value
+                .split(' ')
+                .map(units::word)
+                .collect::<Vec<_>>()
+                .join(" "),
         }]
     }
 }
@@ -225,7 +259,9 @@ impl Settings {
     pub fn new(machine: Machine) -> Settings {
         let mut settings = blank(machine);
         for row in PARAMETERS {
-            Row::Parameter(row).set_text(&mut settings, row.default).expect("a default is a good value");
+            Row::Parameter(row)
+                .set_text(&mut settings, row.default)
+                .expect("a default is a good value");
         }
         settings
     }
@@ -382,9 +418,9 @@ pub static PARAMETERS: &[Parameter] = &[
     choice!(enable_protected_configs: Access, "enable-protected-configs" [], "no", Immutable, "Known for Redis's sake: paths do not change at run time, whatever it says."),
     choice!(enable_debug_command: Access, "enable-debug-command" [], "no", Immutable, "Who may use DEBUG."),
     choice!(enable_module_command: Access, "enable-module-command" [], "no", Immutable, "Who may use MODULE."),
-    Parameter { lines: Some(|s| s.rename_command.iter().map(|(from, to)| format!("{from} {}", units::quoted(to))).collect()), ..row!("rename-command" [], "", Kind::List, Directive,
+    Parameter { lines: Some(|s| s.rename_command.iter().map(|(from, to)| format!("{} {}", units::word(from), units::word(to))).collect()), ..row!("rename-command" [], "", Kind::List, Directive,
         "Renames a command, or removes it with an empty new name; may be repeated.", |s| s.rename_command.iter().map(|(from, to)| format!("{from} {to}")).collect::<Vec<_>>().join(" "), set_rename_command) },
-    millis!(busy_reply_threshold, "busy-reply-threshold" ["lua-time-limit"], "5000", Mutable, "How long a script runs before other clients are told that the server is busy."),
+    millis!(busy_reply_threshold, "busy-reply-threshold" ["lua-time-limit"], "5000", Mutable, "How long a script runs before other clients are told that the server is busy; 0 never tells."),
 
     // encodings
     integer!(hash_max_listpack_entries, "hash-max-listpack-entries" ["hash-max-ziplist-entries"], "512", 0, i64::MAX, Mutable, "Most fields of a packed hash."),
@@ -403,12 +439,20 @@ pub static PARAMETERS: &[Parameter] = &[
 
 /// The only word of a value.
 pub(super) fn one<'a>(words: &[&'a str]) -> Result<&'a str, String> {
-    let [word] = words else { return Err(WRONG_NUMBER.into()) };
+    let [word] = words else {
+        return Err(WRONG_NUMBER.into());
+    };
     Ok(word)
 }
 
 fn bind(settings: &Settings) -> String {
-    let text = |address: &BindAddress| format!("{}{}", if address.optional { "-" } else { "" }, address.host);
+    let text = |address: &BindAddress| {
+        format!(
+            "{}{}",
+            if address.optional { "-" } else { "" },
+            address.host
+        )
+    };
     settings.bind.iter().map(text).collect::<Vec<_>>().join(" ")
 }
 
@@ -419,16 +463,31 @@ fn set_bind(settings: &mut Settings, words: &[&str]) -> Result<(), String> {
     }
     let words = if words == [""] { &[] } else { words };
     let address = |word: &&str| {
-        let (host, optional) = word.strip_prefix('-').map_or((*word, false), |host| (host, true));
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        (!host.is_empty()).then(|| BindAddress { host: host.into(), optional })
+        let (host, optional) = word
+            .strip_prefix('-')
+            .map_or((*word, false), |host| (host, true));
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        (!host.is_empty()).then(|| BindAddress {
+            host: host.into(),
+            optional,
+        })
     };
-    settings.bind = words.iter().map(address).collect::<Option<_>>().ok_or("an address is empty")?;
+    settings.bind = words
+        .iter()
+        .map(address)
+        .collect::<Option<_>>()
+        .ok_or("an address is empty")?;
     Ok(())
 }
 
 fn unixsocket(settings: &Settings) -> String {
-    settings.unixsocket.as_ref().map_or_else(String::new, |path| path.to_string_lossy().into_owned())
+    settings
+        .unixsocket
+        .as_ref()
+        .map_or_else(String::new, |path| path.to_string_lossy().into_owned())
 }
 
 fn set_unixsocket(settings: &mut Settings, words: &[&str]) -> Result<(), String> {
@@ -445,7 +504,10 @@ fn set_requirepass(settings: &mut Settings, words: &[&str]) -> Result<(), String
 
 /// Tools that look for the files need the whole path.
 fn dir(settings: &Settings) -> String {
-    std::path::absolute(&settings.dir).unwrap_or_else(|_| settings.dir.clone()).to_string_lossy().into_owned()
+    std::path::absolute(&settings.dir)
+        .unwrap_or_else(|_| settings.dir.clone())
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn set_dbfilename(settings: &mut Settings, words: &[&str]) -> Result<(), String> {
@@ -459,7 +521,11 @@ fn set_dbfilename(settings: &mut Settings, words: &[&str]) -> Result<(), String>
 
 fn set_maxmemory(settings: &mut Settings, words: &[&str]) -> Result<(), String> {
     let text = one(words)?;
-    let wanted = if text.eq_ignore_ascii_case("auto") { Memory::Auto } else { share(text).map_err(plain_memory)? };
+    let wanted = if text.eq_ignore_ascii_case("auto") {
+        Memory::Auto
+    } else {
+        share(text).map_err(plain_memory)?
+    };
     if matches!(wanted, Memory::Percent(_)) && settings.machine.memory_bytes() == 0 {
         return Err("the machine's memory is unknown, so a percentage of it is, too".into());
     }
@@ -469,7 +535,11 @@ fn set_maxmemory(settings: &mut Settings, words: &[&str]) -> Result<(), String> 
 
 /// Clients know this parameter's error in the words of a server that has no percentages here.
 fn plain_memory(error: String) -> String {
-    if error == NOT_A_SHARE { "argument must be a memory value".into() } else { error }
+    if error == NOT_A_SHARE {
+        "argument must be a memory value".into()
+    } else {
+        error
+    }
 }
 
 const NOT_A_SHARE: &str = "argument must be a memory or percent value";
@@ -477,27 +547,51 @@ const NOT_A_SHARE: &str = "argument must be a memory or percent value";
 fn share(text: &str) -> Result<Memory, String> {
     match units::percent(text) {
         Some(percent) => percent.map(Memory::Percent),
-        None => units::memory(text, 0, u64::MAX).map(Memory::Bytes).map_err(|_| NOT_A_SHARE.into()),
+        None => units::memory(text, 0, u64::MAX)
+            .map(Memory::Bytes)
+            .map_err(|_| NOT_A_SHARE.into()),
     }
 }
 
 fn share_text(share: Memory) -> String {
-    if let Memory::Bytes(bytes) = share { bytes.to_string() } else { share.written() }
+    if let Memory::Bytes(bytes) = share {
+        bytes.to_string()
+    } else {
+        share.written()
+    }
 }
 
 fn output_limits(settings: &Settings) -> String {
-    let OutputLimits { normal, replica, pubsub } = settings.client_output_buffer_limit;
+    let OutputLimits {
+        normal,
+        replica,
+        pubsub,
+    } = settings.client_output_buffer_limit;
     // The middle class keeps its old name here, and its new one in files, as in Redis.
     let classes = [("normal", normal), ("slave", replica), ("pubsub", pubsub)];
-    let text = |(class, limit): (&str, OutputLimit)| format!("{class} {} {} {}", limit.hard_bytes, limit.soft_bytes, limit.soft_duration.as_secs());
+    let text = |(class, limit): (&str, OutputLimit)| {
+        format!(
+            "{class} {} {} {}",
+            limit.hard_bytes,
+            limit.soft_bytes,
+            limit.soft_duration.as_secs()
+        )
+    };
     classes.map(text).join(" ")
 }
 
 fn output_limit_lines(settings: &Settings) -> Vec<String> {
-    let OutputLimits { normal, replica, pubsub } = settings.client_output_buffer_limit;
+    let OutputLimits {
+        normal,
+        replica,
+        pubsub,
+    } = settings.client_output_buffer_limit;
     let classes = [("normal", normal), ("replica", replica), ("pubsub", pubsub)];
     let text = |(class, limit): (&str, OutputLimit)| {
-        let (hard, soft) = (units::memory_text(limit.hard_bytes), units::memory_text(limit.soft_bytes));
+        let (hard, soft) = (
+            units::memory_text(limit.hard_bytes),
+            units::memory_text(limit.soft_bytes),
+        );
         format!("{class} {hard} {soft} {}", limit.soft_duration.as_secs())
     };
     classes.map(text).into()
@@ -516,9 +610,13 @@ fn set_output_limits(settings: &mut Settings, words: &[&str]) -> Result<(), Stri
             "normal" => &mut all.normal,
             "replica" | "slave" => &mut all.replica,
             "pubsub" => &mut all.pubsub,
-            _ => return Err("Invalid client class specified in buffer limit configuration.".into()),
+            _ => {
+                return Err("Invalid client class specified in buffer limit configuration.".into());
+            }
         };
-        *target = output_limit(hard, soft, seconds).map_err(|_| "Error in hard, soft or soft_seconds setting in buffer limit configuration.")?;
+        *target = output_limit(hard, soft, seconds).map_err(
+            |_| "Error in hard, soft or soft_seconds setting in buffer limit configuration.",
+        )?;
     }
     settings.client_output_buffer_limit = all;
     Ok(())
@@ -533,15 +631,25 @@ fn output_limit(hard: &str, soft: &str, seconds: &str) -> Result<OutputLimit, St
 }
 
 fn percentiles(settings: &Settings) -> String {
-    settings.latency_tracking_info_percentiles.iter().map(f64::to_string).collect::<Vec<_>>().join(" ")
+    settings
+        .latency_tracking_info_percentiles
+        .iter()
+        .map(f64::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn set_percentiles(settings: &mut Settings, words: &[&str]) -> Result<(), String> {
     let words = if words == [""] { &[] } else { words };
-    let number = |word: &&str| word.parse().map_err(|_| "Invalid latency-tracking-info-percentiles parameters".to_string());
+    let number = |word: &&str| {
+        word.parse()
+            .map_err(|_| "Invalid latency-tracking-info-percentiles parameters".to_string())
+    };
     let numbers: Vec<f64> = words.iter().map(number).collect::<Result<_, _>>()?;
     if !numbers.iter().all(|number| (0.0..=100.0).contains(number)) {
-        return Err("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into());
+        return Err(
+            "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into(),
+        );
     }
     settings.latency_tracking_info_percentiles = numbers;
     Ok(())
@@ -551,7 +659,9 @@ fn set_percentiles(settings: &mut Settings, words: &[&str]) -> Result<(), String
 fn set_rename_command(settings: &mut Settings, words: &[&str]) -> Result<(), String> {
     match words {
         [""] => settings.rename_command.clear(),
-        [from, to] if !from.is_empty() => settings.rename_command.push((from.to_ascii_lowercase(), to.to_ascii_lowercase())),
+        [from, to] if !from.is_empty() => settings
+            .rename_command
+            .push((from.to_ascii_lowercase(), to.to_ascii_lowercase())),
         _ => return Err(WRONG_NUMBER.into()),
     }
     Ok(())
@@ -560,7 +670,9 @@ fn set_rename_command(settings: &mut Settings, words: &[&str]) -> Result<(), Str
 fn save_points(words: &[&str]) -> Result<String, String> {
     let words = if words == [""] { &[] } else { words };
     let (pairs, rest) = words.as_chunks::<2>();
-    let good = |[seconds, changes]: &[&str; 2]| units::integer(seconds, 1, i64::MAX).is_ok() && units::integer(changes, 0, INT_MAX).is_ok();
+    let good = |[seconds, changes]: &[&str; 2]| {
+        units::integer(seconds, 1, i64::MAX).is_ok() && units::integer(changes, 0, INT_MAX).is_ok()
+    };
     if !rest.is_empty() || !pairs.iter().all(good) {
         return Err("Invalid save parameters".into());
     }
@@ -645,7 +757,8 @@ mod tests {
     fn changed(name: &str, value: &str) -> Result<String, String> {
         let mut settings = Settings::new(MACHINE);
         let (row, _) = Row::find(name).expect("the parameter exists");
-        row.set_text(&mut settings, value).map(|()| row.value(&settings))
+        row.set_text(&mut settings, value)
+            .map(|()| row.value(&settings))
     }
 
     #[test]
@@ -661,16 +774,31 @@ mod tests {
     fn defaults_are_good_values() {
         // Aim: every default is accepted, and shown as it is documented, save those that depend on the machine or change their form.
         let settings = Settings::new(MACHINE);
-        let other = ["proto-max-bulk-len", "client-query-buffer-limit", "client-output-buffer-limit", "maxmemory", "dir"];
+        let other = [
+            "proto-max-bulk-len",
+            "client-query-buffer-limit",
+            "client-output-buffer-limit",
+            "maxmemory",
+            "dir",
+        ];
         for row in PARAMETERS {
-            assert!(row.doc.ends_with('.') && row.doc.len() < 160, "{}", row.name);
+            assert!(
+                row.doc.ends_with('.') && row.doc.len() < 160,
+                "{}",
+                row.name
+            );
             if !other.contains(&row.name) {
                 assert_eq!((row.get)(&settings), row.default, "{}", row.name);
             }
         }
         for row in IGNORED {
             if row.change != Change::Directive {
-                assert_eq!(changed(row.name, row.default), Ok(row.default.into()), "{}", row.name);
+                assert_eq!(
+                    changed(row.name, row.default),
+                    Ok(row.default.into()),
+                    "{}",
+                    row.name
+                );
             }
         }
         assert!(settings.ignored.is_empty());
@@ -683,12 +811,19 @@ mod tests {
         for (name, value) in [
             ("proto-max-bulk-len", "536870912"),
             ("client-query-buffer-limit", "1073741824"),
-            ("client-output-buffer-limit", "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60"),
+            (
+                "client-output-buffer-limit",
+                "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
+            ),
             ("save", ""),
             ("appendonly", "no"),
             ("maxmemory", "0"),
         ] {
-            assert_eq!(Row::find(name).expect(name).0.value(&settings), value, "{name}");
+            assert_eq!(
+                Row::find(name).expect(name).0.value(&settings),
+                value,
+                "{name}"
+            );
         }
     }
 
@@ -696,30 +831,106 @@ mod tests {
     fn refusals_in_the_words_of_redis() {
         // Aim: texts compared with redis-server 7.0.15, one of each kind.
         for (name, value, why) in [
-            ("port", "99999", "argument must be between 0 and 65535 inclusive"),
+            (
+                "port",
+                "99999",
+                "argument must be between 0 and 65535 inclusive",
+            ),
             ("port", "7k", "argument couldn't be parsed into an integer"),
-            ("timeout", "-1", "argument must be between 0 and 2147483647 inclusive"),
-            ("maxclients", "0", "argument must be between 1 and 4294967295 inclusive"),
-            ("slowlog-log-slower-than", "-2", "argument must be between -1 and 9223372036854775807 inclusive"),
-            ("active-expire-effort", "11", "argument must be between 1 and 10 inclusive"),
-            ("proto-max-bulk-len", "1000", "argument must be between 1048576 and 9223372036854775807 inclusive"),
+            (
+                "timeout",
+                "-1",
+                "argument must be between 0 and 2147483647 inclusive",
+            ),
+            (
+                "maxclients",
+                "0",
+                "argument must be between 1 and 4294967295 inclusive",
+            ),
+            (
+                "slowlog-log-slower-than",
+                "-2",
+                "argument must be between -1 and 9223372036854775807 inclusive",
+            ),
+            (
+                "active-expire-effort",
+                "11",
+                "argument must be between 1 and 10 inclusive",
+            ),
+            (
+                "proto-max-bulk-len",
+                "1000",
+                "argument must be between 1048576 and 9223372036854775807 inclusive",
+            ),
             ("maxmemory", "abc", "argument must be a memory value"),
-            ("maxmemory", "101%", "percentage argument must be less or equal to 100"),
-            ("maxmemory-clients", "abc", "argument must be a memory or percent value"),
+            (
+                "maxmemory",
+                "101%",
+                "percentage argument must be less or equal to 100",
+            ),
+            (
+                "maxmemory-clients",
+                "abc",
+                "argument must be a memory or percent value",
+            ),
             ("appendonly", "maybe", "argument must be 'yes' or 'no'"),
-            ("loglevel", "x", "argument(s) must be one of the following: debug, verbose, notice, warning"),
-            ("enable-debug-command", "x", "argument(s) must be one of the following: no, yes, local"),
-            ("client-output-buffer-limit", "normal 1 2", "Wrong number of arguments in buffer limit configuration."),
-            ("client-output-buffer-limit", "foo 1 2 3", "Invalid client class specified in buffer limit configuration."),
-            ("client-output-buffer-limit", "normal 1 2 x", "Error in hard, soft or soft_seconds setting in buffer limit configuration."),
-            ("latency-tracking-info-percentiles", "50 x", "Invalid latency-tracking-info-percentiles parameters"),
-            ("latency-tracking-info-percentiles", "101", "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]"),
-            ("bind", "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", "Too many bind addresses specified."),
-            ("unixsocketperm", "888", "argument couldn't be parsed as an octal number"),
-            ("dbfilename", "a/b", "dbfilename can't be a path, just a filename"),
+            (
+                "loglevel",
+                "x",
+                "argument(s) must be one of the following: debug, verbose, notice, warning",
+            ),
+            (
+                "enable-debug-command",
+                "x",
+                "argument(s) must be one of the following: no, yes, local",
+            ),
+            (
+                "client-output-buffer-limit",
+                "normal 1 2",
+                "Wrong number of arguments in buffer limit configuration.",
+            ),
+            (
+                "client-output-buffer-limit",
+                "foo 1 2 3",
+                "Invalid client class specified in buffer limit configuration.",
+            ),
+            (
+                "client-output-buffer-limit",
+                "normal 1 2 x",
+                "Error in hard, soft or soft_seconds setting in buffer limit configuration.",
+            ),
+            (
+                "latency-tracking-info-percentiles",
+                "50 x",
+                "Invalid latency-tracking-info-percentiles parameters",
+            ),
+            (
+                "latency-tracking-info-percentiles",
+                "101",
+                "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]",
+            ),
+            (
+                "bind",
+                "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17",
+                "Too many bind addresses specified.",
+            ),
+            (
+                "unixsocketperm",
+                "888",
+                "argument couldn't be parsed as an octal number",
+            ),
+            (
+                "dbfilename",
+                "a/b",
+                "dbfilename can't be a path, just a filename",
+            ),
             ("save", "100 1 200", "Invalid save parameters"),
             ("save", "0 1", "Invalid save parameters"),
-            ("tls-port", "99999", "argument must be between 0 and 65535 inclusive"),
+            (
+                "tls-port",
+                "99999",
+                "argument must be between 0 and 65535 inclusive",
+            ),
         ] {
             assert_eq!(changed(name, value), Err(why.into()), "{name} {value}");
         }
@@ -739,9 +950,21 @@ mod tests {
             ("bind", "", ""),
             ("bind", "[::1]", "::1"),
             ("unixsocketperm", "700", "700"),
-            ("client-output-buffer-limit", "SLAVE 1mb 2kb 3", "normal 0 0 0 slave 1048576 2048 3 pubsub 33554432 8388608 60"),
-            ("client-output-buffer-limit", "", "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60"),
-            ("latency-tracking-info-percentiles", "1 2.5 99.99", "1 2.5 99.99"),
+            (
+                "client-output-buffer-limit",
+                "SLAVE 1mb 2kb 3",
+                "normal 0 0 0 slave 1048576 2048 3 pubsub 33554432 8388608 60",
+            ),
+            (
+                "client-output-buffer-limit",
+                "",
+                "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
+            ),
+            (
+                "latency-tracking-info-percentiles",
+                "1 2.5 99.99",
+                "1 2.5 99.99",
+            ),
             ("latency-tracking-info-percentiles", "", ""),
             ("list-max-ziplist-size", "-6", "-6"),
             ("save", "100 1 200 2", "100 1 200 2"),
@@ -771,20 +994,42 @@ mod tests {
     #[test]
     fn memory_of_a_container() {
         // Aim: the default is three quarters of a limit, nothing without; percentages are of the limit, else of the machine.
-        let boxed = Machine { memory_limit_bytes: Some(64 << 20), memory_total_bytes: 8 << 30, cpu_count: 2 };
+        let boxed = Machine {
+            memory_limit_bytes: Some(64 << 20),
+            memory_total_bytes: 8 << 30,
+            cpu_count: 2,
+        };
         let mut settings = Settings::new(boxed);
-        assert_eq!((settings.maxmemory_bytes(), settings.worker_threads()), (48 << 20, 2));
+        assert_eq!(
+            (settings.maxmemory_bytes(), settings.worker_threads()),
+            (48 << 20, 2)
+        );
         assert_eq!(Settings::new(MACHINE).maxmemory_bytes(), 0);
-        let set = |settings: &mut Settings, value: &str| Row::find("maxmemory").expect("it exists").0.set_text(settings, value);
+        let set = |settings: &mut Settings, value: &str| {
+            Row::find("maxmemory")
+                .expect("it exists")
+                .0
+                .set_text(settings, value)
+        };
         set(&mut settings, "50%").expect("the value is good");
         assert_eq!(settings.maxmemory_bytes(), 32 << 20);
         settings.maxmemory_clients = Memory::Percent(10);
         assert_eq!(settings.maxmemory_clients_bytes(), (32 << 20) / 10);
         set(&mut settings, "0").expect("the value is good");
-        assert_eq!((settings.maxmemory_bytes(), settings.maxmemory_clients_bytes()), (0, 0));
+        assert_eq!(
+            (
+                settings.maxmemory_bytes(),
+                settings.maxmemory_clients_bytes()
+            ),
+            (0, 0)
+        );
         set(&mut settings, "Auto").expect("the value is good");
         assert_eq!(settings.maxmemory_bytes(), 48 << 20);
-        let unknown = Machine { memory_limit_bytes: None, memory_total_bytes: 0, cpu_count: 1 };
+        let unknown = Machine {
+            memory_limit_bytes: None,
+            memory_total_bytes: 0,
+            cpu_count: 1,
+        };
         assert!(set(&mut Settings::new(unknown), "50%").is_err());
     }
 }

@@ -12,7 +12,10 @@ use super::units;
 
 /// All parameters at one moment. Field by field documentation is in the rows of [`super::PARAMETERS`].
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "each field is the parameter of the same name, documented in its row")]
+#[expect(
+    missing_docs,
+    reason = "each field is the parameter of the same name, documented in its row"
+)]
 pub struct Settings {
     // network
     pub bind: Vec<BindAddress>,
@@ -82,7 +85,7 @@ pub struct Settings {
     pub enable_module_command: Access,
     /// (command, new name); an empty new name removes the command.
     pub rename_command: Vec<(String, String)>,
-    /// Zero or less: scripts run undisturbed.
+    /// Zero: scripts run undisturbed.
     pub busy_reply_threshold: Duration,
 
     // encodings
@@ -128,16 +131,26 @@ impl Settings {
 
     /// How many threads run commands; at least 1.
     pub fn worker_threads(&self) -> usize {
-        if self.threads == 0 { self.machine.cpu_count as usize } else { self.threads as usize }
+        if self.threads == 0 {
+            self.machine.cpu_count as usize
+        } else {
+            self.threads as usize
+        }
     }
 
     /// What no single row can check. `Err` holds the parameter to name and the reason.
     pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
         if self.port == 0 && self.unixsocket.is_none() {
-            return Err(("port", "there is nowhere to listen: port is 0 and unixsocket is not set".into()));
+            return Err((
+                "port",
+                "there is nowhere to listen: port is 0 and unixsocket is not set".into(),
+            ));
         }
         if self.bind.is_empty() && self.unixsocket.is_none() {
-            return Err(("bind", "there is nowhere to listen: bind is empty and unixsocket is not set".into()));
+            return Err((
+                "bind",
+                "there is nowhere to listen: bind is empty and unixsocket is not set".into(),
+            ));
         }
         Ok(())
     }
@@ -218,7 +231,10 @@ pub(super) trait Choice: Copy + PartialEq + 'static {
     const NAMES: &'static [&'static str];
 
     fn name(self) -> String {
-        let at = Self::VALUES.iter().position(|value| *value == self).expect("VALUES holds every value");
+        let at = Self::VALUES
+            .iter()
+            .position(|value| *value == self)
+            .expect("VALUES holds every value");
         Self::NAMES[at].into()
     }
 
@@ -229,7 +245,10 @@ pub(super) trait Choice: Copy + PartialEq + 'static {
 
 /// Whom maxmemory makes leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "which keys (volatile: those with an expiry), and in which order")]
+#[expect(
+    missing_docs,
+    reason = "which keys (volatile: those with an expiry), and in which order"
+)]
 pub enum MaxmemoryPolicy {
     VolatileLru,
     VolatileLfu,
@@ -268,13 +287,19 @@ impl Choice for MaxmemoryPolicy {
 impl MaxmemoryPolicy {
     /// The name clients know it by.
     pub fn as_str(self) -> &'static str {
-        Self::NAMES[Self::VALUES.iter().position(|value| *value == self).expect("VALUES holds every value")]
+        Self::NAMES[Self::VALUES
+            .iter()
+            .position(|value| *value == self)
+            .expect("VALUES holds every value")]
     }
 }
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "Redis's levels; verbose lies between debug and notice")]
+#[expect(
+    missing_docs,
+    reason = "Redis's levels; verbose lies between debug and notice"
+)]
 pub enum LogLevel {
     Debug,
     Verbose,
@@ -341,7 +366,12 @@ impl KeyEvents {
         ('t', Self::STREAM),
         ('d', Self::MODULE),
     ];
-    const OTHERS: [(char, KeyEvents); 4] = [('n', Self::NEW), ('K', Self::KEYSPACE), ('E', Self::KEYEVENT), ('m', Self::KEY_MISS)];
+    const OTHERS: [(char, KeyEvents); 4] = [
+        ('n', Self::NEW),
+        ('K', Self::KEYSPACE),
+        ('E', Self::KEYEVENT),
+        ('m', Self::KEY_MISS),
+    ];
 
     /// Whether every event of `other` is in this set.
     pub const fn contains(self, other: KeyEvents) -> bool {
@@ -355,19 +385,29 @@ impl KeyEvents {
 
     pub(super) fn parse(text: &str) -> Result<KeyEvents, String> {
         let mut bits = text.chars().map(|letter| {
-            let known = [('A', Self::ALL)].into_iter().chain(Self::CLASSES).chain(Self::OTHERS).find(|(known, _)| *known == letter);
+            let known = [('A', Self::ALL)]
+                .into_iter()
+                .chain(Self::CLASSES)
+                .chain(Self::OTHERS)
+                .find(|(known, _)| *known == letter);
             known.map(|(_, events)| events.0)
         });
         let set = bits.try_fold(0, |set, bits| Some(set | bits?));
-        set.map(KeyEvents).ok_or_else(|| "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into())
+        set.map(KeyEvents)
+            .ok_or_else(|| "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into())
     }
 
     pub(super) fn letters(self) -> String {
         let all = self.contains(Self::ALL);
         let classes = Self::CLASSES.into_iter().filter(|_| !all);
         // Redis forgets the n beside an A (7.0.15); a rewritten file would then lose it, so it is printed here.
-        let chosen = classes.chain(Self::OTHERS).filter(|(_, events)| self.contains(*events));
-        all.then_some('A').into_iter().chain(chosen.map(|(letter, _)| letter)).collect()
+        let chosen = classes
+            .chain(Self::OTHERS)
+            .filter(|(_, events)| self.contains(*events));
+        all.then_some('A')
+            .into_iter()
+            .chain(chosen.map(|(letter, _)| letter))
+            .collect()
     }
 }
 
@@ -388,10 +428,19 @@ mod tests {
             ("Kg$lshzxetd", "AK"),
             ("Ex", "xE"),
         ] {
-            assert_eq!(KeyEvents::parse(written).map(KeyEvents::letters), Ok(printed.into()), "{written}");
+            assert_eq!(
+                KeyEvents::parse(written).map(KeyEvents::letters),
+                Ok(printed.into()),
+                "{written}"
+            );
         }
-        assert_eq!(KeyEvents::parse("KEZ"), Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into()));
-        assert!(KeyEvents::parse("AE").is_ok_and(|set| set.contains(KeyEvents::EXPIRED) && !set.contains(KeyEvents::KEYSPACE)));
+        assert_eq!(
+            KeyEvents::parse("KEZ"),
+            Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.".into())
+        );
+        assert!(KeyEvents::parse("AE").is_ok_and(
+            |set| set.contains(KeyEvents::EXPIRED) && !set.contains(KeyEvents::KEYSPACE)
+        ));
     }
 
     #[test]

@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::cgroup::Machine;
 
 /// No limits, 1 GiB, four processors.
-pub(super) const MACHINE: Machine = Machine { memory_limit_bytes: None, memory_total_bytes: 1 << 30, cpu_count: 4 };
+pub(super) const MACHINE: Machine = Machine {
+    memory_limit_bytes: None,
+    memory_total_bytes: 1 << 30,
+    cpu_count: 4,
+};
 
 /// A new directory under the system's temporary one, removed when dropped.
 pub(super) struct TempDir(PathBuf);
@@ -16,7 +20,11 @@ impl TempDir {
     pub(super) fn new(name: &str) -> TempDir {
         // Written and read by tests of one process only; any order will do, since only uniqueness counts.
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let unique = format!("quoit-{name}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let unique = format!(
+            "quoit-{name}-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let path = std::env::temp_dir().join(unique);
         fs::create_dir(&path).expect("the name is new");
         TempDir(path)
@@ -29,7 +37,8 @@ impl TempDir {
     /// Writes a file, with the directories on the way.
     pub(super) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
-        fs::create_dir_all(path.parent().expect("it is below the directory")).expect("the directory is ours");
+        fs::create_dir_all(path.parent().expect("it is below the directory"))
+            .expect("the directory is ours");
         fs::write(&path, text).expect("the directory is ours");
         path
     }

@@ -43,15 +43,26 @@ pub fn flag(text: &str) -> Result<bool, String> {
 
 /// The position of `text` in `names`, in any case.
 pub fn choice(text: &str, names: &[&str]) -> Result<usize, String> {
-    let found = names.iter().position(|name| name.eq_ignore_ascii_case(text));
-    found.ok_or_else(|| format!("argument(s) must be one of the following: {}", names.join(", ")))
+    let found = names
+        .iter()
+        .position(|name| name.eq_ignore_ascii_case(text));
+    found.ok_or_else(|| {
+        format!(
+            "argument(s) must be one of the following: {}",
+            names.join(", ")
+        )
+    })
 }
 
 /// The number before a `%` sign; `None` when `text` is no percentage at all.
 pub fn percent(text: &str) -> Option<Result<u32, String>> {
     let value = canonical_integer(text.strip_suffix('%')?)?;
     let value = u32::try_from(value).ok()?;
-    Some(if value > 100 { Err("percentage argument must be less or equal to 100".into()) } else { Ok(value) })
+    Some(if value > 100 {
+        Err("percentage argument must be less or equal to 100".into())
+    } else {
+        Ok(value)
+    })
 }
 
 /// `yes` or `no`.
@@ -62,8 +73,13 @@ pub fn yes_no(value: bool) -> String {
 /// A size for a file that people read: the largest unit that divides it.
 pub fn memory_text(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "gb"), (1 << 20, "mb"), (1 << 10, "kb")];
-    let unit = UNITS.iter().find(|(size, _)| bytes != 0 && bytes.is_multiple_of(*size));
-    unit.map_or_else(|| bytes.to_string(), |(size, name)| format!("{}{name}", bytes / size))
+    let unit = UNITS
+        .iter()
+        .find(|(size, _)| bytes != 0 && bytes.is_multiple_of(*size));
+    unit.map_or_else(
+        || bytes.to_string(),
+        |(size, name)| format!("{}{name}", bytes / size),
+    )
 }
 
 /// `text` in double quotes, such that a configuration line holding it reads back as `text`.
@@ -75,7 +91,9 @@ pub fn quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if c.is_ascii_control() => write!(out, "\\x{:02x}", c as u32).expect("writing to a String cannot fail"),
+            c if c.is_ascii_control() => {
+                write!(out, "\\x{:02x}", c as u32).expect("writing to a String cannot fail")
+            }
             c => out.push(c),
         }
     }
@@ -83,9 +101,21 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
+/// `text` as one word of a configuration line: quoted only where it must be. A client's value cannot become a second line.
+pub fn word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'\\".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        text.into()
+    } else {
+        quoted(text)
+    }
+}
+
 fn in_range<N: PartialOrd + std::fmt::Display>(value: N, min: N, max: N) -> Result<N, String> {
     if value < min || value > max {
-        return Err(format!("argument must be between {min} and {max} inclusive"));
+        return Err(format!(
+            "argument must be between {min} and {max} inclusive"
+        ));
     }
     Ok(value)
 }
@@ -132,23 +162,65 @@ mod tests {
         for (text, expected) in good {
             assert_eq!(memory(text, 0, u64::MAX), Ok(expected), "{text}");
         }
-        for text in ["", "mb", "-1", "+1", "1.5gb", "1t", " 1", "1 ", "abc", "18446744073709551616", "18446744073709551615gb"] {
-            assert_eq!(memory(text, 0, u64::MAX), Err("argument must be a memory value".into()), "{text}");
+        for text in [
+            "",
+            "mb",
+            "-1",
+            "+1",
+            "1.5gb",
+            "1t",
+            " 1",
+            "1 ",
+            "abc",
+            "18446744073709551616",
+            "18446744073709551615gb",
+        ] {
+            assert_eq!(
+                memory(text, 0, u64::MAX),
+                Err("argument must be a memory value".into()),
+                "{text}"
+            );
         }
-        assert_eq!(memory("1k", 1024, 2048), Err("argument must be between 1024 and 2048 inclusive".into()));
+        assert_eq!(
+            memory("1k", 1024, 2048),
+            Err("argument must be between 1024 and 2048 inclusive".into())
+        );
     }
 
     #[test]
     fn integers() {
         // Aim: only the canonical spelling is a number; the range is named.
         assert_eq!(integer("-2", -2, 5), Ok(-2));
-        for text in ["", "abc", "+5", "05", " 5", "5 ", "1k", "-0", "9223372036854775808"] {
-            assert_eq!(integer(text, 0, 9), Err("argument couldn't be parsed into an integer".into()), "{text}");
+        for text in [
+            "",
+            "abc",
+            "+5",
+            "05",
+            " 5",
+            "5 ",
+            "1k",
+            "-0",
+            "9223372036854775808",
+        ] {
+            assert_eq!(
+                integer(text, 0, 9),
+                Err("argument couldn't be parsed into an integer".into()),
+                "{text}"
+            );
         }
-        assert_eq!(integer("70000", 0, 65535), Err("argument must be between 0 and 65535 inclusive".into()));
+        assert_eq!(
+            integer("70000", 0, 65535),
+            Err("argument must be between 0 and 65535 inclusive".into())
+        );
         assert_eq!(octal("700", 0o777), Ok(0o700));
-        assert_eq!(octal("888", 0o777), Err("argument couldn't be parsed as an octal number".into()));
-        assert_eq!(octal("7777", 0o777), Err("argument must be between 0 and 777 inclusive".into()));
+        assert_eq!(
+            octal("888", 0o777),
+            Err("argument couldn't be parsed as an octal number".into())
+        );
+        assert_eq!(
+            octal("7777", 0o777),
+            Err("argument must be between 0 and 777 inclusive".into())
+        );
     }
 
     #[test]
@@ -157,9 +229,17 @@ mod tests {
         assert_eq!(flag("YES"), Ok(true));
         assert_eq!(flag("1"), Err("argument must be 'yes' or 'no'".into()));
         assert_eq!(choice("Two", &["one", "two"]), Ok(1));
-        assert_eq!(choice("x", &["one", "two"]), Err("argument(s) must be one of the following: one, two".into()));
+        assert_eq!(
+            choice("x", &["one", "two"]),
+            Err("argument(s) must be one of the following: one, two".into())
+        );
         assert_eq!(percent("60%"), Some(Ok(60)));
-        assert_eq!(percent("101%"), Some(Err("percentage argument must be less or equal to 100".into())));
+        assert_eq!(
+            percent("101%"),
+            Some(Err(
+                "percentage argument must be less or equal to 100".into()
+            ))
+        );
         for text in ["60", "%", "-1%", "5.5%", "5%%"] {
             assert_eq!(percent(text), None, "{text}");
         }
@@ -168,12 +248,26 @@ mod tests {
     #[test]
     fn written_back() {
         // Aim: what is written reads back the same.
-        for (bytes, text) in [(0, "0"), (1000, "1000"), (1024, "1kb"), (209_715_200, "200mb"), (3 << 30, "3gb"), (1_048_577, "1048577")] {
+        for (bytes, text) in [
+            (0, "0"),
+            (1000, "1000"),
+            (1024, "1kb"),
+            (209_715_200, "200mb"),
+            (3 << 30, "3gb"),
+            (1_048_577, "1048577"),
+        ] {
             assert_eq!(memory_text(bytes), text);
             assert_eq!(memory(text, 0, u64::MAX), Ok(bytes));
         }
+        assert_eq!(
+            [word("-::1"), word(""), word("a b"), word("x\ny")],
+            ["-::1", "\"\"", "\"a b\"", "\"x\\ny\""]
+        );
         let text = "a \"b\" \\ \n\r\t\u{7}é";
         assert_eq!(quoted(text), "\"a \\\"b\\\" \\\\ \\n\\r\\t\\x07é\"");
-        assert_eq!(crate::base::split::split_args(quoted(text).as_bytes()), Some(vec![text.as_bytes().to_vec()]));
+        assert_eq!(
+            crate::base::split::split_args(quoted(text).as_bytes()),
+            Some(vec![text.as_bytes().to_vec()])
+        );
     }
 }
