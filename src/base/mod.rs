@@ -1,3 +1,7 @@
-//! Ground floor of the crate: small things that know nothing of commands, keys or the network.
+//! What everything else may use: time as a value, chance as a value, counters, words of a line.
 
+pub mod allocator;
+pub mod clock;
+pub mod rng;
 pub mod split;
+pub mod stats;

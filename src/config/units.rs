@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(quoted(text), "\"a \\\"b\\\" \\\\ \\n\\r\\t\\x07é\"");
         assert_eq!(
             crate::base::split::split_args(quoted(text).as_bytes()),
-            Some(vec![text.as_bytes().to_vec()])
+            Ok(vec![text.as_bytes().to_vec()])
         );
     }
 }

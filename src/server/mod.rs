@@ -6,16 +6,67 @@
 mod background;
 pub mod connection;
 pub mod listener;
+pub mod log;
+pub mod ping;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::base::allocator;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::dispatch;
 use crate::state::Server;
 use listener::{Bound, ListenError};
+
+/// Runs a server to its end: builds the runtime, listens, and stops on SHUTDOWN, SIGTERM or SIGINT.
+pub fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let threads = config.settings().worker_threads();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name("quoit-worker")
+        .enable_all()
+        // Signals and accepts are rare beside requests: look at the queue of all workers less often than by default.
+        .global_queue_interval(61)
+        .build()?;
+    let ended = runtime.block_on(async {
+        allocator::start_background();
+        let ignored = config.ignored();
+        if !ignored.is_empty() {
+            tracing::info!(parameters = ignored.join(" "), "accepted without effect: these make no sense here or are not built yet");
+        }
+        let running = start(config, Clock::system(), threads).await?;
+        let settings = running.server.config.settings();
+        tracing::info!(port = running.port(), threads, maxmemory = settings.maxmemory_bytes(), pid = std::process::id(), "ready to accept connections");
+        let grace = settings.shutdown_timeout.min(GRACE_MAX);
+        drop(settings);
+        tokio::spawn(stop_on_signal(Arc::clone(&running.server)));
+        running.finished(grace).await;
+        tracing::info!("stopped");
+        Ok(())
+    });
+    // Whatever still runs has had its time.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    ended
+}
+
+/// The longest a stop may take, whatever shutdown-timeout says: orchestrators kill after 30 s.
+const GRACE_MAX: Duration = Duration::from_secs(25);
+
+async fn stop_on_signal(server: Arc<Server>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        tracing::warn!("cannot listen for signals: the server stops by SHUTDOWN only");
+        return;
+    };
+    let name = tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    };
+    tracing::info!(signal = name, "stopping");
+    server.shutdown.request();
+}
 
 /// A server that listens.
 pub struct Running {
@@ -29,7 +80,7 @@ pub struct Running {
 pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Running, ListenError> {
     let server = Server::new(config, clock, dispatch::directory(), threads);
     let bound = listener::bind(&server)?;
-    server.base_bytes.store(background::allocated_bytes() as i64, Ordering::Relaxed);
+    server.base_bytes.store(allocator::stats().allocated as i64, Ordering::Relaxed);
     let accepting = bound.iter().map(|bound| tokio::spawn(listener::accept(Arc::clone(&server), bound.socket()))).collect();
     let background = tokio::spawn(background::run(Arc::clone(&server)));
     Ok(Running { server, bound, accepting, background })
