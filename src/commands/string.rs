@@ -22,440 +22,487 @@ use crate::table::{
 
 /// The rows of this family.
 pub const ROWS: &[Row<Handler>] = &[
-Row::new(
-Command {
-    name: "append",
-    family: Family::String,
-    since: "2.0.0",
-    summary: "Appends bytes to a string, which is created when it is missing.",
-    complexity: "O(1) amortized for short values: the string grows in steps",
-    usage: "key value",
-    flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RW_INSERT)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(append),
-),
-Row::new(
-Command {
-    name: "decr",
-    family: Family::String,
-    since: "1.0.0",
-    summary: "Subtracts one from the integer at a key; a missing key counts as 0.",
-    complexity: "O(1)",
-    usage: "key",
-    flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(decr),
-),
-Row::new(
-Command {
-    name: "decrby",
-    family: Family::String,
-    since: "1.0.0",
-    summary: "Subtracts a number from the integer at a key; a missing key counts as 0.",
-    complexity: "O(1)",
-    usage: "key decrement:int",
-    flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(decrby),
-),
-Row::new(
-Command {
-    name: "delex",
-    family: Family::String,
-    since: "8.4.0",
-    summary: "Removes a key, if its string or the digest of it compares as asked.",
-    complexity: "O(1); O(N) in the string for the conditions",
-    usage: "key condition:[IFEQ ifeq-value|IFNE ifne-value|IFDEQ ifdeq-digest|IFDNE ifdne-digest]",
-    flags: Flags::WRITE.union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RW_DELETE.union(KeyAccess::VARIABLE_FLAGS)).noted("RM without a condition")],
-    key_function: Some(delex_keys),
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(delex),
-),
-Row::new(
-Command {
-    name: "delifeq",
-    family: Family::String,
-    since: "9.0.0",
-    summary: "Removes a key, if its string equals a value.",
-    complexity: "O(N) in the value",
-    usage: "key value",
-    flags: Flags::WRITE,
-    keys: &[KeySpec::one(1, KeyAccess::RM.union(KeyAccess::ACCESS).union(KeyAccess::DELETE))],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(delifeq),
-),
-Row::new(
-Command {
-    name: "digest",
-    family: Family::String,
-    since: "8.4.0",
-    summary: "Returns the XXH3 digest of a string in hexadecimal.",
-    complexity: "O(N) in the string",
-    usage: "key",
-    flags: Flags::READONLY.union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Read(digest),
-),
-Row::new(
-Command {
-    name: "get",
-    family: Family::String,
-    since: "1.0.0",
-    summary: "Returns the string at a key.",
-    complexity: "O(1)",
-    usage: "key",
-    flags: Flags::READONLY.union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Read(get),
-),
-Row::new(
-Command {
-    name: "getdel",
-    family: Family::String,
-    since: "6.2.0",
-    summary: "Returns the string at a key and removes the key.",
-    complexity: "O(1)",
-    usage: "key",
-    flags: Flags::WRITE.union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_DELETE)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(getdel),
-),
-Row::new(
-Command {
-    name: "getex",
-    family: Family::String,
-    since: "6.2.0",
-    summary: "Returns the string at a key and sets or clears its expiry.",
-    complexity: "O(1)",
-    usage: "key expiration:[EX seconds:int|PX milliseconds:int|EXAT unix-time-seconds:unix-time|PXAT unix-time-milliseconds:unix-time|PERSIST]",
-    flags: Flags::WRITE.union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE).noted("RW although it may only read, since it can change the expiry")],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(getex),
-),
-Row::new(
-Command {
-    name: "getrange",
-    family: Family::String,
-    since: "2.4.0",
-    summary: "Returns the bytes of a string between two indexes.",
-    complexity: "O(N) in the bytes returned; long values are shared, not copied",
-    usage: "key start:int end:int",
-    flags: Flags::READONLY,
-    keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Read(getrange),
-),
-Row::new(
-Command {
-    name: "getset",
-    family: Family::String,
-    since: "1.0.0",
-    summary: "Sets a string and returns the one that was there.",
-    complexity: "O(1)",
-    usage: "key value",
-    flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
-    scope: Scope::Keys,
-    deprecated: Some(("6.2.0", "`SET` with `GET`")),
-    ..Command::NEW
-},
-Handler::Write(getset),
-),
-Row::new(
-Command {
-    name: "incr",
-    family: Family::String,
-    since: "1.0.0",
-    summary: "Adds one to the integer at a key; a missing key counts as 0.",
-    complexity: "O(1)",
-    usage: "key",
-    flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(incr),
-),
-Row::new(
-Command {
-    name: "incrby",
-    family: Family::String,
-    since: "1.0.0",
-    summary: "Adds a number to the integer at a key; a missing key counts as 0.",
-    complexity: "O(1)",
-    usage: "key increment:int",
-    flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(incrby),
-),
-Row::new(
-Command {
-    name: "incrbyfloat",
-    family: Family::String,
-    since: "2.6.0",
-    summary: "Adds a floating-point number to the number at a key; a missing key counts as 0.",
-    complexity: "O(1)",
-    usage: "key increment:double",
-    flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(incrbyfloat),
-),
-Row::new(
-Command {
-    name: "lcs",
-    family: Family::String,
-    since: "7.0.0",
-    summary: "Finds the longest common subsequence of two strings.",
-    complexity: "O(N*M) in the lengths of both",
-    usage: "key1:key key2:key#0 [LEN] [IDX] [MINMATCHLEN len:int] [WITHMATCHLEN]",
-    flags: Flags::READONLY,
-    keys: &[KeySpec::range(1, 1, 1, KeyAccess::RO_ACCESS)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Read(lcs),
-),
-Row::new(
-Command {
-    name: "mget",
-    family: Family::String,
-    since: "1.0.0",
-    summary: "Returns the strings at several keys.",
-    complexity: "O(N) in the keys",
-    usage: "key [key ...]",
-    flags: Flags::READONLY.union(Flags::FAST),
-    keys: &[KeySpec::range(1, -1, 1, KeyAccess::RO_ACCESS)],
-    scope: Scope::Keys,
-    across: Across::Split,
-    tips: &["request_policy:multi_shard"],
-    ..Command::NEW
-},
-Handler::Read(mget),
-),
-Row::new(
-Command {
-    name: "mset",
-    family: Family::String,
-    since: "1.0.1",
-    summary: "Sets several strings at once.",
-    complexity: "O(N) in the keys",
-    usage: "key value [key value ...]",
-    flags: Flags::WRITE.union(Flags::DENYOOM),
-    keys: &[KeySpec::range(1, -1, 2, KeyAccess::OW_UPDATE)],
-    scope: Scope::Keys,
-    across: Across::Split,
-    tips: &["request_policy:multi_shard", "response_policy:all_succeeded"],
-    ..Command::NEW
-},
-Handler::Write(mset),
-),
-Row::new(
-Command {
-    name: "msetex",
-    family: Family::String,
-    since: "8.4.0",
-    summary: "Sets several strings at once with one expiry, if all or none of the keys exist when asked so.",
-    complexity: "O(N) in the keys",
-    usage: "numkeys:int data:(key value)... condition:[NX|XX] expiration:[EX seconds:int|PX milliseconds:int|EXAT unix-time-seconds:unix-time|PXAT unix-time-milliseconds:unix-time|KEEPTTL]",
-    flags: Flags::WRITE.union(Flags::DENYOOM),
-    keys: &[MSETEX_KEYS],
-    key_function: Some(msetex_keys),
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(msetex),
-),
-Row::new(
-Command {
-    name: "msetnx",
-    family: Family::String,
-    since: "1.0.1",
-    summary: "Sets several strings at once, if none of the keys exists.",
-    complexity: "O(N) in the keys",
-    usage: "key value [key value ...]",
-    flags: Flags::WRITE.union(Flags::DENYOOM),
-    keys: &[KeySpec::range(1, -1, 2, KeyAccess::OW_INSERT)],
-    scope: Scope::Keys,
-    across: Across::Split,
-    tips: &["request_policy:multi_shard", "response_policy:agg_min"],
-    ..Command::NEW
-},
-Handler::Write(msetnx),
-),
-Row::new(
-Command {
-    name: "psetex",
-    family: Family::String,
-    since: "2.6.0",
-    summary: "Sets a string with an expiry in milliseconds.",
-    complexity: "O(1)",
-    usage: "key milliseconds:int value",
-    flags: Flags::WRITE.union(Flags::DENYOOM),
-    keys: &[KeySpec::one(1, KeyAccess::OW_UPDATE)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(psetex),
-),
-Row::new(
-Command {
-    name: "set",
-    family: Family::String,
-    since: "1.0.0",
-    summary: "Sets a key to a string, whatever it held; options add conditions and an expiry.",
-    complexity: "O(1); O(N) in the old value for the IF conditions",
-    usage: "key value condition:[NX|XX|IFEQ ifeq-value@8.4.0|IFNE ifne-value@8.4.0|IFDEQ ifdeq-digest@8.4.0|IFDNE ifdne-digest@8.4.0]@2.6.12 [GET@6.2.0] expiration:[EX seconds:int@2.6.12|PX milliseconds:int@2.6.12|EXAT unix-time-seconds:unix-time@6.2.0|PXAT unix-time-milliseconds:unix-time@6.2.0|KEEPTTL@6.0.0]",
-    flags: Flags::WRITE.union(Flags::DENYOOM),
-    keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE.union(KeyAccess::VARIABLE_FLAGS)).noted("RW and ACCESS only with GET or an IF condition, else OW")],
-    key_function: Some(set_keys),
-    scope: Scope::Keys,
-    history: &[("2.6.12", "`EX`, `PX`, `NX` and `XX` came in."), ("6.0.0", "`KEEPTTL` came in."), ("6.2.0", "`GET`, `EXAT` and `PXAT` came in."), ("7.0.0", "`NX` and `GET` may stand together."), ("8.4.0", "`IFEQ`, `IFNE`, `IFDEQ` and `IFDNE` came in.")],
-    ..Command::NEW
-},
-Handler::Write(set),
-),
-Row::new(
-Command {
-    name: "setex",
-    family: Family::String,
-    since: "2.0.0",
-    summary: "Sets a string with an expiry in seconds.",
-    complexity: "O(1)",
-    usage: "key seconds:int value",
-    flags: Flags::WRITE.union(Flags::DENYOOM),
-    keys: &[KeySpec::one(1, KeyAccess::OW_UPDATE)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(setex),
-),
-Row::new(
-Command {
-    name: "setnx",
-    family: Family::String,
-    since: "1.0.0",
-    summary: "Sets a string, if the key does not exist.",
-    complexity: "O(1)",
-    usage: "key value",
-    flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::OW_INSERT)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(setnx),
-),
-Row::new(
-Command {
-    name: "setrange",
-    family: Family::String,
-    since: "2.2.0",
-    summary: "Overwrites bytes of a string from an offset on, and makes it longer where needed.",
-    complexity: "O(M) in the bytes written, plus the zeros filled in",
-    usage: "key offset:int value",
-    flags: Flags::WRITE.union(Flags::DENYOOM),
-    keys: &[KeySpec::one(1, KeyAccess::RW_UPDATE)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Write(setrange),
-),
-Row::new(
-Command {
-    name: "strlen",
-    family: Family::String,
-    since: "2.2.0",
-    summary: "Returns the length of a string in bytes.",
-    complexity: "O(1)",
-    usage: "key",
-    flags: Flags::READONLY.union(Flags::FAST),
-    keys: &[KeySpec::one(1, KeyAccess::RO)],
-    scope: Scope::Keys,
-    ..Command::NEW
-},
-Handler::Read(strlen),
-),
-Row::new(
-Command {
-    name: "substr",
-    family: Family::String,
-    since: "1.0.0",
-    summary: "Returns the bytes of a string between two indexes; GETRANGE by its old name.",
-    complexity: "O(N) in the bytes returned",
-    usage: "key start:int end:int",
-    flags: Flags::READONLY,
-    keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
-    scope: Scope::Keys,
-    deprecated: Some(("2.0.0", "`GETRANGE`")),
-    ..Command::NEW
-},
-Handler::Read(getrange),
-),
+    Row::new(
+        Command {
+            name: "append",
+            family: Family::String,
+            since: "2.0.0",
+            summary: "Appends bytes to a string, which is created when it is missing.",
+            complexity: "O(1) amortized for short values: the string grows in steps",
+            usage: "key value",
+            flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RW_INSERT)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(append),
+    ),
+    Row::new(
+        Command {
+            name: "decr",
+            family: Family::String,
+            since: "1.0.0",
+            summary: "Subtracts one from the integer at a key; a missing key counts as 0.",
+            complexity: "O(1)",
+            usage: "key",
+            flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(decr),
+    ),
+    Row::new(
+        Command {
+            name: "decrby",
+            family: Family::String,
+            since: "1.0.0",
+            summary: "Subtracts a number from the integer at a key; a missing key counts as 0.",
+            complexity: "O(1)",
+            usage: "key decrement:int",
+            flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(decrby),
+    ),
+    Row::new(
+        Command {
+            name: "delex",
+            family: Family::String,
+            since: "8.4.0",
+            summary: "Removes a key, if its string or the digest of it compares as asked.",
+            complexity: "O(1); O(N) in the string for the conditions",
+            usage: "key condition:[IFEQ ifeq-value|IFNE ifne-value|IFDEQ ifdeq-digest|IFDNE ifdne-digest]",
+            flags: Flags::WRITE.union(Flags::FAST),
+            keys: &[
+                KeySpec::one(1, KeyAccess::RW_DELETE.union(KeyAccess::VARIABLE_FLAGS))
+                    .noted("RM without a condition"),
+            ],
+            key_function: Some(delex_keys),
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(delex),
+    ),
+    Row::new(
+        Command {
+            name: "delifeq",
+            family: Family::String,
+            since: "9.0.0",
+            summary: "Removes a key, if its string equals a value.",
+            complexity: "O(N) in the value",
+            usage: "key value",
+            flags: Flags::WRITE,
+            keys: &[KeySpec::one(
+                1,
+                KeyAccess::RM
+                    .union(KeyAccess::ACCESS)
+                    .union(KeyAccess::DELETE),
+            )],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(delifeq),
+    ),
+    Row::new(
+        Command {
+            name: "digest",
+            family: Family::String,
+            since: "8.4.0",
+            summary: "Returns the XXH3 digest of a string in hexadecimal.",
+            complexity: "O(N) in the string",
+            usage: "key",
+            flags: Flags::READONLY.union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Read(digest),
+    ),
+    Row::new(
+        Command {
+            name: "get",
+            family: Family::String,
+            since: "1.0.0",
+            summary: "Returns the string at a key.",
+            complexity: "O(1)",
+            usage: "key",
+            flags: Flags::READONLY.union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Read(get),
+    ),
+    Row::new(
+        Command {
+            name: "getdel",
+            family: Family::String,
+            since: "6.2.0",
+            summary: "Returns the string at a key and removes the key.",
+            complexity: "O(1)",
+            usage: "key",
+            flags: Flags::WRITE.union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_DELETE)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(getdel),
+    ),
+    Row::new(
+        Command {
+            name: "getex",
+            family: Family::String,
+            since: "6.2.0",
+            summary: "Returns the string at a key and sets or clears its expiry.",
+            complexity: "O(1)",
+            usage: "key expiration:[EX seconds:int|PX milliseconds:int|EXAT unix-time-seconds:unix-time|PXAT unix-time-milliseconds:unix-time|PERSIST]",
+            flags: Flags::WRITE.union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)
+                .noted("RW although it may only read, since it can change the expiry")],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(getex),
+    ),
+    Row::new(
+        Command {
+            name: "getrange",
+            family: Family::String,
+            since: "2.4.0",
+            summary: "Returns the bytes of a string between two indexes.",
+            complexity: "O(N) in the bytes returned; long values are shared, not copied",
+            usage: "key start:int end:int",
+            flags: Flags::READONLY,
+            keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Read(getrange),
+    ),
+    Row::new(
+        Command {
+            name: "getset",
+            family: Family::String,
+            since: "1.0.0",
+            summary: "Sets a string and returns the one that was there.",
+            complexity: "O(1)",
+            usage: "key value",
+            flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
+            scope: Scope::Keys,
+            deprecated: Some(("6.2.0", "`SET` with `GET`")),
+            ..Command::NEW
+        },
+        Handler::Write(getset),
+    ),
+    Row::new(
+        Command {
+            name: "incr",
+            family: Family::String,
+            since: "1.0.0",
+            summary: "Adds one to the integer at a key; a missing key counts as 0.",
+            complexity: "O(1)",
+            usage: "key",
+            flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(incr),
+    ),
+    Row::new(
+        Command {
+            name: "incrby",
+            family: Family::String,
+            since: "1.0.0",
+            summary: "Adds a number to the integer at a key; a missing key counts as 0.",
+            complexity: "O(1)",
+            usage: "key increment:int",
+            flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(incrby),
+    ),
+    Row::new(
+        Command {
+            name: "incrbyfloat",
+            family: Family::String,
+            since: "2.6.0",
+            summary: "Adds a floating-point number to the number at a key; a missing key counts as 0.",
+            complexity: "O(1)",
+            usage: "key increment:double",
+            flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(incrbyfloat),
+    ),
+    Row::new(
+        Command {
+            name: "lcs",
+            family: Family::String,
+            since: "7.0.0",
+            summary: "Finds the longest common subsequence of two strings.",
+            complexity: "O(N*M) in the lengths of both",
+            usage: "key1:key key2:key#0 [LEN] [IDX] [MINMATCHLEN len:int] [WITHMATCHLEN]",
+            flags: Flags::READONLY,
+            keys: &[KeySpec::range(1, 1, 1, KeyAccess::RO_ACCESS)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Read(lcs),
+    ),
+    Row::new(
+        Command {
+            name: "mget",
+            family: Family::String,
+            since: "1.0.0",
+            summary: "Returns the strings at several keys.",
+            complexity: "O(N) in the keys",
+            usage: "key [key ...]",
+            flags: Flags::READONLY.union(Flags::FAST),
+            keys: &[KeySpec::range(1, -1, 1, KeyAccess::RO_ACCESS)],
+            scope: Scope::Keys,
+            across: Across::Split,
+            tips: &["request_policy:multi_shard"],
+            ..Command::NEW
+        },
+        Handler::Read(mget),
+    ),
+    Row::new(
+        Command {
+            name: "mset",
+            family: Family::String,
+            since: "1.0.1",
+            summary: "Sets several strings at once.",
+            complexity: "O(N) in the keys",
+            usage: "key value [key value ...]",
+            flags: Flags::WRITE.union(Flags::DENYOOM),
+            keys: &[KeySpec::range(1, -1, 2, KeyAccess::OW_UPDATE)],
+            scope: Scope::Keys,
+            across: Across::Split,
+            tips: &[
+                "request_policy:multi_shard",
+                "response_policy:all_succeeded",
+            ],
+            ..Command::NEW
+        },
+        Handler::Write(mset),
+    ),
+    Row::new(
+        Command {
+            name: "msetex",
+            family: Family::String,
+            since: "8.4.0",
+            summary: "Sets several strings at once with one expiry, if all or none of the keys exist when asked so.",
+            complexity: "O(N) in the keys",
+            usage: "numkeys:int data:(key value)... condition:[NX|XX] expiration:[EX seconds:int|PX milliseconds:int|EXAT unix-time-seconds:unix-time|PXAT unix-time-milliseconds:unix-time|KEEPTTL]",
+            flags: Flags::WRITE.union(Flags::DENYOOM),
+            keys: &[MSETEX_KEYS],
+            key_function: Some(msetex_keys),
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(msetex),
+    ),
+    Row::new(
+        Command {
+            name: "msetnx",
+            family: Family::String,
+            since: "1.0.1",
+            summary: "Sets several strings at once, if none of the keys exists.",
+            complexity: "O(N) in the keys",
+            usage: "key value [key value ...]",
+            flags: Flags::WRITE.union(Flags::DENYOOM),
+            keys: &[KeySpec::range(1, -1, 2, KeyAccess::OW_INSERT)],
+            scope: Scope::Keys,
+            across: Across::Split,
+            tips: &["request_policy:multi_shard", "response_policy:agg_min"],
+            ..Command::NEW
+        },
+        Handler::Write(msetnx),
+    ),
+    Row::new(
+        Command {
+            name: "psetex",
+            family: Family::String,
+            since: "2.6.0",
+            summary: "Sets a string with an expiry in milliseconds.",
+            complexity: "O(1)",
+            usage: "key milliseconds:int value",
+            flags: Flags::WRITE.union(Flags::DENYOOM),
+            keys: &[KeySpec::one(1, KeyAccess::OW_UPDATE)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(psetex),
+    ),
+    Row::new(
+        Command {
+            name: "set",
+            family: Family::String,
+            since: "1.0.0",
+            summary: "Sets a key to a string, whatever it held; options add conditions and an expiry.",
+            complexity: "O(1); O(N) in the old value for the IF conditions",
+            usage: "key value condition:[NX|XX|IFEQ ifeq-value@8.4.0|IFNE ifne-value@8.4.0|IFDEQ ifdeq-digest@8.4.0|IFDNE ifdne-digest@8.4.0]@2.6.12 [GET@6.2.0] expiration:[EX seconds:int@2.6.12|PX milliseconds:int@2.6.12|EXAT unix-time-seconds:unix-time@6.2.0|PXAT unix-time-milliseconds:unix-time@6.2.0|KEEPTTL@6.0.0]",
+            flags: Flags::WRITE.union(Flags::DENYOOM),
+            keys: &[KeySpec::one(
+                1,
+                KeyAccess::RW_ACCESS_UPDATE.union(KeyAccess::VARIABLE_FLAGS),
+            )
+            .noted("RW and ACCESS only with GET or an IF condition, else OW")],
+            key_function: Some(set_keys),
+            scope: Scope::Keys,
+            history: &[
+                ("2.6.12", "`EX`, `PX`, `NX` and `XX` came in."),
+                ("6.0.0", "`KEEPTTL` came in."),
+                ("6.2.0", "`GET`, `EXAT` and `PXAT` came in."),
+                ("7.0.0", "`NX` and `GET` may stand together."),
+                ("8.4.0", "`IFEQ`, `IFNE`, `IFDEQ` and `IFDNE` came in."),
+            ],
+            ..Command::NEW
+        },
+        Handler::Write(set),
+    ),
+    Row::new(
+        Command {
+            name: "setex",
+            family: Family::String,
+            since: "2.0.0",
+            summary: "Sets a string with an expiry in seconds.",
+            complexity: "O(1)",
+            usage: "key seconds:int value",
+            flags: Flags::WRITE.union(Flags::DENYOOM),
+            keys: &[KeySpec::one(1, KeyAccess::OW_UPDATE)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(setex),
+    ),
+    Row::new(
+        Command {
+            name: "setnx",
+            family: Family::String,
+            since: "1.0.0",
+            summary: "Sets a string, if the key does not exist.",
+            complexity: "O(1)",
+            usage: "key value",
+            flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::OW_INSERT)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(setnx),
+    ),
+    Row::new(
+        Command {
+            name: "setrange",
+            family: Family::String,
+            since: "2.2.0",
+            summary: "Overwrites bytes of a string from an offset on, and makes it longer where needed.",
+            complexity: "O(M) in the bytes written, plus the zeros filled in",
+            usage: "key offset:int value",
+            flags: Flags::WRITE.union(Flags::DENYOOM),
+            keys: &[KeySpec::one(1, KeyAccess::RW_UPDATE)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Write(setrange),
+    ),
+    Row::new(
+        Command {
+            name: "strlen",
+            family: Family::String,
+            since: "2.2.0",
+            summary: "Returns the length of a string in bytes.",
+            complexity: "O(1)",
+            usage: "key",
+            flags: Flags::READONLY.union(Flags::FAST),
+            keys: &[KeySpec::one(1, KeyAccess::RO)],
+            scope: Scope::Keys,
+            ..Command::NEW
+        },
+        Handler::Read(strlen),
+    ),
+    Row::new(
+        Command {
+            name: "substr",
+            family: Family::String,
+            since: "1.0.0",
+            summary: "Returns the bytes of a string between two indexes; GETRANGE by its old name.",
+            complexity: "O(N) in the bytes returned",
+            usage: "key start:int end:int",
+            flags: Flags::READONLY,
+            keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
+            scope: Scope::Keys,
+            deprecated: Some(("2.0.0", "`GETRANGE`")),
+            ..Command::NEW
+        },
+        Handler::Read(getrange),
+    ),
 ];
 
 /// The keys of MSETEX stand at every second argument behind their count. The spec says so, but `KeySpec` takes the last key
 /// at a distance of one; marked as incomplete, it leaves the keys to the function.
 const MSETEX_KEYS: KeySpec = KeySpec {
     begin: Begin::Index(1),
-    find: Find::Count { count_at: 0, first: 1, step: 2 },
+    find: Find::Count {
+        count_at: 0,
+        first: 1,
+        step: 2,
+    },
     access: KeyAccess::OW_UPDATE.union(KeyAccess::INCOMPLETE),
     note: "",
 };
 
 fn msetex_keys(request: &Arguments<'_>, keys: &mut Vec<(usize, KeyAccess)>) -> bool {
-    let Some(count) = request.get(1).and_then(parse_u64).filter(|count| (1..=COUNT_MAX).contains(count)) else {
+    let Some(count) = request
+        .get(1)
+        .and_then(parse_u64)
+        .filter(|count| (1..=COUNT_MAX).contains(count))
+    else {
         return false;
     };
     let end = 2 + 2 * count as usize;
-    keys.extend((2..end.min(request.len())).step_by(2).map(|position| (position, KeyAccess::OW_UPDATE)));
+    keys.extend(
+        (2..end.min(request.len()))
+            .step_by(2)
+            .map(|position| (position, KeyAccess::OW_UPDATE)),
+    );
     end <= request.len()
 }
 
 fn set_keys(request: &Arguments<'_>, keys: &mut Vec<(usize, KeyAccess)>) -> bool {
     let looks = |word: &[u8]| {
-        [&b"GET"[..], b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"].iter().any(|option| word.eq_ignore_ascii_case(option))
+        [&b"GET"[..], b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"]
+            .iter()
+            .any(|option| word.eq_ignore_ascii_case(option))
     };
     // A value or digest that reads GET errs on the side of more access.
-    let access = if request.iter().skip(3).any(looks) { KeyAccess::RW_ACCESS_UPDATE } else { KeyAccess::OW_UPDATE };
+    let access = if request.iter().skip(3).any(looks) {
+        KeyAccess::RW_ACCESS_UPDATE
+    } else {
+        KeyAccess::OW_UPDATE
+    };
     keys.push((1, access));
     true
 }
 
 fn delex_keys(request: &Arguments<'_>, keys: &mut Vec<(usize, KeyAccess)>) -> bool {
-    keys.push((1, if request.len() > 2 { KeyAccess::RW_ACCESS_DELETE } else { KeyAccess::RM_DELETE }));
+    keys.push((
+        1,
+        if request.len() > 2 {
+            KeyAccess::RW_ACCESS_DELETE
+        } else {
+            KeyAccess::RM_DELETE
+        },
+    ));
     true
 }
 
@@ -473,7 +520,9 @@ fn set(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done 
     let is_met = {
         let found = match options.condition {
             _ if options.get => view.string(key)?,
-            Condition::Always | Condition::Missing | Condition::Exists => view.lookup_for_write(key),
+            Condition::Always | Condition::Missing | Condition::Exists => {
+                view.lookup_for_write(key)
+            }
             _ => view.string_for_write(key)?,
         };
         if options.get {
@@ -569,7 +618,11 @@ fn getex(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Don
         }
         Ttl::At(at) => {
             view.set_expiry(key, Some(at));
-            view.propagate(&[b"PEXPIREAT", key, itoa::Buffer::new().format(at.0).as_bytes()]);
+            view.propagate(&[
+                b"PEXPIREAT",
+                key,
+                itoa::Buffer::new().format(at.0).as_bytes(),
+            ]);
             view.notify(EventClass::GENERIC, "expire", key);
         }
         Ttl::Clear if options.expiration == Expiration::Persist && has_expiry => {
@@ -584,7 +637,10 @@ fn getex(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Don
 
 fn strlen(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let key = args.bytes()?;
-    reply.integer(view.string(key)?.map_or(0, |entry| entry.bytes().len() as i64));
+    reply.integer(
+        view.string(key)?
+            .map_or(0, |entry| entry.bytes().len() as i64),
+    );
     Ok(())
 }
 
@@ -596,7 +652,10 @@ fn getrange(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done
         reply.bulk(b"");
         return Ok(());
     };
-    match (string::strict_range(start, end, entry.bytes().len()), entry.shared()) {
+    match (
+        string::strict_range(start, end, entry.bytes().len()),
+        entry.shared(),
+    ) {
         (None, _) => reply.bulk(b""),
         (Some(range), Some(shared)) => reply.bulk_shared(shared.slice(range)),
         (Some(range), None) => reply.bulk(&entry.bytes()[range]),
@@ -608,8 +667,11 @@ fn setrange(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> 
     let key = args.bytes()?;
     let offset = args.integer()?;
     let value = args.bytes()?;
-    let offset = usize::try_from(offset).map_err(|_| CommandError::fixed("ERR offset is out of range"))?;
-    let length = view.string_for_write(key)?.map_or(0, |entry| entry.bytes().len());
+    let offset =
+        usize::try_from(offset).map_err(|_| CommandError::fixed("ERR offset is out of range"))?;
+    let length = view
+        .string_for_write(key)?
+        .map_or(0, |entry| entry.bytes().len());
     if value.is_empty() {
         reply.integer(length as i64);
         return Ok(());
@@ -665,7 +727,10 @@ fn incrby(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Do
 
 fn decrby(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done {
     let key = args.bytes()?;
-    let by = args.integer()?.checked_neg().ok_or(CommandError::fixed("ERR decrement would overflow"))?;
+    let by = args
+        .integer()?
+        .checked_neg()
+        .ok_or(CommandError::fixed("ERR decrement would overflow"))?;
     increment(key, by, view, reply)
 }
 
@@ -675,7 +740,11 @@ fn increment(key: &[u8], by: i64, view: &mut View<'_>, reply: &mut Reply<'_>) ->
         None => 0,
     };
     let sum = old.checked_add(by).ok_or(CommandError::IncrementOverflow)?;
-    view.set(key, NewValue::Copy(itoa::Buffer::new().format(sum).as_bytes()), Ttl::Keep);
+    view.set(
+        key,
+        NewValue::Copy(itoa::Buffer::new().format(sum).as_bytes()),
+        Ttl::Keep,
+    );
     view.notify(EventClass::STRING, "incrby", key);
     reply.integer(sum);
     Ok(())
@@ -720,7 +789,10 @@ fn mset(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done
 
 fn msetnx(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done {
     check_pairs("msetnx", args)?;
-    let is_free = args.rest().step_by(2).all(|key| view.lookup_for_write(key).is_none());
+    let is_free = args
+        .rest()
+        .step_by(2)
+        .all(|key| view.lookup_for_write(key).is_none());
     if is_free {
         set_pairs(args, view)?;
     }
@@ -729,7 +801,11 @@ fn msetnx(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Do
 }
 
 fn check_pairs(command: &'static str, args: &Args<'_>) -> Done {
-    if args.remaining().is_multiple_of(2) { Ok(()) } else { Err(CommandError::Arity(command.into())) }
+    if args.remaining().is_multiple_of(2) {
+        Ok(())
+    } else {
+        Err(CommandError::Arity(command.into()))
+    }
 }
 
 fn set_pairs(args: &mut Args<'_>, view: &mut View<'_>) -> Done {
@@ -775,7 +851,9 @@ fn msetex(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Do
 fn digest(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let key = args.bytes()?;
     match view.string(key)? {
-        Some(entry) => view.work(entry, reply, |value, reply| reply.bulk(&string::digest(value))),
+        Some(entry) => view.work(entry, reply, |value, reply| {
+            reply.bulk(&string::digest(value))
+        }),
         None => reply.null(),
     }
     Ok(())
@@ -794,9 +872,15 @@ fn delex(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Don
         Some((word, operand)) => match view.string_for_write(key) {
             Ok(None) => false,
             Ok(found) => Condition::comparison(word, operand)
-                .ok_or(CommandError::fixed("ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE"))?
+                .ok_or(CommandError::fixed(
+                    "ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE",
+                ))?
                 .is_met(found)?,
-            Err(_) => return Err(CommandError::fixed("ERR Key should be of string type if conditions are specified")),
+            Err(_) => {
+                return Err(CommandError::fixed(
+                    "ERR Key should be of string type if conditions are specified",
+                ));
+            }
         },
     };
     let is_deleted = is_met && delete(key, view);
@@ -807,7 +891,9 @@ fn delex(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Don
 fn delifeq(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done {
     let key = args.bytes()?;
     let value = args.bytes()?;
-    let is_equal = view.string_for_write(key)?.is_some_and(|entry| entry.bytes() == value);
+    let is_equal = view
+        .string_for_write(key)?
+        .is_some_and(|entry| entry.bytes() == value);
     let is_deleted = is_equal && delete(key, view);
     reply.integer(i64::from(is_deleted));
     Ok(())
@@ -834,11 +920,17 @@ fn lcs(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let cells = check_cells(length_of(first), length_of(second), view)?;
     // Below this many cells the work takes less than handing it on.
     if cells < LCS_LATER_CELLS {
-        wanted.write(first.map_or(&[], Entry::bytes), second.map_or(&[], Entry::bytes), reply);
+        wanted.write(
+            first.map_or(&[], Entry::bytes),
+            second.map_or(&[], Entry::bytes),
+            reply,
+        );
         return Ok(());
     }
     let held = |entry: Option<&Entry>| {
-        entry.map_or(Bytes::new(), |entry| View::hold(entry).unwrap_or(Bytes::copy_from_slice(entry.bytes())))
+        entry.map_or(Bytes::new(), |entry| {
+            View::hold(entry).unwrap_or(Bytes::copy_from_slice(entry.bytes()))
+        })
     };
     let (first, second) = (held(first), held(second));
     view.after_release(Box::new(move |reply| wanted.write(&first, &second, reply)));
@@ -853,7 +945,9 @@ fn check_cells(first: usize, second: usize, view: &View<'_>) -> Result<usize, Co
     if first.max(second) >= u32::MAX as usize - 1 {
         return Err(CommandError::fixed("ERR String too long for LCS"));
     }
-    let cells = (first + 1).checked_mul(second + 1).filter(|cells| *cells <= view.rules().max_string_bytes / 4);
+    let cells = (first + 1)
+        .checked_mul(second + 1)
+        .filter(|cells| *cells <= view.rules().max_string_bytes / 4);
     let text = "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len";
     cells.ok_or(CommandError::fixed(text))
 }
@@ -875,9 +969,9 @@ impl LcsReply {
             }
         }
         match (len, idx) {
-            (true, true) => {
-                Err(CommandError::fixed("ERR If you want both the length and indexes, please just use IDX."))
-            }
+            (true, true) => Err(CommandError::fixed(
+                "ERR If you want both the length and indexes, please just use IDX.",
+            )),
             (true, false) => Ok(LcsReply::Length),
             (false, true) => Ok(LcsReply::Matches { least, with_len }),
             (false, false) => Ok(LcsReply::Text),
@@ -970,7 +1064,9 @@ impl<'a> Condition<'a> {
 
 fn has_digest(entry: &Entry, digest: &[u8]) -> Result<bool, CommandError> {
     if digest.len() != 16 {
-        return Err(CommandError::fixed("ERR The digest must be exactly 16 hexadecimal characters"));
+        return Err(CommandError::fixed(
+            "ERR The digest must be exactly 16 hexadecimal characters",
+        ));
     }
     Ok(string::digest(entry.bytes()).eq_ignore_ascii_case(digest))
 }
@@ -994,11 +1090,26 @@ impl Timing {
     ];
 
     /// The instant that `text` means; refused unless the number is positive and the instant representable.
-    fn instant(self, text: &[u8], now: Millis, command: &'static str) -> Result<Millis, CommandError> {
+    fn instant(
+        self,
+        text: &[u8],
+        now: Millis,
+        command: &'static str,
+    ) -> Result<Millis, CommandError> {
         let number = parse_i64(text).ok_or(CommandError::NotInteger)?;
-        let unit_ms = if matches!(self, Timing::Seconds | Timing::UnixSeconds) { 1000 } else { 1 };
-        let start_ms = if matches!(self, Timing::Seconds | Timing::Milliseconds) { now.0 } else { 0 };
-        let at = (number > 0).then(|| number.checked_mul(unit_ms)?.checked_add(start_ms)).flatten();
+        let unit_ms = if matches!(self, Timing::Seconds | Timing::UnixSeconds) {
+            1000
+        } else {
+            1
+        };
+        let start_ms = if matches!(self, Timing::Seconds | Timing::Milliseconds) {
+            now.0
+        } else {
+            0
+        };
+        let at = (number > 0)
+            .then(|| number.checked_mul(unit_ms)?.checked_add(start_ms))
+            .flatten();
         at.map(Millis).ok_or(CommandError::InvalidExpire(command))
     }
 }
@@ -1034,21 +1145,39 @@ struct Allowed {
 }
 
 impl<'a> Options<'a> {
-    const SET: Allowed = Allowed { write: true, set: true, persist: false };
-    const MSETEX: Allowed = Allowed { write: true, set: false, persist: false };
-    const GETEX: Allowed = Allowed { write: false, set: false, persist: true };
+    const SET: Allowed = Allowed {
+        write: true,
+        set: true,
+        persist: false,
+    };
+    const MSETEX: Allowed = Allowed {
+        write: true,
+        set: false,
+        persist: false,
+    };
+    const GETEX: Allowed = Allowed {
+        write: false,
+        set: false,
+        persist: true,
+    };
 
     /// Takes all arguments. An option may stand twice, the last counts, but not beside another of its group. Numbers are
     /// not looked at here: a syntax error anywhere comes before an error in a number.
     fn parse(args: &mut Args<'a>, allowed: Allowed) -> Result<Options<'a>, CommandError> {
-        let mut options = Options { condition: Condition::Always, get: false, expiration: Expiration::Unsaid };
+        let mut options = Options {
+            condition: Condition::Always,
+            get: false,
+            expiration: Expiration::Unsaid,
+        };
         while !args.is_empty() {
             if allowed.set && args.keyword("GET") {
                 options.get = true;
             } else if let Some(expiration) = Expiration::take(args, allowed)? {
                 options.expiration.change(expiration)?;
             } else if let Some(condition) = take_condition(args, allowed)? {
-                if options.condition != Condition::Always && !options.condition.is_same_kind(condition) {
+                if options.condition != Condition::Always
+                    && !options.condition.is_same_kind(condition)
+                {
                     return Err(CommandError::Syntax);
                 }
                 options.condition = condition;
@@ -1091,18 +1220,27 @@ impl<'a> Expiration<'a> {
             (one, other) => one == other,
         };
         *self = to;
-        if is_allowed { Ok(()) } else { Err(CommandError::Syntax) }
+        if is_allowed {
+            Ok(())
+        } else {
+            Err(CommandError::Syntax)
+        }
     }
 }
 
-fn take_condition<'a>(args: &mut Args<'a>, allowed: Allowed) -> Result<Option<Condition<'a>>, CommandError> {
+fn take_condition<'a>(
+    args: &mut Args<'a>,
+    allowed: Allowed,
+) -> Result<Option<Condition<'a>>, CommandError> {
     if allowed.write && args.keyword("NX") {
         return Ok(Some(Condition::Missing));
     }
     if allowed.write && args.keyword("XX") {
         return Ok(Some(Condition::Exists));
     }
-    let (Some(word), Some(operand)) = (args.peek(), args.peek_at(1)) else { return Ok(None) };
+    let (Some(word), Some(operand)) = (args.peek(), args.peek_at(1)) else {
+        return Ok(None);
+    };
     let condition = Condition::comparison(word, operand).filter(|_| allowed.set);
     if condition.is_some() {
         args.bytes()?;
@@ -1136,7 +1274,13 @@ fn put(key: &[u8], value: NewValue<'_>, ttl: Ttl, view: &mut View<'_>) {
         }
         Ttl::At(at) => {
             let mut digits = itoa::Buffer::new();
-            view.propagate(&[b"SET", key, bytes_of(&value), b"PXAT", digits.format(at.0).as_bytes()]);
+            view.propagate(&[
+                b"SET",
+                key,
+                bytes_of(&value),
+                b"PXAT",
+                digits.format(at.0).as_bytes(),
+            ]);
         }
         Ttl::Keep => view.propagate(&[b"SET", key, bytes_of(&value), b"KEEPTTL"]),
         Ttl::Clear => view.propagate(&[b"SET", key, bytes_of(&value)]),
@@ -1176,6 +1320,11 @@ fn value_or_null(found: Option<&Entry>, reply: &mut Reply<'_>) {
 
 /// The length of a string of `length` bytes after `more`, within proto-max-bulk-len.
 fn checked_length(length: usize, more: usize, view: &View<'_>) -> Result<usize, CommandError> {
-    let sum = length.checked_add(more).filter(|sum| *sum <= view.rules().max_string_bytes);
+    let sum = length
+        .checked_add(more)
+        .filter(|sum| *sum <= view.rules().max_string_bytes);
     sum.ok_or(CommandError::StringTooLong)
 }
+
+#[cfg(test)]
+mod tests;

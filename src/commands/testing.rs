@@ -79,15 +79,39 @@ impl World {
 
     /// What was propagated since the last call, a command a line; bytes beyond ASCII escaped.
     pub fn records(&self) -> Vec<String> {
-        let records = std::mem::take(&mut *self.heard.records.lock().expect("tests do not panic while listening"));
-        let text = |record: &Record| record.command.iter().map(|part| part.escape_ascii().to_string()).collect::<Vec<_>>();
-        records.iter().map(|record| text(record).join(" ")).collect()
+        let records = std::mem::take(
+            &mut *self
+                .heard
+                .records
+                .lock()
+                .expect("tests do not panic while listening"),
+        );
+        let text = |record: &Record| {
+            record
+                .command
+                .iter()
+                .map(|part| part.escape_ascii().to_string())
+                .collect::<Vec<_>>()
+        };
+        records
+            .iter()
+            .map(|record| text(record).join(" "))
+            .collect()
     }
 
     /// The events since the last call: `set k`.
     pub fn events(&self) -> Vec<String> {
-        let events = std::mem::take(&mut *self.heard.events.lock().expect("tests do not panic while listening"));
-        events.iter().map(|event| format!("{} {}", event.name, event.key.escape_ascii())).collect()
+        let events = std::mem::take(
+            &mut *self
+                .heard
+                .events
+                .lock()
+                .expect("tests do not panic while listening"),
+        );
+        events
+            .iter()
+            .map(|event| format!("{} {}", event.name, event.key.escape_ascii()))
+            .collect()
     }
 
     /// Runs a request and returns its reply.
@@ -104,13 +128,21 @@ impl World {
         }
         let mut slices = vec![std::io::IoSlice::new(&[]); 1024];
         let count = output.fill(&mut slices);
-        slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect()
+        slices[..count]
+            .iter()
+            .flat_map(|slice| slice.iter().copied())
+            .collect()
     }
 
     fn reply_to(&self, request: &Arguments<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
         let (entry, first) = find(request)?;
         let args = Args::new(*request, first);
-        let run = Run { now: self.now(), rules: &self.rules, rng: &self.rng, touch: true };
+        let run = Run {
+            now: self.now(),
+            rules: &self.rules,
+            rng: &self.rng,
+            touch: true,
+        };
         match entry.handler {
             Handler::Read(_) | Handler::Write(_) => self.run_on_keys(entry, args, run, reply),
             Handler::Sweep(begin) => self.run_sweep(begin, args, run, reply),
@@ -118,13 +150,26 @@ impl World {
         }
     }
 
-    fn run_on_keys(&self, entry: &Entry<Handler>, mut args: Args<'_>, run: Run<'_>, reply: &mut Reply<'_>) -> Result<(), CommandError> {
+    fn run_on_keys(
+        &self,
+        entry: &Entry<Handler>,
+        mut args: Args<'_>,
+        run: Run<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), CommandError> {
         let request = args.all();
         let mut plan = self.plan(entry, &request)?;
         let mut effects = Effects::default();
         effects.begin(self.keyspace.listeners.interest());
         let locked = lock_all(&self.keyspace, &mut plan, PATIENCE).expect("a patient taker waits");
-        let mut view = View::new(&self.keyspace, self.database.get(), locked, run, None, &mut effects);
+        let mut view = View::new(
+            &self.keyspace,
+            self.database.get(),
+            locked,
+            run,
+            None,
+            &mut effects,
+        );
         let result = match entry.handler {
             Handler::Read(handler) => handler(&mut args, &view, reply),
             Handler::Write(handler) => handler(&mut args, &mut view, reply),
@@ -147,18 +192,26 @@ impl World {
 
     fn run_sweep(
         &self,
-        begin: fn(&mut Args<'_>, &Scene<'_>) -> Result<Box<dyn crate::keyspace::sweep::Sweep>, CommandError>,
+        begin: fn(
+            &mut Args<'_>,
+            &Scene<'_>,
+        ) -> Result<Box<dyn crate::keyspace::sweep::Sweep>, CommandError>,
         mut args: Args<'_>,
         run: Run<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), CommandError> {
-        let scene = Scene { keyspace: &self.keyspace, database: self.database.get(), run };
+        let scene = Scene {
+            keyspace: &self.keyspace,
+            database: self.database.get(),
+            run,
+        };
         let mut effects = Effects::default();
         effects.begin(self.keyspace.listeners.interest());
         let mut sweep = begin(&mut args, &scene)?;
         while let Some(place) = sweep.next(&scene) {
             let mut plan = Plan::from_elem(place, 1);
-            let mut locked = lock_all(&self.keyspace, &mut plan, PATIENCE).expect("a patient taker waits");
+            let mut locked =
+                lock_all(&self.keyspace, &mut plan, PATIENCE).expect("a patient taker waits");
             sweep.visit(place, &mut locked[0].partition, &scene, &mut effects, reply);
             effects.bytes += locked[0].partition.take_bytes();
             effects.append(&self.keyspace.listeners);
@@ -183,7 +236,8 @@ impl World {
         self.keyspace.account(effects.bytes);
         self.keyspace.count_dirty(effects.dirty);
         let (hits, misses) = self.hits.get();
-        self.hits.set((hits + effects.hits.get(), misses + effects.misses.get()));
+        self.hits
+            .set((hits + effects.hits.get(), misses + effects.misses.get()));
     }
 
     /// The places of a request's keys.
@@ -205,7 +259,10 @@ impl World {
         let mut plan = Plan::new();
         for database in databases {
             for &position in &positions {
-                plan.push(self.keyspace.place(database, self.keyspace.hasher().hash(&request[position])));
+                plan.push(
+                    self.keyspace
+                        .place(database, self.keyspace.hasher().hash(&request[position])),
+                );
             }
         }
         Ok(plan)
@@ -231,7 +288,10 @@ fn find(request: &Arguments<'_>) -> Result<(&'static Entry<Handler>, usize), Com
     let entry = table.find(&request[0]).unwrap_or_else(unknown);
     let subcommand = request.get(1).filter(|_| entry.is_container());
     let (entry, first) = match subcommand {
-        Some(name) => (table.find_subcommand(entry, name).unwrap_or_else(unknown), 2),
+        Some(name) => (
+            table.find_subcommand(entry, name).unwrap_or_else(unknown),
+            2,
+        ),
         None => (entry, 1),
     };
     if !entry.accepts(request.len()) {
@@ -252,10 +312,16 @@ impl Listener for Heard {
     }
 
     fn append(&self, records: &[Record]) {
-        self.records.lock().expect("tests do not panic while listening").extend_from_slice(records);
+        self.records
+            .lock()
+            .expect("tests do not panic while listening")
+            .extend_from_slice(records);
     }
 
     fn publish(&self, events: &[Event]) {
-        self.events.lock().expect("tests do not panic while listening").extend_from_slice(events);
+        self.events
+            .lock()
+            .expect("tests do not panic while listening")
+            .extend_from_slice(events);
     }
 }

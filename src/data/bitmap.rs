@@ -6,7 +6,9 @@ use std::ops::Range;
 
 /// The bit at `offset`; bits behind the end are zero.
 pub fn bit(bytes: &[u8], offset: usize) -> bool {
-    bytes.get(offset / 8).is_some_and(|byte| byte >> (7 - offset % 8) & 1 == 1)
+    bytes
+        .get(offset / 8)
+        .is_some_and(|byte| byte >> (7 - offset % 8) & 1 == 1)
 }
 
 /// Sets the bit at `offset`, which must lie within.
@@ -25,8 +27,15 @@ pub fn count(bytes: &[u8], bits: Range<usize>) -> u64 {
 
 fn count_bytes(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
-    let in_words: u64 = words.iter().map(|word| u64::from(u64::from_ne_bytes(*word).count_ones())).sum();
-    in_words + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
+    let in_words: u64 = words
+        .iter()
+        .map(|word| u64::from(u64::from_ne_bytes(*word).count_ones()))
+        .sum();
+    in_words
+        + rest
+            .iter()
+            .map(|byte| u64::from(byte.count_ones()))
+            .sum::<u64>()
 }
 
 /// The first of `bits` that is `wanted`, counted from the first bit of the string. The range must lie within.
@@ -45,13 +54,16 @@ pub fn position(bytes: &[u8], wanted: bool, bits: Range<usize>) -> Option<usize>
     if let Some(found) = position_in_bytes(body, wanted) {
         return Some(body_start + found);
     }
-    tail.and_then(in_edge).map(|found| body_start + body.len() * 8 + found)
+    tail.and_then(in_edge)
+        .map(|found| body_start + body.len() * 8 + found)
 }
 
 fn position_in_bytes(bytes: &[u8], wanted: bool) -> Option<usize> {
     let skipped = if wanted { 0 } else { u64::MAX };
     let (words, rest) = bytes.as_chunks::<8>();
-    let in_word = words.iter().position(|word| u64::from_ne_bytes(*word) != skipped);
+    let in_word = words
+        .iter()
+        .position(|word| u64::from_ne_bytes(*word) != skipped);
     if let Some(index) = in_word {
         let word = u64::from_be_bytes(words[index]) ^ skipped;
         return Some(index * 64 + word.leading_zeros() as usize);
@@ -108,14 +120,18 @@ pub enum Combination {
 
 /// The combination of all sources; as long as the longest, empty without sources.
 pub fn combine(combination: Combination, sources: &[&[u8]]) -> Vec<u8> {
-    let Some((first, others)) = sources.split_first() else { return Vec::new() };
+    let Some((first, others)) = sources.split_first() else {
+        return Vec::new();
+    };
     let length = sources.iter().map(|source| source.len()).max().unwrap_or(0);
     match combination {
         Combination::And => {
             // What is beyond the shortest is zero.
             let shortest = sources.iter().map(|source| source.len()).min().unwrap_or(0);
             let mut result = padded(&first[..shortest], length);
-            others.iter().for_each(|other| zip(&mut result[..shortest], other, |a, b| a & b));
+            others
+                .iter()
+                .for_each(|other| zip(&mut result[..shortest], other, |a, b| a & b));
             result
         }
         Combination::Or => fold(padded(first, length), others, |a, b| a | b),
@@ -141,11 +157,18 @@ fn zip(result: &mut [u8], source: &[u8], with: impl Fn(u8, u8) -> u8) {
 }
 
 fn fold(mut result: Vec<u8>, others: &[&[u8]], with: impl Fn(u8, u8) -> u8) -> Vec<u8> {
-    others.iter().for_each(|other| zip(&mut result, other, &with));
+    others
+        .iter()
+        .for_each(|other| zip(&mut result, other, &with));
     result
 }
 
-fn first_and_others(first: &[u8], others: &[&[u8]], length: usize, with: impl Fn(u8, u8) -> u8) -> Vec<u8> {
+fn first_and_others(
+    first: &[u8],
+    others: &[&[u8]],
+    length: usize,
+    with: impl Fn(u8, u8) -> u8,
+) -> Vec<u8> {
     let mut any = fold(vec![0; length], others, |a, b| a | b);
     zip(&mut any, first, |any, first| with(first, any));
     // Behind its end the first has zeros.
@@ -200,7 +223,9 @@ impl Field {
             _ => return None,
         };
         let width = u32::try_from(super::number::parse_u64(digits)?).ok()?;
-        (1..=63 + u32::from(signed)).contains(&width).then_some(Field { signed, width })
+        (1..=63 + u32::from(signed))
+            .contains(&width)
+            .then_some(Field { signed, width })
     }
 
     /// The value at a bit offset; bits behind the end are zero.
@@ -222,7 +247,11 @@ impl Field {
     /// What SET writes for `value`; `None` when it does not fit and must fail. For a field without sign a negative value
     /// counts as a large one.
     pub fn fit(self, value: i64, overflow: Overflow) -> Option<i64> {
-        let exact = if self.signed { i128::from(value) } else { i128::from(value as u64) };
+        let exact = if self.signed {
+            i128::from(value)
+        } else {
+            i128::from(value as u64)
+        };
         self.limit(exact, overflow)
     }
 
@@ -233,7 +262,10 @@ impl Field {
 
     fn limit(self, exact: i128, overflow: Overflow) -> Option<i64> {
         let (least, most) = match self.signed {
-            true => (-(1i128 << (self.width - 1)), (1i128 << (self.width - 1)) - 1),
+            true => (
+                -(1i128 << (self.width - 1)),
+                (1i128 << (self.width - 1)) - 1,
+            ),
             false => (0, (1i128 << self.width) - 1),
         };
         match overflow {
@@ -248,7 +280,11 @@ impl Field {
     fn extend(self, bits: u64) -> i64 {
         let unused = 64 - self.width;
         let top = bits << unused;
-        if self.signed { top as i64 >> unused } else { (top >> unused) as i64 }
+        if self.signed {
+            top as i64 >> unused
+        } else {
+            (top >> unused) as i64
+        }
     }
 }
 
@@ -269,7 +305,10 @@ mod tests {
     use super::*;
 
     fn rng() -> fastrand::Rng {
-        let seed = std::env::var("QUOIT_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+        let seed = std::env::var("QUOIT_TEST_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or(7);
         println!("seed {seed}");
         fastrand::Rng::with_seed(seed)
     }
@@ -278,11 +317,15 @@ mod tests {
         let length = rng.choice([0, 1, 2, 7, 8, 9, 16, 40]).unwrap_or(0);
         // Runs of equal bytes, so that searches go far.
         let fill = rng.choice([0u8, 0xff]).unwrap_or(0);
-        (0..length).map(|_| if rng.u8(0..8) == 0 { rng.u8(..) } else { fill }).collect()
+        (0..length)
+            .map(|_| if rng.u8(0..8) == 0 { rng.u8(..) } else { fill })
+            .collect()
     }
 
     fn bits_of(bytes: &[u8]) -> Vec<bool> {
-        (0..bytes.len() * 8).map(|offset| bit(bytes, offset)).collect()
+        (0..bytes.len() * 8)
+            .map(|offset| bit(bytes, offset))
+            .collect()
     }
 
     /// Counting and searching against one bit after another, over random ranges.
@@ -295,10 +338,21 @@ mod tests {
             let start = rng.usize(0..=bits.len());
             let end = rng.usize(start..=bits.len());
             let inside = &bits[start..end];
-            assert_eq!(count(&bytes, start..end), inside.iter().filter(|bit| **bit).count() as u64, "{bytes:?} {start}..{end}");
+            assert_eq!(
+                count(&bytes, start..end),
+                inside.iter().filter(|bit| **bit).count() as u64,
+                "{bytes:?} {start}..{end}"
+            );
             for wanted in [false, true] {
-                let expected = inside.iter().position(|bit| *bit == wanted).map(|found| start + found);
-                assert_eq!(position(&bytes, wanted, start..end), expected, "{bytes:?} {wanted} {start}..{end}");
+                let expected = inside
+                    .iter()
+                    .position(|bit| *bit == wanted)
+                    .map(|found| start + found);
+                assert_eq!(
+                    position(&bytes, wanted, start..end),
+                    expected,
+                    "{bytes:?} {wanted} {start}..{end}"
+                );
             }
         }
     }
@@ -317,7 +371,9 @@ mod tests {
             Combination::One,
         ];
         for _ in 0..2000 {
-            let sources: Vec<Vec<u8>> = (0..rng.usize(1..5)).map(|_| random_bytes(&mut rng)).collect();
+            let sources: Vec<Vec<u8>> = (0..rng.usize(1..5))
+                .map(|_| random_bytes(&mut rng))
+                .collect();
             let slices: Vec<&[u8]> = sources.iter().map(Vec::as_slice).collect();
             let length = slices.iter().map(|source| source.len()).max().unwrap_or(0);
             for combination in all {
@@ -337,10 +393,17 @@ mod tests {
                         Combination::AndOr => first && others,
                         Combination::One => set == 1,
                     };
-                    assert_eq!(bit(&result, offset), expected, "{combination:?} {sources:?} at {offset}");
+                    assert_eq!(
+                        bit(&result, offset),
+                        expected,
+                        "{combination:?} {sources:?} at {offset}"
+                    );
                 }
             }
-            assert_eq!(combine(Combination::Not, &slices[..1]), slices[0].iter().map(|byte| !byte).collect::<Vec<_>>());
+            assert_eq!(
+                combine(Combination::Not, &slices[..1]),
+                slices[0].iter().map(|byte| !byte).collect::<Vec<_>>()
+            );
         }
         assert!(combine(Combination::And, &[]).is_empty());
     }
@@ -351,17 +414,25 @@ mod tests {
         let mut rng = rng();
         for _ in 0..20_000 {
             let signed = rng.bool();
-            let field = Field { signed, width: rng.u32(1..=63 + u32::from(signed)) };
+            let field = Field {
+                signed,
+                width: rng.u32(1..=63 + u32::from(signed)),
+            };
             let width = field.width as usize;
             let mut bytes: Vec<u8> = (0..rng.usize(0..20)).map(|_| rng.u8(..)).collect();
             let offset = rng.usize(0..200);
             let value_of = |bits: &[bool]| {
-                let bits = bits.iter().fold(0u64, |value, bit| value << 1 | u64::from(*bit));
+                let bits = bits
+                    .iter()
+                    .fold(0u64, |value, bit| value << 1 | u64::from(*bit));
                 field.extend(bits)
             };
             let mut bits = bits_of(&bytes);
             bits.resize(bits.len().max(offset + width), false);
-            assert_eq!(field.read(&bytes, offset), value_of(&bits[offset..offset + width]));
+            assert_eq!(
+                field.read(&bytes, offset),
+                value_of(&bits[offset..offset + width])
+            );
             let value = rng.i64(..);
             bytes.resize(bytes.len().max((offset + width).div_ceil(8)), 0);
             bits.resize(bytes.len() * 8, false);
@@ -376,8 +447,20 @@ mod tests {
     /// The ends of the ranges, and what each way of overflowing gives there.
     #[test]
     fn overflows() {
-        let (i8, u8) = (Field { signed: true, width: 8 }, Field { signed: false, width: 8 });
-        let i64 = Field { signed: true, width: 64 };
+        let (i8, u8) = (
+            Field {
+                signed: true,
+                width: 8,
+            },
+            Field {
+                signed: false,
+                width: 8,
+            },
+        );
+        let i64 = Field {
+            signed: true,
+            width: 64,
+        };
         assert_eq!(i8.add(127, 1, Overflow::Wrap), Some(-128));
         assert_eq!(i8.add(-128, -1, Overflow::Saturate), Some(-128));
         assert_eq!(i8.add(100, 28, Overflow::Fail), None);
@@ -386,15 +469,42 @@ mod tests {
         assert_eq!(u8.fit(-1, Overflow::Saturate), Some(255));
         assert_eq!(u8.fit(300, Overflow::Wrap), Some(44));
         assert_eq!(i64.add(i64::MAX, 1, Overflow::Wrap), Some(i64::MIN));
-        assert_eq!(i64.add(i64::MIN, i64::MIN, Overflow::Saturate), Some(i64::MIN));
+        assert_eq!(
+            i64.add(i64::MIN, i64::MIN, Overflow::Saturate),
+            Some(i64::MIN)
+        );
     }
 
     /// Names of types, and what is none.
     #[test]
     fn types() {
-        assert_eq!(Field::parse(b"i64"), Some(Field { signed: true, width: 64 }));
-        assert_eq!(Field::parse(b"u63"), Some(Field { signed: false, width: 63 }));
-        for bad in ["", "i", "u", "u64", "i65", "i0", "u-1", "I8", "i08", "i8 ", "u99999999999999999999"] {
+        assert_eq!(
+            Field::parse(b"i64"),
+            Some(Field {
+                signed: true,
+                width: 64
+            })
+        );
+        assert_eq!(
+            Field::parse(b"u63"),
+            Some(Field {
+                signed: false,
+                width: 63
+            })
+        );
+        for bad in [
+            "",
+            "i",
+            "u",
+            "u64",
+            "i65",
+            "i0",
+            "u-1",
+            "I8",
+            "i08",
+            "i8 ",
+            "u99999999999999999999",
+        ] {
             assert_eq!(Field::parse(bad.as_bytes()), None, "{bad}");
         }
     }

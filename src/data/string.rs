@@ -25,7 +25,9 @@ use xxhash_rust::xxh3::xxh3_64;
 pub fn range(start: i64, end: i64, length: usize) -> Option<Range<usize>> {
     let absolute = |index: i64| match usize::try_from(index) {
         Ok(index) => index,
-        Err(_) => length.saturating_sub(usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX)),
+        Err(_) => {
+            length.saturating_sub(usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX))
+        }
     };
     let (first, last) = (absolute(start), absolute(end).min(length.checked_sub(1)?));
     (first <= last).then(|| first..last + 1)
@@ -33,7 +35,11 @@ pub fn range(start: i64, end: i64, length: usize) -> Option<Range<usize>> {
 
 /// As [`range`], but a range of two negative indexes in the wrong order is empty even where both lie before the first unit.
 pub fn strict_range(start: i64, end: i64, length: usize) -> Option<Range<usize>> {
-    if start < 0 && end < 0 && start > end { None } else { range(start, end, length) }
+    if start < 0 && end < 0 && start > end {
+        None
+    } else {
+        range(start, end, length)
+    }
 }
 
 /// The digest of DIGEST and IFDEQ: XXH3 of 64 bits in 16 lower-case hexadecimal digits.
@@ -80,9 +86,17 @@ pub fn lcs_matches(a: &[u8], b: &[u8]) -> (usize, Vec<Match>) {
         if a[i - 1] == b[j - 1] {
             match matches.last_mut() {
                 Some(run) if run.first == i && run.second == j => {
-                    *run = Match { first: i - 1, second: j - 1, len: run.len + 1 };
+                    *run = Match {
+                        first: i - 1,
+                        second: j - 1,
+                        len: run.len + 1,
+                    };
                 }
-                _ => matches.push(Match { first: i - 1, second: j - 1, len: 1 }),
+                _ => matches.push(Match {
+                    first: i - 1,
+                    second: j - 1,
+                    len: 1,
+                }),
             }
             (i, j) = (i - 1, j - 1);
         } else if grows(i - 1, j - 1) {
@@ -132,7 +146,11 @@ impl Sweep {
                 equal[usize::from(mask) * words + at / 64] |= 1 << (at % 64);
             }
         }
-        Sweep { row: vec![u64::MAX; words], equal, mask_of }
+        Sweep {
+            row: vec![u64::MAX; words],
+            equal,
+            mask_of,
+        }
     }
 
     /// Goes on to the next row, with a byte of `a`.
@@ -155,7 +173,13 @@ impl Sweep {
             let unused = (64 * (index + 1)).saturating_sub(columns);
             (word & u64::MAX >> unused).count_ones() as usize
         };
-        columns - self.row.iter().enumerate().map(|(index, word)| ones(index, word)).sum::<usize>()
+        columns
+            - self
+                .row
+                .iter()
+                .enumerate()
+                .map(|(index, word)| ones(index, word))
+                .sum::<usize>()
     }
 }
 
@@ -164,7 +188,10 @@ mod tests {
     use super::*;
 
     fn seed() -> u64 {
-        let seed = std::env::var("QUOIT_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+        let seed = std::env::var("QUOIT_TEST_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or(7);
         println!("seed {seed}");
         seed
     }
@@ -174,8 +201,11 @@ mod tests {
         let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
         for i in 1..=a.len() {
             for j in 1..=b.len() {
-                table[i][j] =
-                    if a[i - 1] == b[j - 1] { table[i - 1][j - 1] + 1 } else { table[i - 1][j].max(table[i][j - 1]) };
+                table[i][j] = if a[i - 1] == b[j - 1] {
+                    table[i - 1][j - 1] + 1
+                } else {
+                    table[i - 1][j].max(table[i][j - 1])
+                };
             }
         }
         let (mut i, mut j, mut found) = (a.len(), b.len(), Vec::new());
@@ -200,7 +230,9 @@ mod tests {
         for _ in 0..2000 {
             let letters = rng.u8(1..5);
             let mut word = || {
-                let len = rng.choice([0, 1, 7, 8, 9, 30, 63, 64, 65, 130]).unwrap_or(0);
+                let len = rng
+                    .choice([0, 1, 7, 8, 9, 30, 63, 64, 65, 130])
+                    .unwrap_or(0);
                 (0..len).map(|_| rng.u8(0..letters)).collect::<Vec<u8>>()
             };
             let (a, b) = (word(), word());
@@ -210,7 +242,10 @@ mod tests {
             let (same_len, matches) = lcs_matches(&a, &b);
             assert_eq!(same_len, len);
             for run in matches {
-                assert_eq!(a[run.first..run.first + run.len], b[run.second..run.second + run.len]);
+                assert_eq!(
+                    a[run.first..run.first + run.len],
+                    b[run.second..run.second + run.len]
+                );
             }
         }
     }
