@@ -7,6 +7,8 @@ pub mod bitmap;
 pub mod database;
 pub mod generic;
 pub mod string;
+#[cfg(test)]
+pub mod testing;
 
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
@@ -31,3 +33,24 @@ pub enum Handler {
 
 /// All rows of the data families.
 pub const FAMILIES: &[&[Row<Handler>]] = &[string::ROWS, bitmap::ROWS, generic::ROWS, database::ROWS];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Flags;
+    use crate::table::check::check_row;
+
+    /// Every row of every family holds what rows must hold, and its handler may do what its flags say.
+    #[test]
+    fn rows_hold() {
+        for row in FAMILIES.iter().copied().flatten().flat_map(|row| std::iter::once(row).chain(row.subcommands)) {
+            assert_eq!(check_row(&row.command), Ok(()));
+            let writes = row.command.flags.contains(Flags::WRITE);
+            match row.handler {
+                Handler::Read(_) => assert!(!writes, "{}", row.command.name),
+                Handler::Write(_) => assert!(writes, "{}", row.command.name),
+                Handler::Sweep(_) | Handler::Container => {}
+            }
+        }
+    }
+}

@@ -16,7 +16,11 @@ use super::lock::{Held, Locked, Place};
 use super::partition::Partition;
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
+use crate::resp::reply::Reply;
 use crate::table::CommandError;
+
+/// Length from which reading a whole value is work for after release: about 50 us of it.
+const LATER_MIN: usize = 1024 * 1024;
 
 /// What a run works under.
 #[derive(Clone, Copy)]
@@ -273,6 +277,15 @@ impl<'k> View<'k> {
     #[inline]
     pub fn notify(&self, class: EventClass, name: &'static str, key: &[u8]) {
         self.effects.event(class, name, self.database, key);
+    }
+
+    /// Works on a value and writes the reply: at once, or after release when the value is shared and at least
+    /// [`LATER_MIN`] long, so that nobody waits for the partition meanwhile.
+    pub fn work(&self, entry: &Entry, reply: &mut Reply<'_>, work: impl FnOnce(&[u8], &mut Reply<'_>) + Send + 'static) {
+        match Self::hold(entry) {
+            Some(value) if value.len() >= LATER_MIN => self.after_release(Box::new(move |reply| work(&value, reply))),
+            _ => work(entry.bytes(), reply),
+        }
     }
 
     /// Finishes the reply after the partitions are released, with what the work holds of the value.
