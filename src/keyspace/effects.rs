@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 
-use super::entry::Garbage;
+use super::entry::{Entry, Garbage};
 use crate::resp::reply::Reply;
 
 bitflags::bitflags! {
@@ -175,6 +175,14 @@ impl Effects {
         if self.wants(Interest::EVENTS) {
             self.events.borrow_mut().push(Event { class, name, database, key: key.to_vec() });
         }
+    }
+
+    /// Takes an entry that was found expired and removed: tells followers, and keeps what is large for later.
+    pub fn expire(&mut self, database: u32, entry: Entry) {
+        self.expired += 1;
+        self.record(database, &[b"DEL", entry.key()]);
+        self.event(EventClass::EXPIRED, "expired", database, entry.key());
+        self.discard(entry.into_garbage());
     }
 
     /// Keeps a large value to be freed after release.

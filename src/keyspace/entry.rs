@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
+use super::partition::Detached;
 use crate::base::clock::Millis;
 
 /// From this length on a value is reference-counted. Below it copying costs less than the count.
@@ -113,10 +114,14 @@ impl NewValue<'_> {
     }
 }
 
-/// A value large enough to be freed off the request's path. Dropping it frees it.
+/// What is freed off the request's path. Dropping it frees it.
 #[derive(Debug)]
-#[expect(dead_code, reason = "held to be dropped later")]
-pub struct Garbage(Bytes);
+pub enum Garbage {
+    /// A large value.
+    Value(Bytes),
+    /// The partitions that a FLUSHALL or FLUSHDB emptied.
+    Tables(Vec<Detached>),
+}
 
 /// A key with its value: owns one allocation (and a second one for boxed and shared values).
 pub struct Entry(NonNull<u8>);
@@ -298,7 +303,7 @@ impl Entry {
 
     /// Keeps a large value for a later drop; a small one is freed at once.
     pub fn into_garbage(self) -> Option<Garbage> {
-        self.shared().cloned().map(Garbage)
+        self.shared().cloned().map(Garbage::Value)
     }
 
     fn grow(&mut self, length: usize) {

@@ -131,7 +131,7 @@ impl Rules {
             Policy::AllKeysLru | Policy::VolatileLru => self.idle_ms(entry.access(), now),
             Policy::AllKeysLfu | Policy::VolatileLfu => 255 - u64::from(self.frequency(entry.access(), now)),
             Policy::AllKeysRandom | Policy::VolatileRandom => rng.bits(),
-            Policy::VolatileTtl => u64::MAX - entry.expiry().map_or(u64::MAX, |at| at.0 as u64),
+            Policy::VolatileTtl => u64::MAX - entry.expiry().map_or(u64::MAX, |at| at.0.max(0) as u64),
         }
     }
 }
@@ -165,17 +165,29 @@ struct Candidate {
 
 /// The best candidates met so far, best last. A leaf lock protects it (lock.rs).
 #[derive(Default, Debug)]
-pub struct Pool(Vec<Candidate>);
+pub struct Pool {
+    best: Vec<Candidate>,
+    /// Whose scores they are.
+    policy: Policy,
+}
 
 impl Pool {
+    /// Forgets the scores of another policy: they do not compare.
+    fn follow(&mut self, policy: Policy) {
+        if self.policy != policy {
+            self.best.clear();
+            self.policy = policy;
+        }
+    }
+
     fn offer(&mut self, candidate: Candidate) {
-        if self.0.iter().any(|known| known.hash == candidate.hash && known.database == candidate.database) {
+        if self.best.iter().any(|known| known.hash == candidate.hash && known.database == candidate.database) {
             return;
         }
-        let at = self.0.partition_point(|known| known.score < candidate.score);
-        self.0.insert(at, candidate);
-        if self.0.len() > POOL_SIZE {
-            self.0.remove(0);
+        let at = self.best.partition_point(|known| known.score < candidate.score);
+        self.best.insert(at, candidate);
+        if self.best.len() > POOL_SIZE {
+            self.best.remove(0);
         }
     }
 }
@@ -207,8 +219,9 @@ impl Pressure<'_> {
     /// Whether memory is over the limit.
     #[inline]
     pub fn is_over(&self, keyspace: &Keyspace, pending: i64) -> bool {
-        let limit = self.rules.maxmemory;
-        limit != 0 && keyspace.used_bytes() + pending + self.base_bytes > limit as i64
+        // A limit beyond 2^63 is none.
+        let limit = i64::try_from(self.rules.maxmemory).unwrap_or(i64::MAX);
+        limit != 0 && keyspace.used_bytes() + pending + self.base_bytes > limit
     }
 }
 
@@ -232,11 +245,9 @@ pub fn evict(keyspace: &Keyspace, pressure: &Pressure<'_>, rounds: usize, effect
 }
 
 fn evict_one(keyspace: &Keyspace, pressure: &Pressure<'_>, effects: &mut Effects) -> bool {
-    for attempt in 0..ATTEMPTS {
-        if attempt == 0 || pressure.rules.policy != Policy::NoEviction {
-            gather(keyspace, pressure);
-        }
-        let Some(candidate) = keyspace.pool.lock().0.pop() else { continue };
+    for _ in 0..ATTEMPTS {
+        gather(keyspace, pressure);
+        let Some(candidate) = keyspace.pool.lock().best.pop() else { continue };
         if take(keyspace, candidate, pressure, effects) {
             return true;
         }
@@ -251,8 +262,10 @@ fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
         let Some(partition) = pick_partition(database, volatile, pressure.rng) else { continue };
         let Ok(held) = lock_in(keyspace, database, partition, 0) else { continue };
         let samples = pressure.rules.samples.max(1);
+        // One volatile key among thousands must be found: its tag is seen in the table, a nanosecond per place.
+        let places = if volatile { usize::MAX } else { samples.saturating_mul(PLACES_PER_SAMPLE) };
         let found: Vec<Candidate> = held
-            .from_random(pressure.rng.bits(), samples * PLACES_PER_SAMPLE)
+            .from_random(pressure.rng.bits(), places)
             .filter(|entry| !volatile || entry.tag() != 0)
             .take(samples)
             .map(|entry| Candidate {
@@ -264,6 +277,7 @@ fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
             .collect();
         drop(held);
         let mut pool = keyspace.pool.lock();
+        pool.follow(pressure.rules.policy);
         found.into_iter().for_each(|candidate| pool.offer(candidate));
     }
 }

@@ -65,15 +65,22 @@ pub fn lock_one(keyspace: &Keyspace, place: Place, round: u32) -> Result<Held<'_
     }
 }
 
-/// Locks all partitions of a plan, which is sorted and deduplicated here.
+/// Locks all partitions of a plan, which is sorted and deduplicated here. Places in databases that do not exist are left
+/// out: a handler refuses such a number itself (COPY .. DB 99).
 pub fn lock_all<'k>(keyspace: &'k Keyspace, plan: &mut Plan, round: u32) -> Result<Locked<'k>, Contended> {
     plan.sort_unstable();
     plan.dedup();
+    plan.retain(|place| (place.database as usize) < keyspace.database_count());
     loop {
         let version = keyspace.mapping_version();
         // The order is that of the databases themselves, fixed before the first lock whatever SWAPDB does meanwhile.
         let mut order: SmallVec<[(usize, Place); 4]> =
             plan.iter().map(|place| (keyspace.physical(place.database), *place)).collect();
+        // A SWAPDB between two of those lookups would map two numbers to one database, and its partition be taken twice:
+        // by a patient taker, for ever.
+        if keyspace.mapping_version() != version {
+            continue;
+        }
         order.sort_unstable_by_key(|(physical, place)| (*physical, place.partition));
         let mut locked = Locked::with_capacity(order.len());
         for (physical, place) in order {

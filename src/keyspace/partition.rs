@@ -27,27 +27,39 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use dashmap::{RwLockWriteGuard, SharedValue};
-use hashbrown::raw::RawTable;
+use hashbrown::raw::{RawIntoIter, RawTable};
 
 use super::entry::{Entry, TAG_PERIOD, TAG_UNIT_MS, good_size};
 use super::hash::KeyHasher;
 use crate::base::clock::Millis;
+use crate::base::rng::Rng;
 
 /// What dashmap's shards hold: the entry is the key and there is no value.
 pub type Slot = (Entry, SharedValue<()>);
 
-/// A table taken out of its partition, to be dropped elsewhere.
-pub struct Detached(RawTable<Slot>);
+/// A table taken out of its partition, to be dropped elsewhere, at once or piece by piece.
+pub struct Detached(RawIntoIter<Slot>);
 
 impl Detached {
-    /// How many entries it holds.
+    /// How many entries it still holds.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
+    }
+
+    /// Frees at most `limit` entries.
+    pub fn free(&mut self, limit: usize) {
+        self.0.by_ref().take(limit).for_each(drop);
+    }
+}
+
+impl std::fmt::Debug for Detached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Detached").field("len", &self.len()).finish()
     }
 }
 
@@ -55,6 +67,8 @@ impl Detached {
 const GROUP: usize = 16;
 /// The reach of a table that was rebuilt since it was last known.
 const REACH_UNKNOWN: u32 = u32::MAX;
+/// Buckets drawn for a random entry before the next full one is taken.
+const RANDOM_DRAWS: usize = 64;
 /// A table below this many buckets is never shrunk.
 const SHRINK_MIN_BUCKETS: usize = 64;
 
@@ -144,6 +158,7 @@ impl<'a> Partition<'a> {
         let (bytes, expires) = (slot.0.allocated_bytes(), slot.0.tag() != 0);
         let result = change(&mut slot.0);
         let (bytes_after, expires_after) = (slot.0.allocated_bytes(), slot.0.tag() != 0);
+        due(self.counters, &slot.0);
         if bytes != bytes_after {
             self.account(bytes_after as i64 - bytes as i64);
         }
@@ -166,6 +181,7 @@ impl<'a> Partition<'a> {
     pub fn insert(&mut self, hash: u64, entry: Entry) {
         debug_assert!(self.find(hash, entry.key()).is_none());
         let (size, expires) = (entry.allocated_bytes(), entry.tag() != 0);
+        due(self.counters, &entry);
         let rebuilt = Cell::new(false);
         let table_before = table_bytes(&self.table);
         let hasher = self.hasher;
@@ -241,13 +257,21 @@ impl<'a> Partition<'a> {
         (0..count).filter_map(move |ahead| self.bucket((start + ahead) & mask))
     }
 
+    /// An entry drawn evenly, expired or not; `None` when there is none.
+    pub fn random(&self, rng: &Rng) -> Option<&Entry> {
+        let mask = self.table.buckets() as u64 - 1;
+        let drawn = (0..RANDOM_DRAWS).find_map(|_| self.bucket((rng.bits() & mask) as usize));
+        // A table is at least an eighth full, or small: coming here is rare, and the bias of the first in line small.
+        drawn.or_else(|| self.from_random(rng.bits(), usize::MAX).next())
+    }
+
     /// Empties it at once; the content is the caller's to drop.
     pub fn detach(&mut self) -> Detached {
         self.account(-self.counters.bytes());
         self.counters.len.store(0, Ordering::Relaxed);
         self.counters.expires.store(0, Ordering::Relaxed);
         self.counters.reach.store(0, Ordering::Relaxed);
-        Detached(std::mem::replace(&mut *self.table, RawTable::new()))
+        Detached(std::mem::replace(&mut *self.table, RawTable::new()).into_iter())
     }
 
     /// Calls `found` for every entry of the block that `cursor` names, and gives the next cursor; 0 after the last.
@@ -378,6 +402,15 @@ fn table_bytes(table: &RawTable<Slot>) -> i64 {
 
 fn add(counter: &AtomicU32, change: i32) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
+}
+
+/// Lets the next sweep look back as far as an entry that is due already (SET with a past EXAT, a sweep whose clock was
+/// ahead of the run's): it looks only at what fell due since the last one, and would meet such an entry hours later.
+#[inline]
+fn due(counters: &Counters, entry: &Entry) {
+    if let Some(at) = entry.expiry().filter(|at| *at < counters.swept()) {
+        counters.swept.store(at.0, Ordering::Relaxed);
+    }
 }
 
 /// How many groups behind its home an entry stands.

@@ -107,17 +107,29 @@ impl<'k> View<'k> {
     /// A key's entry, counted as a hit or a miss and with its access clock moved.
     #[inline]
     pub fn lookup(&self, key: &[u8]) -> Option<&Entry> {
-        let found = self.peek(key);
-        match found {
-            Some(entry) => {
-                self.effects.hits.set(self.effects.hits.get() + 1);
-                self.touch(entry);
-            }
-            None => {
-                self.effects.misses.set(self.effects.misses.get() + 1);
-                self.effects.event(EventClass::KEY_MISS, "keymiss", self.database, key);
-            }
+        let found = self.lookup_untouched(key);
+        if let Some(entry) = found {
+            self.touch(entry);
         }
+        found
+    }
+
+    /// A key's entry, counted as a hit or a miss; its access clock stays (TTL, TYPE, EXISTS).
+    #[inline]
+    pub fn lookup_untouched(&self, key: &[u8]) -> Option<&Entry> {
+        let found = self.lookup_quietly(key);
+        if found.is_none() {
+            self.effects.event(EventClass::KEY_MISS, "keymiss", self.database, key);
+        }
+        found
+    }
+
+    /// As [`View::lookup_untouched`], without a key-miss event (OBJECT).
+    #[inline]
+    pub fn lookup_quietly(&self, key: &[u8]) -> Option<&Entry> {
+        let found = self.peek(key);
+        let count = if found.is_some() { &self.effects.hits } else { &self.effects.misses };
+        count.set(count.get() + 1);
         found
     }
 
@@ -233,9 +245,11 @@ impl<'k> View<'k> {
         Some(entry)
     }
 
-    /// Puts an entry under a key that is free, with the expiry and the access clock it has.
+    /// Puts an entry under a key that is free (or expired), with the expiry and the access clock it has.
     pub fn put(&mut self, key: &[u8], entry: Entry) {
         let hash = self.hash(key);
+        // What reads as absent may still be there: a second entry of the same key would come to light later.
+        self.purge(hash, key);
         let expiry = entry.expiry();
         let entry = if entry.key() == key { entry } else { entry.renamed(key, expiry) };
         if let Some(partition) = self.partition_mut(hash) {
@@ -323,11 +337,9 @@ impl<'k> View<'k> {
         if partition.expires() == 0 || !partition.find(hash, key).is_some_and(|entry| entry.is_expired(now)) {
             return;
         }
-        let entry = partition.remove(hash, key);
-        self.effects.discard(entry.and_then(Entry::into_garbage));
-        self.effects.expired += 1;
-        self.effects.record(self.database, &[b"DEL", key]);
-        self.effects.event(EventClass::EXPIRED, "expired", self.database, key);
+        if let Some(entry) = partition.remove(hash, key) {
+            self.effects.expire(self.database, entry);
+        }
     }
 
     #[inline]
