@@ -7,6 +7,8 @@ pub mod bitmap;
 pub mod database;
 pub mod generic;
 pub mod string;
+#[cfg(test)]
+pub mod testing;
 
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
