@@ -469,3 +469,6 @@ mod tests {
         assert!((1..=u16::MAX).all(|tag| long.holds(tag)));
     }
 }
+
+#[cfg(test)]
+mod properties;
