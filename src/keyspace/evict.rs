@@ -315,3 +315,6 @@ fn is_eligible(entry: &Entry, rules: &Rules) -> bool {
 fn release(held: Partition<'_>) {
     drop(held);
 }
+
+#[cfg(test)]
+mod tests;

@@ -595,7 +595,7 @@ mod tests {
     fn all(output: &Output) -> Vec<u8> {
         let mut slices = vec![IoSlice::new(&[]); output.queue.len() + 1];
         let count = output.fill(&mut slices);
-        slices[..count].concat()
+        slices[..count].iter().flat_map(|s| s.iter().copied()).collect()
     }
 
     #[test]

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn each_property_is_checked() {
         assert_eq!(check_row(&GOOD), Ok(()));
-        let bad = [
+        const BAD: [Command; 12] = [
             Command { name: "Get", ..GOOD },
             Command { summary: "", ..GOOD },
             Command { since: "1.0", ..GOOD },
@@ -121,7 +121,7 @@ mod tests {
             Command { usage: "", keys: &[], ..GOOD },
             Command { scope: Scope::Sweep, ..GOOD },
         ];
-        for row in bad {
+        for row in BAD {
             assert!(check_row(&row).is_err(), "{}", check_row(&GOOD).is_ok());
         }
     }
