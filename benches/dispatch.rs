@@ -22,7 +22,12 @@ const KEYS: u64 = 100_000;
 const PIPELINE: usize = 64;
 
 fn server() -> Arc<Server> {
-    Server::new(Config::new(Settings::new(Machine::probe())), Clock::system(), directory(), 2)
+    Server::new(
+        Config::new(Settings::new(Machine::probe())),
+        Clock::system(),
+        directory(),
+        2,
+    )
 }
 
 /// One connection's state, without its socket.
@@ -36,7 +41,14 @@ struct Connection {
 
 impl Connection {
     fn new(server: &Arc<Server>) -> Connection {
-        let client = Client::new(server.clients.next_id(), "bench:0".into(), "bench:0".into(), 0, false, server.clock.now());
+        let client = Client::new(
+            server.clients.next_id(),
+            "bench:0".into(),
+            "bench:0".into(),
+            0,
+            false,
+            server.clock.now(),
+        );
         Connection {
             runner: Runner::new(Arc::clone(server)),
             session: Session::new(Arc::new(client), true),
@@ -54,7 +66,12 @@ impl Connection {
         while let Ok(Status::Request) = self.decoder.next(&self.input, &limits) {
             let mut round = 0;
             while !matches!(
-                self.runner.run(&mut self.session, self.decoder.arguments(&self.input), &mut self.output, round),
+                self.runner.run(
+                    &mut self.session,
+                    self.decoder.arguments(&self.input),
+                    &mut self.output,
+                    round
+                ),
                 Step::Done
             ) {
                 round += 1;
@@ -72,7 +89,12 @@ fn key(number: u64) -> String {
 }
 
 fn set(number: u64) -> Vec<u8> {
-    format!("*3\r\n$3\r\nSET\r\n$16\r\n{}\r\n$64\r\n{:064}\r\n", key(number), number).into_bytes()
+    format!(
+        "*3\r\n$3\r\nSET\r\n$16\r\n{}\r\n$64\r\n{:064}\r\n",
+        key(number),
+        number
+    )
+    .into_bytes()
 }
 
 fn get(number: u64) -> Vec<u8> {
@@ -82,7 +104,13 @@ fn get(number: u64) -> Vec<u8> {
 /// Pipelines over random keys; enough of them that the keys do not stay in the first cache.
 fn pipelines(seed: u64, request: fn(u64) -> Vec<u8>) -> Vec<Vec<u8>> {
     let mut rng = fastrand::Rng::with_seed(seed);
-    (0..512).map(|_| (0..PIPELINE).flat_map(|_| request(rng.u64(0..KEYS))).collect()).collect()
+    (0..512)
+        .map(|_| {
+            (0..PIPELINE)
+                .flat_map(|_| request(rng.u64(0..KEYS)))
+                .collect()
+        })
+        .collect()
 }
 
 fn filled() -> Arc<Server> {
@@ -113,7 +141,9 @@ fn one_thread(criterion: &mut Criterion) {
 fn threads(criterion: &mut Criterion) {
     let server = filled();
     let mut group = criterion.benchmark_group("threads");
-    group.sample_size(10).measurement_time(Duration::from_secs(4));
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(4));
     for (name, request) in [("get", get as fn(u64) -> Vec<u8>), ("set", set)] {
         for count in [1, 2] {
             group.throughput(Throughput::Elements((PIPELINE * count) as u64));
@@ -126,7 +156,12 @@ fn threads(criterion: &mut Criterion) {
 }
 
 /// The time until `count` threads have each run `rounds` pipelines.
-fn together(server: &Arc<Server>, count: usize, rounds: u64, request: fn(u64) -> Vec<u8>) -> Duration {
+fn together(
+    server: &Arc<Server>,
+    count: usize,
+    rounds: u64,
+    request: fn(u64) -> Vec<u8>,
+) -> Duration {
     let barrier = Barrier::new(count);
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..count)
@@ -137,12 +172,17 @@ fn together(server: &Arc<Server>, count: usize, rounds: u64, request: fn(u64) ->
                     let mut connection = Connection::new(server);
                     barrier.wait();
                     let begun = Instant::now();
-                    (0..rounds as usize).for_each(|round| connection.run(&pipelines[round % pipelines.len()]));
+                    (0..rounds as usize)
+                        .for_each(|round| connection.run(&pipelines[round % pipelines.len()]));
                     begun.elapsed()
                 })
             })
             .collect();
-        running.into_iter().map(|thread| thread.join().expect("a bench thread does not panic")).max().unwrap_or_default()
+        running
+            .into_iter()
+            .map(|thread| thread.join().expect("a bench thread does not panic"))
+            .max()
+            .unwrap_or_default()
     })
 }
 

@@ -25,7 +25,12 @@ pub const ROWS: &[Row<Handler>] = &[
             family: Family::Connection,
             since: "1.0.0",
             summary: "Closes the connection after its replies are sent.",
-            flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST).union(Flags::NOSCRIPT).union(Flags::NO_AUTH).union(Flags::ALLOW_BUSY),
+            flags: Flags::LOADING
+                .union(Flags::STALE)
+                .union(Flags::FAST)
+                .union(Flags::NOSCRIPT)
+                .union(Flags::NO_AUTH)
+                .union(Flags::ALLOW_BUSY),
             ..Command::NEW
         },
         Handler::Admin(quit),

@@ -19,7 +19,11 @@ pub struct AllocatorStats {
 
 /// The allocator's name and version, for INFO.
 pub fn name() -> &'static str {
-    if cfg!(feature = "jemalloc") { "jemalloc-5.3.1" } else { "libc" }
+    if cfg!(feature = "jemalloc") {
+        "jemalloc-5.3.1"
+    } else {
+        "libc"
+    }
 }
 
 /// Reads the statistics: about 20 microseconds.
@@ -42,13 +46,25 @@ pub fn stats() -> AllocatorStats {
 #[cfg(not(feature = "jemalloc"))]
 pub fn stats() -> AllocatorStats {
     let resident = resident_bytes();
-    AllocatorStats { allocated: resident, active: resident, resident, mapped: resident, ..AllocatorStats::default() }
+    AllocatorStats {
+        allocated: resident,
+        active: resident,
+        resident,
+        mapped: resident,
+        ..AllocatorStats::default()
+    }
 }
 
 /// Resident memory of the process, from the kernel; 0 when it does not say.
 pub fn resident_bytes() -> u64 {
-    let Ok(statm) = std::fs::read_to_string("/proc/self/statm") else { return 0 };
-    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    let Ok(statm) = std::fs::read_to_string("/proc/self/statm") else {
+        return 0;
+    };
+    let pages: u64 = statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
     pages * rustix::param::page_size() as u64
 }
 

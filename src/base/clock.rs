@@ -39,24 +39,31 @@ const SYSTEM: i64 = i64::MIN;
 impl Clock {
     /// The system's clock.
     pub const fn system() -> Clock {
-        Clock { fixed: AtomicI64::new(SYSTEM) }
+        Clock {
+            fixed: AtomicI64::new(SYSTEM),
+        }
     }
 
     /// A clock that stands still until it is moved.
     pub const fn manual(start: Millis) -> Clock {
-        Clock { fixed: AtomicI64::new(start.0) }
+        Clock {
+            fixed: AtomicI64::new(start.0),
+        }
     }
 
     /// Moves a manual clock forward.
     pub fn advance(&self, by: Duration) {
-        self.fixed.fetch_add(by.as_millis() as i64, Ordering::Relaxed);
+        self.fixed
+            .fetch_add(by.as_millis() as i64, Ordering::Relaxed);
     }
 
     /// The time now.
     pub fn now(&self) -> Millis {
         match self.fixed.load(Ordering::Relaxed) {
             SYSTEM => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let since = SystemTime::now()
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
                 Millis(since.as_millis() as i64)
             }
             fixed => Millis(fixed),

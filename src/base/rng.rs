@@ -21,7 +21,11 @@ impl Rng {
 
     /// Uniform in `0..bound`; 0 when `bound` is 0.
     pub fn below(&self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.0.borrow_mut().u64(0..bound) }
+        if bound == 0 {
+            0
+        } else {
+            self.0.borrow_mut().u64(0..bound)
+        }
     }
 
     /// 64 random bits.

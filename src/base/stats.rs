@@ -27,7 +27,9 @@ struct Padded<T>(T);
 impl<T: Default> Sharded<T> {
     /// Copies for `slots` threads; more threads share them.
     pub fn new(slots: usize) -> Sharded<T> {
-        Sharded { shards: (0..slots.max(1)).map(|_| Padded::default()).collect() }
+        Sharded {
+            shards: (0..slots.max(1)).map(|_| Padded::default()).collect(),
+        }
     }
 
     /// The copy of the calling thread.
@@ -106,7 +108,9 @@ impl Histogram {
     /// Counts `count` values of a bucket.
     #[inline]
     pub fn add(&self, bucket: usize, count: u64) {
-        let buckets = self.0.get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect());
+        let buckets = self
+            .0
+            .get_or_init(|| (0..BUCKETS).map(|_| AtomicU64::new(0)).collect());
         buckets[bucket].fetch_add(count, Ordering::Relaxed);
     }
 
@@ -114,13 +118,20 @@ impl Histogram {
     pub fn collect(&self, sums: &mut Distribution) {
         if let Some(buckets) = self.0.get() {
             sums.0.resize(BUCKETS, 0);
-            buckets.iter().zip(&mut sums.0).for_each(|(bucket, sum)| *sum += bucket.load(Ordering::Relaxed));
+            buckets
+                .iter()
+                .zip(&mut sums.0)
+                .for_each(|(bucket, sum)| *sum += bucket.load(Ordering::Relaxed));
         }
     }
 
     /// Starts again from nothing.
     pub fn reset(&self) {
-        self.0.get().into_iter().flatten().for_each(|bucket| bucket.store(0, Ordering::Relaxed));
+        self.0
+            .get()
+            .into_iter()
+            .flatten()
+            .for_each(|bucket| bucket.store(0, Ordering::Relaxed));
     }
 }
 
@@ -149,7 +160,11 @@ impl Distribution {
 
     /// How many values are at most `nanos`.
     pub fn up_to(&self, nanos: u64) -> u64 {
-        let counted = self.0.iter().enumerate().take_while(|(bucket, _)| Histogram::upper(*bucket) <= nanos);
+        let counted = self
+            .0
+            .iter()
+            .enumerate()
+            .take_while(|(bucket, _)| Histogram::upper(*bucket) <= nanos);
         counted.map(|(_, count)| count).sum()
     }
 }
@@ -163,7 +178,10 @@ mod tests {
         for nanos in [0, 1, 15, 16, 17, 31, 32, 33, 1000, 123_456, 10_000_000_000] {
             let bucket = Histogram::bucket(nanos);
             assert!(Histogram::upper(bucket) >= nanos, "{nanos}");
-            assert!(bucket == 0 || Histogram::upper(bucket - 1) < nanos, "{nanos}");
+            assert!(
+                bucket == 0 || Histogram::upper(bucket - 1) < nanos,
+                "{nanos}"
+            );
         }
     }
 

@@ -32,7 +32,8 @@ pub enum Handler {
 }
 
 /// All rows of the data families.
-pub const FAMILIES: &[&[Row<Handler>]] = &[string::ROWS, bitmap::ROWS, generic::ROWS, database::ROWS];
+pub const FAMILIES: &[&[Row<Handler>]] =
+    &[string::ROWS, bitmap::ROWS, generic::ROWS, database::ROWS];
 
 #[cfg(test)]
 mod tests {
@@ -43,7 +44,12 @@ mod tests {
     /// Every row of every family holds what rows must hold, and its handler may do what its flags say.
     #[test]
     fn rows_hold() {
-        for row in FAMILIES.iter().copied().flatten().flat_map(|row| std::iter::once(row).chain(row.subcommands)) {
+        for row in FAMILIES
+            .iter()
+            .copied()
+            .flatten()
+            .flat_map(|row| std::iter::once(row).chain(row.subcommands))
+        {
             assert_eq!(check_row(&row.command), Ok(()));
             let writes = row.command.flags.contains(Flags::WRITE);
             match row.handler {

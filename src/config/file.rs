@@ -133,7 +133,8 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 fn words(line: &[u8]) -> Result<Vec<String>, &'static str> {
-    let words = split_args(line).map_err(|_| "a quote is not closed, or text follows a closing quote")?;
+    let words =
+        split_args(line).map_err(|_| "a quote is not closed, or text follows a closing quote")?;
     words
         .into_iter()
         .map(|word| String::from_utf8(word).map_err(|_| "the text is not UTF-8"))

@@ -71,7 +71,8 @@ fn protected(server: &Server, session: &Session, command: &Command) -> Result<()
 
 /// Whether a peer's address, as `ip:port`, is this machine's loopback.
 pub fn is_loopback(addr: &str) -> bool {
-    addr.parse::<std::net::SocketAddr>().is_ok_and(|addr| addr.ip().to_canonical().is_loopback())
+    addr.parse::<std::net::SocketAddr>()
+        .is_ok_and(|addr| addr.ip().to_canonical().is_loopback())
 }
 
 /// Makes room when memory is over the limit, within a bound; refuses what needs memory when there is none to be had.
@@ -85,7 +86,12 @@ fn memory(
     effects: &mut Effects,
 ) -> Result<(), CommandError> {
     let base_bytes = server.base_bytes.load(Ordering::Relaxed);
-    let pressure = Pressure { rules, base_bytes, now, rng: &session.rng };
+    let pressure = Pressure {
+        rules,
+        base_bytes,
+        now,
+        rng: &session.rng,
+    };
     if !pressure.is_over(&server.keyspace, effects.bytes) {
         return Ok(());
     }
@@ -103,8 +109,12 @@ fn memory(
 fn is_paused(server: &Server, command: &Command, now: Millis) -> bool {
     let held = match server.pause.mode() {
         PauseMode::Off => false,
-        PauseMode::Write => command.flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE),
-        PauseMode::All => !command.flags.contains(Flags::ALLOW_BUSY) && !command.flags.contains(Flags::ADMIN),
+        PauseMode::Write => command
+            .flags
+            .intersects(Flags::WRITE | Flags::MAY_REPLICATE),
+        PauseMode::All => {
+            !command.flags.contains(Flags::ALLOW_BUSY) && !command.flags.contains(Flags::ADMIN)
+        }
     };
     held && server.pause.left_ms(now) > 0
 }
@@ -124,14 +134,19 @@ pub fn unknown_command(arguments: Arguments<'_>) -> CommandError {
         shown.push_str(&format!("'{}' ", text(argument, rest)));
     }
     let name = text(arguments.get(0).unwrap_or_default(), SHOWN_BYTES);
-    CommandError::text_of(format!("ERR unknown command '{name}', with args beginning with: {shown}"))
+    CommandError::text_of(format!(
+        "ERR unknown command '{name}', with args beginning with: {shown}"
+    ))
 }
 
 /// The refusal of a subcommand that a container does not have.
 #[cold]
 pub fn unknown_subcommand(command: &Command, name: &[u8]) -> CommandError {
     let name = text(name, SHOWN_BYTES);
-    CommandError::text_of(format!("ERR unknown subcommand '{name}'. Try {} HELP.", command.name.to_ascii_uppercase()))
+    CommandError::text_of(format!(
+        "ERR unknown subcommand '{name}'. Try {} HELP.",
+        command.name.to_ascii_uppercase()
+    ))
 }
 
 fn text(bytes: &[u8], limit: usize) -> String {

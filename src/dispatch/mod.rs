@@ -45,8 +45,12 @@ pub enum Handler {
 pub fn table() -> &'static Table<Handler> {
     static TABLE: LazyLock<Table<Handler>> = LazyLock::new(|| {
         let mut builder = TableBuilder::new();
-        commands::FAMILIES.iter().for_each(|rows| builder.add(*rows, |handler| Handler::Data(*handler)));
-        admin::FAMILIES.iter().for_each(|rows| builder.add(*rows, |handler| Handler::Admin(*handler)));
+        commands::FAMILIES
+            .iter()
+            .for_each(|rows| builder.add(*rows, |handler| Handler::Data(*handler)));
+        admin::FAMILIES
+            .iter()
+            .for_each(|rows| builder.add(*rows, |handler| Handler::Admin(*handler)));
         builder.finish()
     });
     &TABLE
@@ -55,8 +59,12 @@ pub fn table() -> &'static Table<Handler> {
 /// The same rows without handlers and with the same numbers, for what only asks about commands.
 pub fn directory() -> Table<()> {
     let mut builder = TableBuilder::new();
-    commands::FAMILIES.iter().for_each(|rows| builder.add(*rows, |_| ()));
-    admin::FAMILIES.iter().for_each(|rows| builder.add(*rows, |_| ()));
+    commands::FAMILIES
+        .iter()
+        .for_each(|rows| builder.add(*rows, |_| ()));
+    admin::FAMILIES
+        .iter()
+        .for_each(|rows| builder.add(*rows, |_| ()));
     builder.finish()
 }
 
@@ -102,7 +110,15 @@ impl Runner {
     pub fn new(server: Arc<Server>) -> Runner {
         let rules = server.rules.load_full();
         let tally = Tally::new();
-        Runner { table: table(), effects: Effects::default(), tally, rules, now: server.clock.now(), keys: Vec::new(), server }
+        Runner {
+            table: table(),
+            effects: Effects::default(),
+            tally,
+            rules,
+            now: server.clock.now(),
+            keys: Vec::new(),
+            server,
+        }
     }
 
     /// The server it runs requests of.
@@ -128,7 +144,13 @@ impl Runner {
 
     /// Runs a request. `round` counts the times it was contended.
     #[inline]
-    pub fn run(&mut self, session: &mut Session, arguments: Arguments<'_>, output: &mut Output, round: u32) -> Step {
+    pub fn run(
+        &mut self,
+        session: &mut Session,
+        arguments: Arguments<'_>,
+        output: &mut Output,
+        round: u32,
+    ) -> Step {
         let mark = output.mark();
         let mut reply = Reply::new(output, session.protocol);
         let entry = match self.find(arguments) {
@@ -138,7 +160,14 @@ impl Runner {
                 return self.replied(session, mark, output);
             }
         };
-        match checks::run(&self.server, &self.rules, session, entry.command, self.now, &mut self.effects) {
+        match checks::run(
+            &self.server,
+            &self.rules,
+            session,
+            entry.command,
+            self.now,
+            &mut self.effects,
+        ) {
             checks::Verdict::Go => {}
             checks::Verdict::Wait => return Step::Paused,
             checks::Verdict::Refuse(error) => {
@@ -151,7 +180,9 @@ impl Runner {
             record::monitor(&self.server, session, entry.command, arguments, self.now);
         }
         if arguments.len() > HEAVY_ARGUMENTS {
-            return give_worker_away(|| self.execute(session, entry, arguments, output, mark, round));
+            return give_worker_away(|| {
+                self.execute(session, entry, arguments, output, mark, round)
+            });
         }
         self.execute(session, entry, arguments, output, mark, round)
     }
@@ -171,32 +202,50 @@ impl Runner {
         let mut reply = Reply::new(output, session.protocol);
         let done = match entry.handler {
             Handler::Data(commands::Handler::Read(handler)) => {
-                match self.with_view(session, entry, arguments, round, |view| handler(&mut args, view, &mut reply)) {
+                match self.with_view(session, entry, arguments, round, |view| {
+                    handler(&mut args, view, &mut reply)
+                }) {
                     Ok(done) => done,
                     Err(Contended) => return Step::Contended,
                 }
             }
             Handler::Data(commands::Handler::Write(handler)) => {
-                match self.with_view(session, entry, arguments, round, |view| handler(&mut args, view, &mut reply)) {
+                match self.with_view(session, entry, arguments, round, |view| {
+                    handler(&mut args, view, &mut reply)
+                }) {
                     Ok(done) => done,
                     Err(Contended) => return Step::Contended,
                 }
             }
             Handler::Data(commands::Handler::Sweep(begin)) => {
-                self.effects.begin(self.server.keyspace.listeners.interest());
+                self.effects
+                    .begin(self.server.keyspace.listeners.interest());
                 let begun = begin(&mut args, &self.scene(session));
                 match begun {
-                    Ok(sweep) => return Step::Sweep(Sweeping { sweep, id: entry.id, mark, place: None, round: 0 }),
+                    Ok(sweep) => {
+                        return Step::Sweep(Sweeping {
+                            sweep,
+                            id: entry.id,
+                            mark,
+                            place: None,
+                            round: 0,
+                        });
+                    }
                     Err(error) => Err(error),
                 }
             }
             Handler::Admin(admin::Handler::Admin(handler)) => {
                 // These look at the accounts: settle what the batch has changed so far.
                 self.end_batch();
-                let mut caller = admin::Caller { server: &self.server, session, now: self.now };
+                let mut caller = admin::Caller {
+                    server: &self.server,
+                    session,
+                    now: self.now,
+                };
                 handler(&mut args, &mut caller, &mut reply)
             }
-            Handler::Data(commands::Handler::Container) | Handler::Admin(admin::Handler::Container) => {
+            Handler::Data(commands::Handler::Container)
+            | Handler::Admin(admin::Handler::Container) => {
                 Err(CommandError::Arity(entry.full_name.as_str().into()))
             }
         };
@@ -211,7 +260,14 @@ impl Runner {
         }
         let micros = self.tally.record(&self.server.stats, entry.id, failed);
         if let Some(micros) = micros {
-            record::slow(&self.server, session, entry.command, arguments, self.now, micros);
+            record::slow(
+                &self.server,
+                session,
+                entry.command,
+                arguments,
+                self.now,
+                micros,
+            );
         }
         self.replied(session, mark, output)
     }
@@ -235,7 +291,11 @@ impl Runner {
                 let hash = keyspace.hasher().hash(key);
                 known = Some((key, hash));
                 let mut locked = Locked::new();
-                locked.push(lock_one(keyspace, keyspace.place(session.database, hash), round)?);
+                locked.push(lock_one(
+                    keyspace,
+                    keyspace.place(session.database, hash),
+                    round,
+                )?);
                 locked
             }
             _ => match plan(keyspace, session.database, entry, arguments, &mut self.keys) {
@@ -246,12 +306,27 @@ impl Runner {
         let interest = keyspace.listeners.interest();
         self.effects.begin(interest);
         let dirty = self.effects.dirty;
-        let run = Run { now: self.now, rules: &self.rules, rng: &session.rng, touch: !session.no_touch };
-        let mut view = View::new(keyspace, session.database, locked, run, known, &mut self.effects);
+        let run = Run {
+            now: self.now,
+            rules: &self.rules,
+            rng: &session.rng,
+            touch: !session.no_touch,
+        };
+        let mut view = View::new(
+            keyspace,
+            session.database,
+            locked,
+            run,
+            known,
+            &mut self.effects,
+        );
         let done = work(&mut view);
         view.finish();
         if !interest.is_empty() {
-            if interest.contains(Interest::JOURNAL) && view.effects.dirty != dirty && view.effects.is_verbatim() {
+            if interest.contains(Interest::JOURNAL)
+                && view.effects.dirty != dirty
+                && view.effects.is_verbatim()
+            {
                 let command: Vec<&[u8]> = arguments.iter().collect();
                 view.effects.record(session.database, &command);
             }
@@ -262,20 +337,39 @@ impl Runner {
     }
 
     /// Takes a sweep one step further: visits its next partition, or finishes. `Some` while there is more to do.
-    pub fn sweep_step(&mut self, session: &mut Session, mut sweeping: Sweeping, output: &mut Output) -> Option<Sweeping> {
+    pub fn sweep_step(
+        &mut self,
+        session: &mut Session,
+        mut sweeping: Sweeping,
+        output: &mut Output,
+    ) -> Option<Sweeping> {
         let server = Arc::clone(&self.server);
         let scene = Scene {
             keyspace: &server.keyspace,
             database: session.database,
-            run: Run { now: self.now, rules: &self.rules, rng: &session.rng, touch: !session.no_touch },
+            run: Run {
+                now: self.now,
+                rules: &self.rules,
+                rng: &session.rng,
+                touch: !session.no_touch,
+            },
         };
         let mut reply = Reply::new(output, session.protocol);
-        let place = sweeping.place.take().or_else(|| sweeping.sweep.next(&scene));
+        let place = sweeping
+            .place
+            .take()
+            .or_else(|| sweeping.sweep.next(&scene));
         if let Some(place) = place {
             match lock_one(&server.keyspace, place, sweeping.round) {
                 Ok(mut held) => {
                     sweeping.round = 0;
-                    sweeping.sweep.visit(place, &mut held.partition, &scene, &mut self.effects, &mut reply);
+                    sweeping.sweep.visit(
+                        place,
+                        &mut held.partition,
+                        &scene,
+                        &mut self.effects,
+                        &mut reply,
+                    );
                     self.effects.bytes += held.partition.take_bytes();
                     self.effects.append(&server.keyspace.listeners);
                 }
@@ -299,13 +393,21 @@ impl Runner {
         Scene {
             keyspace: &self.server.keyspace,
             database: session.database,
-            run: Run { now: self.now, rules: &self.rules, rng: &session.rng, touch: !session.no_touch },
+            run: Run {
+                now: self.now,
+                rules: &self.rules,
+                rng: &session.rng,
+                touch: !session.no_touch,
+            },
         }
     }
 
     /// The row of a request, its shape checked.
     #[inline]
-    fn find(&self, arguments: Arguments<'_>) -> Result<&'static Entry<Handler>, (Option<&'static Command>, CommandError)> {
+    fn find(
+        &self,
+        arguments: Arguments<'_>,
+    ) -> Result<&'static Entry<Handler>, (Option<&'static Command>, CommandError)> {
         let name = arguments.get(0).unwrap_or_default();
         let Some(mut entry) = self.table.find(name) else {
             return Err((None, checks::unknown_command(arguments)));
@@ -313,12 +415,18 @@ impl Runner {
         if entry.is_container() && arguments.len() > 1 {
             let subcommand = arguments.get(1).unwrap_or_default();
             let Some(found) = self.table.find_subcommand(entry, subcommand) else {
-                return Err((Some(entry.command), checks::unknown_subcommand(entry.command, subcommand)));
+                return Err((
+                    Some(entry.command),
+                    checks::unknown_subcommand(entry.command, subcommand),
+                ));
             };
             entry = found;
         }
         if !entry.accepts(arguments.len()) {
-            return Err((Some(entry.command), CommandError::Arity(entry.full_name.as_str().into())));
+            return Err((
+                Some(entry.command),
+                CommandError::Arity(entry.full_name.as_str().into()),
+            ));
         }
         Ok(entry)
     }
@@ -336,8 +444,12 @@ impl Runner {
 
     fn settle(&mut self) {
         let effects = &mut self.effects;
-        self.server.keyspace.account(std::mem::take(&mut effects.bytes));
-        self.server.keyspace.count_dirty(std::mem::take(&mut effects.dirty));
+        self.server
+            .keyspace
+            .account(std::mem::take(&mut effects.bytes));
+        self.server
+            .keyspace
+            .count_dirty(std::mem::take(&mut effects.dirty));
         let (hits, misses) = (effects.hits.take(), effects.misses.take());
         let expired = std::mem::take(&mut effects.expired);
         if hits | misses | expired != 0 {
@@ -350,13 +462,25 @@ impl Runner {
 
     /// Refuses a request that did not run.
     #[cold]
-    fn reject(&mut self, session: &Session, command: Option<&Command>, error: &CommandError, reply: &mut Reply<'_>) {
+    fn reject(
+        &mut self,
+        session: &Session,
+        command: Option<&Command>,
+        error: &CommandError,
+        reply: &mut Reply<'_>,
+    ) {
         self.refuse(session, command, error, reply);
         self.tally.skip();
     }
 
     #[cold]
-    fn refuse(&mut self, _: &Session, command: Option<&Command>, error: &CommandError, reply: &mut Reply<'_>) {
+    fn refuse(
+        &mut self,
+        _: &Session,
+        command: Option<&Command>,
+        error: &CommandError,
+        reply: &mut Reply<'_>,
+    ) {
         reply.error(&error.text());
         // What clients send unasked at their start must not look like trouble.
         if !command.is_some_and(|command| command.flags.contains(Flags::HANDSHAKE)) {
@@ -396,12 +520,16 @@ fn plan(
     keys: &mut Vec<(usize, KeyAccess)>,
 ) -> Result<Plan, CommandError> {
     let other = match entry.command.scope {
-        Scope::KeysAndDatabase(find) => find(&arguments)?.filter(|database| *database < keyspace.database_count()),
+        Scope::KeysAndDatabase(find) => {
+            find(&arguments)?.filter(|database| *database < keyspace.database_count())
+        }
         _ => None,
     };
     let mut plan = Plan::new();
     let mut add = |position: usize| {
-        let hash = keyspace.hasher().hash(arguments.get(position).unwrap_or_default());
+        let hash = keyspace
+            .hasher()
+            .hash(arguments.get(position).unwrap_or_default());
         plan.push(keyspace.place(database, hash));
         if let Some(other) = other {
             plan.push(keyspace.place(other as u32, hash));

@@ -98,7 +98,10 @@ impl Tally {
             return;
         }
         self.flush_bucket(stats);
-        stats.mine().total_commands.add(std::mem::take(&mut self.total) + self.calls);
+        stats
+            .mine()
+            .total_commands
+            .add(std::mem::take(&mut self.total) + self.calls);
         if self.calls > 0 {
             let counts = stats.command(self.id);
             counts.calls.add(std::mem::take(&mut self.calls));
@@ -116,16 +119,31 @@ impl Tally {
 
 /// Notes a slow run.
 #[cold]
-pub fn slow(server: &Server, session: &Session, command: &Command, arguments: Arguments<'_>, now: Millis, micros: u64) {
+pub fn slow(
+    server: &Server,
+    session: &Session,
+    command: &Command,
+    arguments: Arguments<'_>,
+    now: Millis,
+    micros: u64,
+) {
     if command.flags.contains(Flags::SKIP_SLOWLOG) {
         return;
     }
     let name = session.client.labels.lock().name.clone();
     if command.flags.contains(Flags::SENSITIVE) {
         let redacted = redacted(arguments);
-        server.slowlog.add(now, micros, redacted.as_arguments(), &session.client.addr, &name);
+        server.slowlog.add(
+            now,
+            micros,
+            redacted.as_arguments(),
+            &session.client.addr,
+            &name,
+        );
     } else {
-        server.slowlog.add(now, micros, arguments, &session.client.addr, &name);
+        server
+            .slowlog
+            .add(now, micros, arguments, &session.client.addr, &name);
     }
 }
 
@@ -140,7 +158,13 @@ fn redacted(arguments: Arguments<'_>) -> crate::resp::decode::OwnedArguments {
 
 /// Shows a request to the clients that watch: `+seconds.micros [db addr] "name" "argument" ...`.
 #[cold]
-pub fn monitor(server: &Arc<Server>, session: &Session, command: &Command, arguments: Arguments<'_>, now: Millis) {
+pub fn monitor(
+    server: &Arc<Server>,
+    session: &Session,
+    command: &Command,
+    arguments: Arguments<'_>,
+    now: Millis,
+) {
     if command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
         return;
     }
@@ -150,16 +174,32 @@ pub fn monitor(server: &Arc<Server>, session: &Session, command: &Command, argum
         now.0 / 1000,
         now.0 % 1000,
         session.database,
-        if session.client.is_unix { session.client.laddr.as_str() } else { session.client.addr.as_str() }
+        if session.client.is_unix {
+            session.client.laddr.as_str()
+        } else {
+            session.client.addr.as_str()
+        }
     )
     .into_bytes();
     let sensitive = command.flags.contains(Flags::SENSITIVE);
     for (index, argument) in arguments.iter().enumerate() {
         line.push(b' ');
-        quote(if sensitive && index > 0 { b"(redacted)" } else { argument }, &mut line);
+        quote(
+            if sensitive && index > 0 {
+                b"(redacted)"
+            } else {
+                argument
+            },
+            &mut line,
+        );
     }
     line.extend_from_slice(b"\r\n");
-    let limit = server.config.settings().client_output_buffer_limit.replica.hard_bytes as usize;
+    let limit = server
+        .config
+        .settings()
+        .client_output_buffer_limit
+        .replica
+        .hard_bytes as usize;
     server.monitors.show(&Bytes::from(line), limit);
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 
-use super::entry::Garbage;
+use super::entry::{Entry, Garbage};
 use crate::resp::reply::Reply;
 
 bitflags::bitflags! {
@@ -85,15 +85,24 @@ pub struct Listeners {
 
 impl Default for Listeners {
     fn default() -> Self {
-        Listeners { all: ArcSwap::from_pointee(Vec::new()), interest: AtomicU32::new(0) }
+        Listeners {
+            all: ArcSwap::from_pointee(Vec::new()),
+            interest: AtomicU32::new(0),
+        }
     }
 }
 
 impl Listeners {
     /// Adds one, for good.
     pub fn add(&self, listener: Arc<dyn Listener>) {
-        self.interest.fetch_or(listener.interest().bits(), Ordering::Relaxed);
-        self.all.rcu(|all| all.iter().cloned().chain([listener.clone()]).collect::<Vec<_>>());
+        self.interest
+            .fetch_or(listener.interest().bits(), Ordering::Relaxed);
+        self.all.rcu(|all| {
+            all.iter()
+                .cloned()
+                .chain([listener.clone()])
+                .collect::<Vec<_>>()
+        });
     }
 
     /// What somebody listens to.
@@ -103,7 +112,12 @@ impl Listeners {
     }
 
     fn each(&self, interest: Interest, tell: impl Fn(&dyn Listener)) {
-        for listener in self.all.load().iter().filter(|listener| listener.interest().contains(interest)) {
+        for listener in self
+            .all
+            .load()
+            .iter()
+            .filter(|listener| listener.interest().contains(interest))
+        {
             tell(&**listener);
         }
     }
@@ -160,7 +174,10 @@ impl Effects {
     /// Records a command beside the one that the client sent (a key found expired).
     pub fn record(&mut self, database: u32, command: &[&[u8]]) {
         if self.wants(Interest::JOURNAL) {
-            self.records.push(Record { database, command: command.iter().map(|part| part.to_vec()).collect() });
+            self.records.push(Record {
+                database,
+                command: command.iter().map(|part| part.to_vec()).collect(),
+            });
         }
     }
 
@@ -173,8 +190,21 @@ impl Effects {
     #[inline]
     pub fn event(&self, class: EventClass, name: &'static str, database: u32, key: &[u8]) {
         if self.wants(Interest::EVENTS) {
-            self.events.borrow_mut().push(Event { class, name, database, key: key.to_vec() });
+            self.events.borrow_mut().push(Event {
+                class,
+                name,
+                database,
+                key: key.to_vec(),
+            });
         }
+    }
+
+    /// Takes an entry that was found expired and removed: tells followers, and keeps what is large for later.
+    pub fn expire(&mut self, database: u32, entry: Entry) {
+        self.expired += 1;
+        self.record(database, &[b"DEL", entry.key()]);
+        self.event(EventClass::EXPIRED, "expired", database, entry.key());
+        self.discard(entry.into_garbage());
     }
 
     /// Keeps a large value to be freed after release.
@@ -200,7 +230,11 @@ impl Effects {
     /// Takes the large values to be freed.
     #[inline]
     pub fn take_garbage(&mut self) -> Option<Vec<Garbage>> {
-        if self.garbage.is_empty() { None } else { Some(std::mem::take(&mut self.garbage)) }
+        if self.garbage.is_empty() {
+            None
+        } else {
+            Some(std::mem::take(&mut self.garbage))
+        }
     }
 
     /// Appends the records. Called while the run's partitions are locked.

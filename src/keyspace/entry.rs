@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
+use super::partition::Detached;
 use crate::base::clock::Millis;
 
 /// From this length on a value is reference-counted. Below it copying costs less than the count.
@@ -113,10 +114,14 @@ impl NewValue<'_> {
     }
 }
 
-/// A value large enough to be freed off the request's path. Dropping it frees it.
+/// What is freed off the request's path. Dropping it frees it.
 #[derive(Debug)]
-#[expect(dead_code, reason = "held to be dropped later")]
-pub struct Garbage(Bytes);
+pub enum Garbage {
+    /// A large value.
+    Value(Bytes),
+    /// The partitions that a FLUSHALL or FLUSHDB emptied.
+    Tables(Vec<Detached>),
+}
 
 /// A key with its value: owns one allocation (and a second one for boxed and shared values).
 pub struct Entry(NonNull<u8>);
@@ -141,8 +146,14 @@ impl Entry {
         unsafe {
             base.cast::<AtomicU32>().write(AtomicU32::new(flags));
             let key_bits = if wide { 0 } else { key.len() as u32 };
-            let value_bits = if kind == Kind::Shared { 0 } else { length as u32 };
-            base.add(4).cast::<u32>().write(key_bits | value_bits << KEY_BITS);
+            let value_bits = if kind == Kind::Shared {
+                0
+            } else {
+                length as u32
+            };
+            base.add(4)
+                .cast::<u32>()
+                .write(key_bits | value_bits << KEY_BITS);
             if let Some(at) = expiry {
                 base.add(HEADER_BYTES).cast::<i64>().write(at.0);
             }
@@ -166,7 +177,12 @@ impl Entry {
     pub fn key(&self) -> &[u8] {
         let flags = self.flags();
         // SAFETY: `new` wrote this many bytes of key at this offset, and they never change.
-        unsafe { std::slice::from_raw_parts(self.base().add(key_offset(flags)).as_ptr(), self.key_len(flags)) }
+        unsafe {
+            std::slice::from_raw_parts(
+                self.base().add(key_offset(flags)).as_ptr(),
+                self.key_len(flags),
+            )
+        }
     }
 
     /// When it expires.
@@ -176,7 +192,9 @@ impl Entry {
             return None;
         }
         // SAFETY: the flag says that the word behind the header is there and written.
-        Some(Millis(unsafe { self.base().add(HEADER_BYTES).cast::<i64>().read() }))
+        Some(Millis(unsafe {
+            self.base().add(HEADER_BYTES).cast::<i64>().read()
+        }))
     }
 
     /// Whether it is expired at `now`: in the millisecond after its expiry, as in Redis.
@@ -191,9 +209,13 @@ impl Entry {
         let flags = self.flags();
         match kind(flags) {
             // SAFETY: the header's length is the number of initialised bytes at the payload's place.
-            Kind::Inline => unsafe { std::slice::from_raw_parts(self.payload(flags).as_ptr(), self.value_len()) },
+            Kind::Inline => unsafe {
+                std::slice::from_raw_parts(self.payload(flags).as_ptr(), self.value_len())
+            },
             // SAFETY: the payload is the pointer to an allocation of that many initialised bytes.
-            Kind::Boxed => unsafe { std::slice::from_raw_parts(self.boxed(flags).as_ptr(), self.value_len()) },
+            Kind::Boxed => unsafe {
+                std::slice::from_raw_parts(self.boxed(flags).as_ptr(), self.value_len())
+            },
             Kind::Shared => self.shared_ref(flags),
         }
     }
@@ -232,7 +254,9 @@ impl Entry {
         match kind(flags) {
             Kind::Inline => own,
             Kind::Boxed => own + good_size(self.value_len()),
-            Kind::Shared => own + good_size(size_of::<Bytes>()) + good_size(self.shared_ref(flags).len()),
+            Kind::Shared => {
+                own + good_size(size_of::<Bytes>()) + good_size(self.shared_ref(flags).len())
+            }
         }
     }
 
@@ -247,7 +271,13 @@ impl Entry {
         {
             // SAFETY: the allocation has the size of its class, which holds the new value; `value` is borrowed from
             // elsewhere, since `self` is borrowed mutably.
-            unsafe { ptr::copy_nonoverlapping(value.as_slice().as_ptr(), self.payload(flags).as_ptr(), length) };
+            unsafe {
+                ptr::copy_nonoverlapping(
+                    value.as_slice().as_ptr(),
+                    self.payload(flags).as_ptr(),
+                    length,
+                )
+            };
             self.set_value_len(length);
             self.set_flag(RAW, raw);
             return None;
@@ -289,16 +319,20 @@ impl Entry {
         let flags = self.flags();
         match kind(flags) {
             // SAFETY: as in `bytes`; `&mut self` makes it the only reference.
-            Kind::Inline => unsafe { std::slice::from_raw_parts_mut(self.payload(flags).as_ptr(), self.value_len()) },
+            Kind::Inline => unsafe {
+                std::slice::from_raw_parts_mut(self.payload(flags).as_ptr(), self.value_len())
+            },
             // SAFETY: as in `bytes`; boxed memory belongs to this entry alone.
-            Kind::Boxed => unsafe { std::slice::from_raw_parts_mut(self.boxed(flags).as_ptr(), self.value_len()) },
+            Kind::Boxed => unsafe {
+                std::slice::from_raw_parts_mut(self.boxed(flags).as_ptr(), self.value_len())
+            },
             Kind::Shared => self.own_shared(flags),
         }
     }
 
     /// Keeps a large value for a later drop; a small one is freed at once.
     pub fn into_garbage(self) -> Option<Garbage> {
-        self.shared().cloned().map(Garbage)
+        self.shared().cloned().map(Garbage::Value)
     }
 
     fn grow(&mut self, length: usize) {
@@ -307,13 +341,18 @@ impl Entry {
         let old = self.bytes().len();
         let same_class = match kind(flags) {
             Kind::Inline => {
-                choose_kind(front, length) == Kind::Inline && good_size(front + length) == self.own_bytes(flags)
+                choose_kind(front, length) == Kind::Inline
+                    && good_size(front + length) == self.own_bytes(flags)
             }
             Kind::Boxed => length < SHARED_MIN && good_size(length) == good_size(old),
             Kind::Shared => false,
         };
         if same_class {
-            let start = if kind(flags) == Kind::Inline { self.payload(flags) } else { self.boxed(flags) };
+            let start = if kind(flags) == Kind::Inline {
+                self.payload(flags)
+            } else {
+                self.boxed(flags)
+            };
             // SAFETY: the allocation has the size of its class, which also holds `length` bytes.
             unsafe { ptr::write_bytes(start.add(old).as_ptr(), 0, length - old) };
             self.set_value_len(length);
@@ -344,7 +383,12 @@ impl Entry {
             return;
         }
         debug_assert_eq!(payload, POINTER_BYTES);
-        let fresh = Entry::new(key, NewValue::Shared(self.shared_ref(flags).clone()), expiry, flags & RAW != 0);
+        let fresh = Entry::new(
+            key,
+            NewValue::Shared(self.shared_ref(flags).clone()),
+            expiry,
+            flags & RAW != 0,
+        );
         fresh.set_access(self.access());
         *self = fresh;
     }
@@ -365,7 +409,9 @@ impl Entry {
     #[inline]
     fn base(&self) -> NonNull<u8> {
         // SAFETY: the address bits of a live entry are those of its allocation, never zero.
-        unsafe { NonNull::new_unchecked(self.0.as_ptr().map_addr(|address| address & ADDRESS_MASK)) }
+        unsafe {
+            NonNull::new_unchecked(self.0.as_ptr().map_addr(|address| address & ADDRESS_MASK))
+        }
     }
 
     fn tagged(base: NonNull<u8>, tag: u16) -> NonNull<u8> {
@@ -410,7 +456,12 @@ impl Entry {
         debug_assert!(length < SHARED_MIN);
         let key_bits = self.lengths() & KEY_MAX as u32;
         // SAFETY: as in `lengths`; `&mut self` makes it exclusive.
-        unsafe { self.base().add(4).cast::<u32>().write(key_bits | (length as u32) << KEY_BITS) };
+        unsafe {
+            self.base()
+                .add(4)
+                .cast::<u32>()
+                .write(key_bits | (length as u32) << KEY_BITS)
+        };
     }
 
     #[inline]
@@ -445,7 +496,9 @@ impl Entry {
 
     #[inline]
     fn own_bytes(&self, flags: u32) -> usize {
-        good_size(key_offset(flags) + self.key_len(flags) + payload_bytes(kind(flags), self.value_len()))
+        good_size(
+            key_offset(flags) + self.key_len(flags) + payload_bytes(kind(flags), self.value_len()),
+        )
     }
 }
 
@@ -467,7 +520,10 @@ impl Drop for Entry {
 
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entry").field("key", &self.key()).field("bytes", &self.bytes().len()).finish()
+        f.debug_struct("Entry")
+            .field("key", &self.key())
+            .field("bytes", &self.bytes().len())
+            .finish()
     }
 }
 
@@ -510,12 +566,20 @@ fn choose_kind(front: usize, length: usize) -> Kind {
         return Kind::Inline;
     }
     let boxed = good_size(front + POINTER_BYTES) + good_size(length);
-    if boxed + inline / 16 <= inline { Kind::Boxed } else { Kind::Inline }
+    if boxed + inline / 16 <= inline {
+        Kind::Boxed
+    } else {
+        Kind::Inline
+    }
 }
 
 #[inline]
 fn payload_bytes(kind: Kind, length: usize) -> usize {
-    if kind == Kind::Inline { length } else { POINTER_BYTES }
+    if kind == Kind::Inline {
+        length
+    } else {
+        POINTER_BYTES
+    }
 }
 
 /// Writes a value at its place.
@@ -565,7 +629,11 @@ fn allocate(bytes: usize) -> NonNull<u8> {
     // SAFETY: `good_size` is never zero.
     let fresh = unsafe { alloc(layout) };
     let fresh = NonNull::new(fresh).unwrap_or_else(|| handle_alloc_error(layout));
-    assert_eq!(fresh.as_ptr().addr() & !ADDRESS_MASK, 0, "the system hands out addresses beyond 48 bits");
+    assert_eq!(
+        fresh.as_ptr().addr() & !ADDRESS_MASK,
+        0,
+        "the system hands out addresses beyond 48 bits"
+    );
     fresh
 }
 
@@ -584,7 +652,18 @@ mod tests {
 
     #[test]
     fn good_size_follows_jemallocs_classes() {
-        let pairs = [(1, 8), (8, 8), (9, 16), (17, 32), (33, 48), (128, 128), (129, 160), (257, 320), (513, 640), (536, 640)];
+        let pairs = [
+            (1, 8),
+            (8, 8),
+            (9, 16),
+            (17, 32),
+            (33, 48),
+            (128, 128),
+            (129, 160),
+            (257, 320),
+            (513, 640),
+            (536, 640),
+        ];
         for (asked, class) in pairs {
             assert_eq!(good_size(asked), class, "{asked}");
         }
@@ -594,7 +673,12 @@ mod tests {
 
     #[test]
     fn a_small_entry_is_one_allocation_of_header_key_and_value() {
-        let entry = Entry::new(b"key:000000000001", NewValue::Copy(b"12345678"), None, false);
+        let entry = Entry::new(
+            b"key:000000000001",
+            NewValue::Copy(b"12345678"),
+            None,
+            false,
+        );
         assert_eq!(entry.allocated_bytes(), 32);
         assert_eq!(entry.key(), b"key:000000000001");
         assert_eq!(entry.bytes(), b"12345678");
@@ -612,13 +696,36 @@ mod tests {
     /// Random changes against a plain model: value, expiry, length, key, access clock.
     #[test]
     fn random_changes_agree_with_a_model() {
-        let seed = std::env::var("QUOIT_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+        let seed = std::env::var("QUOIT_TEST_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or(7);
         println!("seed {seed}");
         let mut rng = fastrand::Rng::with_seed(seed);
-        let lengths = [0, 1, 7, 8, 9, 40, 100, 257, 300, 512, 600, 4096, SHARED_MIN - 1, SHARED_MIN, SHARED_MIN + 5];
+        let lengths = [
+            0,
+            1,
+            7,
+            8,
+            9,
+            40,
+            100,
+            257,
+            300,
+            512,
+            600,
+            4096,
+            SHARED_MIN - 1,
+            SHARED_MIN,
+            SHARED_MIN + 5,
+        ];
         let rounds = if cfg!(miri) { 20 } else { 500 };
         for _ in 0..rounds {
-            let mut key = vec![rng.u8(..); rng.choice([0, 1, 16, 300, KEY_MAX, KEY_MAX + 1]).unwrap_or(3)];
+            let mut key = vec![
+                rng.u8(..);
+                rng.choice([0, 1, 16, 300, KEY_MAX, KEY_MAX + 1])
+                    .unwrap_or(3)
+            ];
             let mut value = vec![rng.u8(..); rng.choice(lengths).unwrap_or(0)];
             let mut expiry = rng.bool().then(|| Millis(rng.i64(0..1 << 40)));
             let mut entry = Entry::new(&key, NewValue::Copy(&value), expiry, false);
@@ -629,7 +736,14 @@ mod tests {
                     0 => {
                         value = vec![rng.u8(..); rng.choice(lengths).unwrap_or(0)];
                         let new = NewValue::Shared(Bytes::from(value.clone()));
-                        entry.set_value(if rng.bool() { new } else { NewValue::Copy(&value) }, false);
+                        entry.set_value(
+                            if rng.bool() {
+                                new
+                            } else {
+                                NewValue::Copy(&value)
+                            },
+                            false,
+                        );
                     }
                     1 => {
                         expiry = rng.bool().then(|| Millis(rng.i64(0..1 << 40)));
@@ -645,7 +759,11 @@ mod tests {
                             *last = 9;
                             *mine = 9;
                         }
-                        assert_eq!(held.map(|held| held.to_vec()), before, "a held reply does not change");
+                        assert_eq!(
+                            held.map(|held| held.to_vec()),
+                            before,
+                            "a held reply does not change"
+                        );
                         assert!(entry.is_raw());
                     }
                     3 => {

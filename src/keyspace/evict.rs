@@ -54,7 +54,13 @@ impl Policy {
 
     /// Whether only keys with an expiry may go.
     pub fn is_volatile(self) -> bool {
-        matches!(self, Policy::VolatileLru | Policy::VolatileLfu | Policy::VolatileRandom | Policy::VolatileTtl)
+        matches!(
+            self,
+            Policy::VolatileLru
+                | Policy::VolatileLfu
+                | Policy::VolatileRandom
+                | Policy::VolatileTtl
+        )
     }
 }
 
@@ -91,7 +97,11 @@ impl Default for Rules {
 impl Rules {
     /// The access clock of a key that is created at `now`.
     pub fn first_access(&self, now: Millis) -> u32 {
-        if self.policy.is_lfu() { minutes(now) << 8 | LFU_START } else { seconds(now) }
+        if self.policy.is_lfu() {
+            minutes(now) << 8 | LFU_START
+        } else {
+            seconds(now)
+        }
     }
 
     /// The access clock after one more access.
@@ -129,9 +139,13 @@ impl Rules {
         match self.policy {
             Policy::NoEviction => 0,
             Policy::AllKeysLru | Policy::VolatileLru => self.idle_ms(entry.access(), now),
-            Policy::AllKeysLfu | Policy::VolatileLfu => 255 - u64::from(self.frequency(entry.access(), now)),
+            Policy::AllKeysLfu | Policy::VolatileLfu => {
+                255 - u64::from(self.frequency(entry.access(), now))
+            }
             Policy::AllKeysRandom | Policy::VolatileRandom => rng.bits(),
-            Policy::VolatileTtl => u64::MAX - entry.expiry().map_or(u64::MAX, |at| at.0 as u64),
+            Policy::VolatileTtl => {
+                u64::MAX - entry.expiry().map_or(u64::MAX, |at| at.0.max(0) as u64)
+            }
         }
     }
 }
@@ -165,17 +179,35 @@ struct Candidate {
 
 /// The best candidates met so far, best last. A leaf lock protects it (lock.rs).
 #[derive(Default, Debug)]
-pub struct Pool(Vec<Candidate>);
+pub struct Pool {
+    best: Vec<Candidate>,
+    /// Whose scores they are.
+    policy: Policy,
+}
 
 impl Pool {
+    /// Forgets the scores of another policy: they do not compare.
+    fn follow(&mut self, policy: Policy) {
+        if self.policy != policy {
+            self.best.clear();
+            self.policy = policy;
+        }
+    }
+
     fn offer(&mut self, candidate: Candidate) {
-        if self.0.iter().any(|known| known.hash == candidate.hash && known.database == candidate.database) {
+        if self
+            .best
+            .iter()
+            .any(|known| known.hash == candidate.hash && known.database == candidate.database)
+        {
             return;
         }
-        let at = self.0.partition_point(|known| known.score < candidate.score);
-        self.0.insert(at, candidate);
-        if self.0.len() > POOL_SIZE {
-            self.0.remove(0);
+        let at = self
+            .best
+            .partition_point(|known| known.score < candidate.score);
+        self.best.insert(at, candidate);
+        if self.best.len() > POOL_SIZE {
+            self.best.remove(0);
         }
     }
 }
@@ -207,14 +239,20 @@ impl Pressure<'_> {
     /// Whether memory is over the limit.
     #[inline]
     pub fn is_over(&self, keyspace: &Keyspace, pending: i64) -> bool {
-        let limit = self.rules.maxmemory;
-        limit != 0 && keyspace.used_bytes() + pending + self.base_bytes > limit as i64
+        // A limit beyond 2^63 is none.
+        let limit = i64::try_from(self.rules.maxmemory).unwrap_or(i64::MAX);
+        limit != 0 && keyspace.used_bytes() + pending + self.base_bytes > limit
     }
 }
 
 /// Evicts until memory is within the limit, at most `rounds` keys. `effects` takes what followers must know; each evicted
 /// key is counted by `evicted`. Holds no partition when called.
-pub fn evict(keyspace: &Keyspace, pressure: &Pressure<'_>, rounds: usize, effects: &mut Effects) -> (Outcome, usize) {
+pub fn evict(
+    keyspace: &Keyspace,
+    pressure: &Pressure<'_>,
+    rounds: usize,
+    effects: &mut Effects,
+) -> (Outcome, usize) {
     let mut evicted = 0;
     while pressure.is_over(keyspace, effects.bytes) {
         if pressure.rules.policy == Policy::NoEviction {
@@ -232,11 +270,11 @@ pub fn evict(keyspace: &Keyspace, pressure: &Pressure<'_>, rounds: usize, effect
 }
 
 fn evict_one(keyspace: &Keyspace, pressure: &Pressure<'_>, effects: &mut Effects) -> bool {
-    for attempt in 0..ATTEMPTS {
-        if attempt == 0 || pressure.rules.policy != Policy::NoEviction {
-            gather(keyspace, pressure);
-        }
-        let Some(candidate) = keyspace.pool.lock().0.pop() else { continue };
+    for _ in 0..ATTEMPTS {
+        gather(keyspace, pressure);
+        let Some(candidate) = keyspace.pool.lock().best.pop() else {
+            continue;
+        };
         if take(keyspace, candidate, pressure, effects) {
             return true;
         }
@@ -248,11 +286,21 @@ fn evict_one(keyspace: &Keyspace, pressure: &Pressure<'_>, effects: &mut Effects
 fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
     let volatile = pressure.rules.policy.is_volatile();
     for (number, database) in keyspace.built() {
-        let Some(partition) = pick_partition(database, volatile, pressure.rng) else { continue };
-        let Ok(held) = lock_in(keyspace, database, partition, 0) else { continue };
+        let Some(partition) = pick_partition(database, volatile, pressure.rng) else {
+            continue;
+        };
+        let Ok(held) = lock_in(keyspace, database, partition, 0) else {
+            continue;
+        };
         let samples = pressure.rules.samples.max(1);
+        // One volatile key among thousands must be found: its tag is seen in the table, a nanosecond per place.
+        let places = if volatile {
+            usize::MAX
+        } else {
+            samples.saturating_mul(PLACES_PER_SAMPLE)
+        };
         let found: Vec<Candidate> = held
-            .from_random(pressure.rng.bits(), samples * PLACES_PER_SAMPLE)
+            .from_random(pressure.rng.bits(), places)
             .filter(|entry| !volatile || entry.tag() != 0)
             .take(samples)
             .map(|entry| Candidate {
@@ -264,7 +312,10 @@ fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
             .collect();
         drop(held);
         let mut pool = keyspace.pool.lock();
-        found.into_iter().for_each(|candidate| pool.offer(candidate));
+        pool.follow(pressure.rules.policy);
+        found
+            .into_iter()
+            .for_each(|candidate| pool.offer(candidate));
     }
 }
 
@@ -278,19 +329,38 @@ fn pick_partition(database: &super::Database, volatile: bool, rng: &Rng) -> Opti
         .find(|number| database.counters(*number).expires() > 0)
 }
 
-fn take(keyspace: &Keyspace, candidate: Candidate, pressure: &Pressure<'_>, effects: &mut Effects) -> bool {
-    let Some(database) = keyspace.database_if_built(candidate.database) else { return false };
-    let Ok(mut held) = lock_in(keyspace, database, candidate.partition as usize, super::lock::PATIENCE) else {
+fn take(
+    keyspace: &Keyspace,
+    candidate: Candidate,
+    pressure: &Pressure<'_>,
+    effects: &mut Effects,
+) -> bool {
+    let Some(database) = keyspace.database_if_built(candidate.database) else {
         return false;
     };
-    let Some(entry) = held.remove_by_hash(candidate.hash, |entry| is_eligible(entry, pressure.rules)) else {
+    let Ok(mut held) = lock_in(
+        keyspace,
+        database,
+        candidate.partition as usize,
+        super::lock::PATIENCE,
+    ) else {
+        return false;
+    };
+    let Some(entry) =
+        held.remove_by_hash(candidate.hash, |entry| is_eligible(entry, pressure.rules))
+    else {
         return false;
     };
     effects.bytes += held.take_bytes();
     effects.record(candidate.database, &[b"DEL", entry.key()]);
     effects.append(&keyspace.listeners);
     release(held);
-    effects.event(EventClass::EVICTED, "evicted", candidate.database, entry.key());
+    effects.event(
+        EventClass::EVICTED,
+        "evicted",
+        candidate.database,
+        entry.key(),
+    );
     true
 }
 
@@ -301,3 +371,6 @@ fn is_eligible(entry: &Entry, rules: &Rules) -> bool {
 fn release(held: Partition<'_>) {
     drop(held);
 }
+
+#[cfg(test)]
+mod tests;

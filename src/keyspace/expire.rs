@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::effects::{Effects, EventClass};
+use super::effects::Effects;
 use super::lock::{PATIENCE, lock_in};
 use super::{Database, Keyspace, PARTITIONS};
 use crate::base::clock::Millis;
@@ -35,7 +35,7 @@ pub struct Step {
 }
 
 impl Sweeper {
-    /// Sweeps the next partition that has something to expire and was last swept at least a cycle before `now`.
+    /// Sweeps the next partition that has keys with an expiry. The driver begins a cycle every [`CYCLE`].
     pub fn step(&mut self, keyspace: &Keyspace, now: Millis, effects: &mut Effects) -> Step {
         while (self.database as usize) < keyspace.database_count() {
             let Some(database) = keyspace.database_if_built(self.database) else {
@@ -47,14 +47,27 @@ impl Sweeper {
                     self.partition += 1;
                     continue;
                 }
-                let (expired, done) = sweep_partition(keyspace, self.database, database, self.partition, now, effects);
+                let (expired, done) = sweep_partition(
+                    keyspace,
+                    self.database,
+                    database,
+                    self.partition,
+                    now,
+                    effects,
+                );
                 self.partition += usize::from(done);
-                return Step { expired, cycle_done: false };
+                return Step {
+                    expired,
+                    cycle_done: false,
+                };
             }
             self.next_database();
         }
         self.database = 0;
-        Step { expired: 0, cycle_done: true }
+        Step {
+            expired: 0,
+            cycle_done: true,
+        }
     }
 
     fn next_database(&mut self) {
@@ -72,15 +85,14 @@ fn sweep_partition(
     now: Millis,
     effects: &mut Effects,
 ) -> (usize, bool) {
-    let Ok(mut held) = lock_in(keyspace, database, partition, PATIENCE) else { return (0, true) };
+    let Ok(mut held) = lock_in(keyspace, database, partition, PATIENCE) else {
+        return (0, true);
+    };
     let mut expired = 0;
     let done = held.sweep(now, STEP_KEYS, |entry| {
         expired += 1;
-        effects.record(number, &[b"DEL", entry.key()]);
-        effects.event(EventClass::EXPIRED, "expired", number, entry.key());
-        effects.discard(entry.into_garbage());
+        effects.expire(number, entry);
     });
-    effects.expired += expired as u64;
     effects.bytes += held.take_bytes();
     effects.append(&keyspace.listeners);
     (expired, done)

@@ -67,7 +67,9 @@ mod tests {
             sizes[partition_of(hasher.hash(&key.to_le_bytes()), count)] += 1;
         }
         let mean = |range: std::ops::Range<usize>| {
-            sizes[range.clone()].iter().sum::<u32>() as f64 / range.len() as f64 / (1_000_000.0 / count as f64)
+            sizes[range.clone()].iter().sum::<u32>() as f64
+                / range.len() as f64
+                / (1_000_000.0 / count as f64)
         };
         // A partition's share is the inverse of the map's slope there.
         let (first, last) = (mean(0..64), mean(count - 64..count));

@@ -65,15 +65,28 @@ pub fn lock_one(keyspace: &Keyspace, place: Place, round: u32) -> Result<Held<'_
     }
 }
 
-/// Locks all partitions of a plan, which is sorted and deduplicated here.
-pub fn lock_all<'k>(keyspace: &'k Keyspace, plan: &mut Plan, round: u32) -> Result<Locked<'k>, Contended> {
+/// Locks all partitions of a plan, which is sorted and deduplicated here. Places in databases that do not exist are left
+/// out: a handler refuses such a number itself (COPY .. DB 99).
+pub fn lock_all<'k>(
+    keyspace: &'k Keyspace,
+    plan: &mut Plan,
+    round: u32,
+) -> Result<Locked<'k>, Contended> {
     plan.sort_unstable();
     plan.dedup();
+    plan.retain(|place| (place.database as usize) < keyspace.database_count());
     loop {
         let version = keyspace.mapping_version();
         // The order is that of the databases themselves, fixed before the first lock whatever SWAPDB does meanwhile.
-        let mut order: SmallVec<[(usize, Place); 4]> =
-            plan.iter().map(|place| (keyspace.physical(place.database), *place)).collect();
+        let mut order: SmallVec<[(usize, Place); 4]> = plan
+            .iter()
+            .map(|place| (keyspace.physical(place.database), *place))
+            .collect();
+        // A SWAPDB between two of those lookups would map two numbers to one database, and its partition be taken twice:
+        // by a patient taker, for ever.
+        if keyspace.mapping_version() != version {
+            continue;
+        }
         order.sort_unstable_by_key(|(physical, place)| (*physical, place.partition));
         let mut locked = Locked::with_capacity(order.len());
         for (physical, place) in order {
@@ -88,23 +101,45 @@ pub fn lock_all<'k>(keyspace: &'k Keyspace, plan: &mut Plan, round: u32) -> Resu
 }
 
 /// Locks a partition of a database that is known already (sweeps over physical databases).
-pub fn lock_in<'k>(keyspace: &'k Keyspace, database: &'k Database, number: usize, round: u32) -> Result<Partition<'k>, Contended> {
+pub fn lock_in<'k>(
+    keyspace: &'k Keyspace,
+    database: &'k Database,
+    number: usize,
+    round: u32,
+) -> Result<Partition<'k>, Contended> {
     let shard = database.shard(number);
     let guard = match acquire(shard, round) {
         Some(guard) => guard,
         None => return Err(Contended),
     };
-    Ok(Partition::new(guard, database.counters(number), keyspace.hasher()))
+    Ok(Partition::new(
+        guard,
+        database.counters(number),
+        keyspace.hasher(),
+    ))
 }
 
 #[inline]
-fn take(keyspace: &Keyspace, physical: usize, place: Place, round: u32) -> Result<Held<'_>, Contended> {
-    let partition = lock_in(keyspace, keyspace.by_physical(physical), place.partition as usize, round)?;
+fn take(
+    keyspace: &Keyspace,
+    physical: usize,
+    place: Place,
+    round: u32,
+) -> Result<Held<'_>, Contended> {
+    let partition = lock_in(
+        keyspace,
+        keyspace.by_physical(physical),
+        place.partition as usize,
+        round,
+    )?;
     Ok(Held { place, partition })
 }
 
 #[inline]
-fn acquire(shard: &RwLock<RawTable<Slot>>, round: u32) -> Option<dashmap::RwLockWriteGuard<'_, RawTable<Slot>>> {
+fn acquire(
+    shard: &RwLock<RawTable<Slot>>,
+    round: u32,
+) -> Option<dashmap::RwLockWriteGuard<'_, RawTable<Slot>>> {
     // Readers lock exclusively too: with shared readers this lock starves writers (DESIGN.md, section 2).
     if let Some(guard) = shard.try_write() {
         return Some(guard);

@@ -44,7 +44,11 @@ pub struct Database {
 impl Database {
     fn new(now: Millis) -> Database {
         Database {
-            map: DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), PARTITIONS),
+            map: DashMap::with_capacity_and_hasher_and_shard_amount(
+                0,
+                BuildHasherDefault::default(),
+                PARTITIONS,
+            ),
             counters: (0..PARTITIONS).map(|_| Counters::new(now)).collect(),
         }
     }
@@ -159,14 +163,18 @@ impl Keyspace {
 
     /// The databases that were ever used, with the numbers clients call them by.
     pub fn built(&self) -> impl Iterator<Item = (u32, &Database)> {
-        (0..self.databases.len() as u32).filter_map(|number| Some((number, self.database_if_built(number)?)))
+        (0..self.databases.len() as u32)
+            .filter_map(|number| Some((number, self.database_if_built(number)?)))
     }
 
     /// Exchanges two databases for all clients at once. Runs that hold partitions finish in the database they locked.
     pub fn swap(&self, first: u32, second: u32) {
         let _swap = self.swap.lock();
         self.version.fetch_add(1, Ordering::SeqCst);
-        let (a, b) = (&self.mapping[first as usize], &self.mapping[second as usize]);
+        let (a, b) = (
+            &self.mapping[first as usize],
+            &self.mapping[second as usize],
+        );
         let old = a.load(Ordering::SeqCst);
         a.store(b.load(Ordering::SeqCst), Ordering::SeqCst);
         b.store(old, Ordering::SeqCst);
@@ -176,7 +184,10 @@ impl Keyspace {
     /// Where a key of a database is kept, given its hash.
     #[inline]
     pub fn place(&self, database: u32, hash: u64) -> Place {
-        Place { database, partition: hash::partition_of(hash, PARTITIONS) as u32 }
+        Place {
+            database,
+            partition: hash::partition_of(hash, PARTITIONS) as u32,
+        }
     }
 
     /// Bytes of all entries and tables.

@@ -27,27 +27,41 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use dashmap::{RwLockWriteGuard, SharedValue};
-use hashbrown::raw::RawTable;
+use hashbrown::raw::{RawIntoIter, RawTable};
 
 use super::entry::{Entry, TAG_PERIOD, TAG_UNIT_MS, good_size};
 use super::hash::KeyHasher;
 use crate::base::clock::Millis;
+use crate::base::rng::Rng;
 
 /// What dashmap's shards hold: the entry is the key and there is no value.
 pub type Slot = (Entry, SharedValue<()>);
 
-/// A table taken out of its partition, to be dropped elsewhere.
-pub struct Detached(RawTable<Slot>);
+/// A table taken out of its partition, to be dropped elsewhere, at once or piece by piece.
+pub struct Detached(RawIntoIter<Slot>);
 
 impl Detached {
-    /// How many entries it holds.
+    /// How many entries it still holds.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
+    }
+
+    /// Frees at most `limit` entries.
+    pub fn free(&mut self, limit: usize) {
+        self.0.by_ref().take(limit).for_each(drop);
+    }
+}
+
+impl std::fmt::Debug for Detached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Detached")
+            .field("len", &self.len())
+            .finish()
     }
 }
 
@@ -55,6 +69,8 @@ impl Detached {
 const GROUP: usize = 16;
 /// The reach of a table that was rebuilt since it was last known.
 const REACH_UNKNOWN: u32 = u32::MAX;
+/// Buckets drawn for a random entry before the next full one is taken.
+const RANDOM_DRAWS: usize = 64;
 /// A table below this many buckets is never shrunk.
 const SHRINK_MIN_BUCKETS: usize = 64;
 
@@ -123,7 +139,12 @@ impl<'a> Partition<'a> {
         counters: &'a Counters,
         hasher: &'a KeyHasher,
     ) -> Partition<'a> {
-        Partition { table, counters, hasher, bytes: 0 }
+        Partition {
+            table,
+            counters,
+            hasher,
+            bytes: 0,
+        }
     }
 
     /// Change of allocated bytes since the last call.
@@ -134,16 +155,24 @@ impl<'a> Partition<'a> {
     /// The entry of a key, expired or not.
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
-        self.table.get(hash, |slot| slot.0.key() == key).map(|slot| &slot.0)
+        self.table
+            .get(hash, |slot| slot.0.key() == key)
+            .map(|slot| &slot.0)
     }
 
     /// Changes the entry of a key by `change`, with the accounts kept. `None` when there is no such key.
     #[inline]
-    pub fn update<T>(&mut self, hash: u64, key: &[u8], change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+    pub fn update<T>(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        change: impl FnOnce(&mut Entry) -> T,
+    ) -> Option<T> {
         let slot = self.table.get_mut(hash, |slot| slot.0.key() == key)?;
         let (bytes, expires) = (slot.0.allocated_bytes(), slot.0.tag() != 0);
         let result = change(&mut slot.0);
         let (bytes_after, expires_after) = (slot.0.allocated_bytes(), slot.0.tag() != 0);
+        due(self.counters, &slot.0);
         if bytes != bytes_after {
             self.account(bytes_after as i64 - bytes as i64);
         }
@@ -166,13 +195,16 @@ impl<'a> Partition<'a> {
     pub fn insert(&mut self, hash: u64, entry: Entry) {
         debug_assert!(self.find(hash, entry.key()).is_none());
         let (size, expires) = (entry.allocated_bytes(), entry.tag() != 0);
+        due(self.counters, &entry);
         let rebuilt = Cell::new(false);
         let table_before = table_bytes(&self.table);
         let hasher = self.hasher;
-        let bucket = self.table.insert(hash, (entry, SharedValue::new(())), |slot| {
-            rebuilt.set(true);
-            hasher.hash(slot.0.key())
-        });
+        let bucket = self
+            .table
+            .insert(hash, (entry, SharedValue::new(())), |slot| {
+                rebuilt.set(true);
+                hasher.hash(slot.0.key())
+            });
         // SAFETY: the bucket was just returned by this table.
         let index = unsafe { self.table.bucket_index(&bucket) };
         if rebuilt.get() {
@@ -199,7 +231,11 @@ impl<'a> Partition<'a> {
     }
 
     /// Takes out the entry with this hash, whatever its key, if it is `eligible`.
-    pub fn remove_by_hash(&mut self, hash: u64, eligible: impl Fn(&Entry) -> bool) -> Option<Entry> {
+    pub fn remove_by_hash(
+        &mut self,
+        hash: u64,
+        eligible: impl Fn(&Entry) -> bool,
+    ) -> Option<Entry> {
         let hasher = self.hasher;
         let matches = |slot: &Slot| hasher.hash(slot.0.key()) == hash && eligible(&slot.0);
         let (entry, _) = self.table.remove_entry(hash, matches)?;
@@ -237,8 +273,20 @@ impl<'a> Partition<'a> {
     pub fn from_random(&self, draw: u64, buckets: usize) -> impl Iterator<Item = &Entry> {
         let mask = self.table.buckets() - 1;
         let start = draw as usize & mask;
-        let count = if self.table.is_empty() { 0 } else { buckets.min(mask + 1) };
+        let count = if self.table.is_empty() {
+            0
+        } else {
+            buckets.min(mask + 1)
+        };
         (0..count).filter_map(move |ahead| self.bucket((start + ahead) & mask))
+    }
+
+    /// An entry drawn evenly, expired or not; `None` when there is none.
+    pub fn random(&self, rng: &Rng) -> Option<&Entry> {
+        let mask = self.table.buckets() as u64 - 1;
+        let drawn = (0..RANDOM_DRAWS).find_map(|_| self.bucket((rng.bits() & mask) as usize));
+        // A table is at least an eighth full, or small: coming here is rare, and the bias of the first in line small.
+        drawn.or_else(|| self.from_random(rng.bits(), usize::MAX).next())
     }
 
     /// Empties it at once; the content is the caller's to drop.
@@ -247,7 +295,7 @@ impl<'a> Partition<'a> {
         self.counters.len.store(0, Ordering::Relaxed);
         self.counters.expires.store(0, Ordering::Relaxed);
         self.counters.reach.store(0, Ordering::Relaxed);
-        Detached(std::mem::replace(&mut *self.table, RawTable::new()))
+        Detached(std::mem::replace(&mut *self.table, RawTable::new()).into_iter())
     }
 
     /// Calls `found` for every entry of the block that `cursor` names, and gives the next cursor; 0 after the last.
@@ -308,7 +356,11 @@ impl<'a> Partition<'a> {
     fn bucket(&self, index: usize) -> Option<&Entry> {
         debug_assert!(index < self.table.buckets());
         // SAFETY: the index is below the number of buckets, and a full bucket is initialised.
-        unsafe { self.table.is_bucket_full(index).then(|| &self.table.bucket(index).as_ref().0) }
+        unsafe {
+            self.table
+                .is_bucket_full(index)
+                .then(|| &self.table.bucket(index).as_ref().0)
+        }
     }
 
     /// The longest probe; counted anew when the table was rebuilt.
@@ -319,7 +371,13 @@ impl<'a> Partition<'a> {
         }
         let buckets = self.table.buckets();
         let reach = (0..buckets)
-            .filter_map(|index| Some(probe_steps(self.hasher.hash(self.bucket(index)?.key()), index, buckets)))
+            .filter_map(|index| {
+                Some(probe_steps(
+                    self.hasher.hash(self.bucket(index)?.key()),
+                    index,
+                    buckets,
+                ))
+            })
             .max()
             .unwrap_or(0);
         self.counters.reach.store(reach, Ordering::Relaxed);
@@ -336,20 +394,24 @@ impl<'a> Partition<'a> {
 
     /// Gives memory back when an eighth or less of the buckets is in use.
     fn shrink(&mut self) {
-        if self.table.buckets() < SHRINK_MIN_BUCKETS || self.table.len() * 8 > self.table.buckets() {
+        if self.table.buckets() < SHRINK_MIN_BUCKETS || self.table.len() * 8 > self.table.buckets()
+        {
             return;
         }
         let before = table_bytes(&self.table);
         let hasher = self.hasher;
         let target = self.table.len() * 2;
-        self.table.shrink_to(target, |slot| hasher.hash(slot.0.key()));
+        self.table
+            .shrink_to(target, |slot| hasher.hash(slot.0.key()));
         self.counters.reach.store(REACH_UNKNOWN, Ordering::Relaxed);
         self.account(table_bytes(&self.table) - before);
     }
 
     fn account(&mut self, bytes: i64) {
         self.bytes += bytes;
-        self.counters.bytes.store(self.counters.bytes() + bytes, Ordering::Relaxed);
+        self.counters
+            .bytes
+            .store(self.counters.bytes() + bytes, Ordering::Relaxed);
     }
 }
 
@@ -363,7 +425,10 @@ impl DueTags {
     fn between(from: Millis, to: Millis) -> DueTags {
         let first = from.0.div_euclid(TAG_UNIT_MS);
         let steps = to.0.div_euclid(TAG_UNIT_MS) - first;
-        DueTags { first: first.rem_euclid(TAG_PERIOD), steps }
+        DueTags {
+            first: first.rem_euclid(TAG_PERIOD),
+            steps,
+        }
     }
 
     fn holds(&self, tag: u16) -> bool {
@@ -373,11 +438,27 @@ impl DueTags {
 
 fn table_bytes(table: &RawTable<Slot>) -> i64 {
     let (_, layout) = table.allocation_info();
-    if layout.size() == 0 { 0 } else { good_size(layout.size()) as i64 }
+    if layout.size() == 0 {
+        0
+    } else {
+        good_size(layout.size()) as i64
+    }
 }
 
 fn add(counter: &AtomicU32, change: i32) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
+    counter.store(
+        counter.load(Ordering::Relaxed).wrapping_add_signed(change),
+        Ordering::Relaxed,
+    );
+}
+
+/// Lets the next sweep look back as far as an entry that is due already (SET with a past EXAT, a sweep whose clock was
+/// ahead of the run's): it looks only at what fell due since the last one, and would meet such an entry hours later.
+#[inline]
+fn due(counters: &Counters, entry: &Entry) {
+    if let Some(at) = entry.expiry().filter(|at| *at < counters.swept()) {
+        counters.swept.store(at.0, Ordering::Relaxed);
+    }
 }
 
 /// How many groups behind its home an entry stands.
@@ -429,10 +510,17 @@ mod tests {
         for offset in 0..=1000 {
             assert!(due.holds(super::super::entry::expiry_tag(start.plus(offset))));
         }
-        assert!(!due.holds(super::super::entry::expiry_tag(start.plus(1000 + 2 * TAG_UNIT_MS))));
-        assert!(!due.holds(super::super::entry::expiry_tag(start.plus(-2 * TAG_UNIT_MS))));
+        assert!(!due.holds(super::super::entry::expiry_tag(
+            start.plus(1000 + 2 * TAG_UNIT_MS)
+        )));
+        assert!(!due.holds(super::super::entry::expiry_tag(
+            start.plus(-2 * TAG_UNIT_MS)
+        )));
         assert!(!due.holds(0));
         let long = DueTags::between(start, start.plus(TAG_UNIT_MS * TAG_PERIOD));
         assert!((1..=u16::MAX).all(|tag| long.holds(tag)));
     }
 }
+
+#[cfg(test)]
+mod properties;

@@ -31,18 +31,21 @@ impl<'k> Scene<'k> {
 
 /// A command that goes through partitions one by one.
 pub trait Sweep: Send {
-    /// The partition to visit next, or `None` at the end. Called without locks.
-    fn next(&mut self, scene: &Scene<'_>) -> Option<Place>;
+    /// The partition to visit next, or `None` at the end. Called without locks. What visits nothing leaves this out.
+    fn next(&mut self, _scene: &Scene<'_>) -> Option<Place> {
+        None
+    }
 
     /// Works on the partition, which is locked. Should take well below a millisecond.
     fn visit(
         &mut self,
-        place: Place,
-        partition: &mut Partition<'_>,
-        scene: &Scene<'_>,
-        effects: &mut Effects,
-        reply: &mut Reply<'_>,
-    );
+        _place: Place,
+        _partition: &mut Partition<'_>,
+        _scene: &Scene<'_>,
+        _effects: &mut Effects,
+        _reply: &mut Reply<'_>,
+    ) {
+    }
 
     /// Completes the reply. Called without locks.
     fn finish(self: Box<Self>, scene: &Scene<'_>, effects: &mut Effects, reply: &mut Reply<'_>);

@@ -72,7 +72,15 @@ impl<'k> View<'k> {
         effects: &'k mut Effects,
     ) -> View<'k> {
         let known = known.map(|(key, hash)| (key.as_ptr(), key.len(), hash));
-        View { keyspace, database, locked, run, known, effects, overdue: RefCell::new(Vec::new()) }
+        View {
+            keyspace,
+            database,
+            locked,
+            run,
+            known,
+            effects,
+            overdue: RefCell::new(Vec::new()),
+        }
     }
 
     /// The time.
@@ -111,17 +119,34 @@ impl<'k> View<'k> {
     /// A key's entry, counted as a hit or a miss and with its access clock moved.
     #[inline]
     pub fn lookup(&self, key: &[u8]) -> Option<&Entry> {
-        let found = self.peek(key);
-        match found {
-            Some(entry) => {
-                self.effects.hits.set(self.effects.hits.get() + 1);
-                self.touch(entry);
-            }
-            None => {
-                self.effects.misses.set(self.effects.misses.get() + 1);
-                self.effects.event(EventClass::KEY_MISS, "keymiss", self.database, key);
-            }
+        let found = self.lookup_untouched(key);
+        if let Some(entry) = found {
+            self.touch(entry);
         }
+        found
+    }
+
+    /// A key's entry, counted as a hit or a miss; its access clock stays (TTL, TYPE, EXISTS).
+    #[inline]
+    pub fn lookup_untouched(&self, key: &[u8]) -> Option<&Entry> {
+        let found = self.lookup_quietly(key);
+        if found.is_none() {
+            self.effects
+                .event(EventClass::KEY_MISS, "keymiss", self.database, key);
+        }
+        found
+    }
+
+    /// As [`View::lookup_untouched`], without a key-miss event (OBJECT).
+    #[inline]
+    pub fn lookup_quietly(&self, key: &[u8]) -> Option<&Entry> {
+        let found = self.peek(key);
+        let count = if found.is_some() {
+            &self.effects.hits
+        } else {
+            &self.effects.misses
+        };
+        count.set(count.get() + 1);
         found
     }
 
@@ -131,7 +156,9 @@ impl<'k> View<'k> {
         let hash = self.hash(key);
         let entry = self.partition(hash)?.find(hash, key)?;
         if entry.is_expired(self.run.now) {
-            self.overdue.borrow_mut().push((self.database, hash, key.to_vec()));
+            self.overdue
+                .borrow_mut()
+                .push((self.database, hash, key.to_vec()));
             return None;
         }
         Some(entry)
@@ -174,7 +201,9 @@ impl<'k> View<'k> {
         let hash = self.hash(key);
         self.purge(hash, key);
         let run = self.run;
-        let Some(partition) = self.partition_mut(hash) else { return false };
+        let Some(partition) = self.partition_mut(hash) else {
+            return false;
+        };
         let updated = partition.update(hash, key, |entry| {
             entry.set_access(run.rules.next_access(entry.access(), run.now, run.rng));
             match ttl {
@@ -196,13 +225,18 @@ impl<'k> View<'k> {
                 false
             }
             None => {
-                let expiry = if let Ttl::At(at) = ttl { Some(at) } else { None };
+                let expiry = if let Ttl::At(at) = ttl {
+                    Some(at)
+                } else {
+                    None
+                };
                 let entry = Entry::new(key, value, expiry, raw);
                 entry.set_access(run.rules.first_access(run.now));
                 if let Some(partition) = self.partition_mut(hash) {
                     partition.insert(hash, entry);
                 }
-                self.effects.event(EventClass::NEW, "new", self.database, key);
+                self.effects
+                    .event(EventClass::NEW, "new", self.database, key);
                 true
             }
         };
@@ -212,7 +246,11 @@ impl<'k> View<'k> {
 
     /// At least `length` bytes of a key's string to write in, zeros behind what was there. The key is created when it is
     /// missing, keeps its expiry, and its encoding becomes raw. `None` never happens for a key of the plan.
-    pub fn string_mut(&mut self, key: &[u8], length: usize) -> Result<Option<&mut [u8]>, CommandError> {
+    pub fn string_mut(
+        &mut self,
+        key: &[u8],
+        length: usize,
+    ) -> Result<Option<&mut [u8]>, CommandError> {
         let hash = self.hash(key);
         self.purge(hash, key);
         self.effects.dirty += 1;
@@ -220,12 +258,16 @@ impl<'k> View<'k> {
             self.effects.dirty -= 1;
             self.set_raw(key, zeroed(length), Ttl::Clear);
         }
-        Ok(self.partition_mut(hash).and_then(|partition| partition.bytes_mut(hash, key, length)))
+        Ok(self
+            .partition_mut(hash)
+            .and_then(|partition| partition.bytes_mut(hash, key, length)))
     }
 
     /// Removes a key. Returns whether it was there.
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        self.take(key).map(|entry| self.effects.discard(entry.into_garbage())).is_some()
+        self.take(key)
+            .map(|entry| self.effects.discard(entry.into_garbage()))
+            .is_some()
     }
 
     /// Takes a key's entry out.
@@ -237,24 +279,35 @@ impl<'k> View<'k> {
         Some(entry)
     }
 
-    /// Puts an entry under a key that is free, with the expiry and the access clock it has.
+    /// Puts an entry under a key that is free (or expired), with the expiry and the access clock it has.
     pub fn put(&mut self, key: &[u8], entry: Entry) {
         let hash = self.hash(key);
+        // What reads as absent may still be there: a second entry of the same key would come to light later.
+        self.purge(hash, key);
         let expiry = entry.expiry();
-        let entry = if entry.key() == key { entry } else { entry.renamed(key, expiry) };
+        let entry = if entry.key() == key {
+            entry
+        } else {
+            entry.renamed(key, expiry)
+        };
         if let Some(partition) = self.partition_mut(hash) {
             partition.insert(hash, entry);
         }
         self.effects.dirty += 1;
-        self.effects.event(EventClass::NEW, "new", self.database, key);
+        self.effects
+            .event(EventClass::NEW, "new", self.database, key);
     }
 
     /// Sets or clears a key's expiry. Returns whether the key is there.
     pub fn set_expiry(&mut self, key: &[u8], expiry: Option<Millis>) -> bool {
         let hash = self.hash(key);
         self.purge(hash, key);
-        let Some(partition) = self.partition_mut(hash) else { return false };
-        let changed = partition.update(hash, key, |entry| entry.set_expiry(expiry)).is_some();
+        let Some(partition) = self.partition_mut(hash) else {
+            return false;
+        };
+        let changed = partition
+            .update(hash, key, |entry| entry.set_expiry(expiry))
+            .is_some();
         self.effects.dirty += u64::from(changed);
         changed
     }
@@ -281,9 +334,16 @@ impl<'k> View<'k> {
 
     /// Works on a value and writes the reply: at once, or after release when the value is shared and at least
     /// [`LATER_MIN`] long, so that nobody waits for the partition meanwhile.
-    pub fn work(&self, entry: &Entry, reply: &mut Reply<'_>, work: impl FnOnce(&[u8], &mut Reply<'_>) + Send + 'static) {
+    pub fn work(
+        &self,
+        entry: &Entry,
+        reply: &mut Reply<'_>,
+        work: impl FnOnce(&[u8], &mut Reply<'_>) + Send + 'static,
+    ) {
         match Self::hold(entry) {
-            Some(value) if value.len() >= LATER_MIN => self.after_release(Box::new(move |reply| work(&value, reply))),
+            Some(value) if value.len() >= LATER_MIN => {
+                self.after_release(Box::new(move |reply| work(&value, reply)))
+            }
             _ => work(entry.bytes(), reply),
         }
     }
@@ -320,7 +380,10 @@ impl<'k> View<'k> {
     fn touch(&self, entry: &Entry) {
         if self.run.touch {
             let access = entry.access();
-            let next = self.run.rules.next_access(access, self.run.now, self.run.rng);
+            let next = self
+                .run
+                .rules
+                .next_access(access, self.run.now, self.run.rng);
             // Reads of the same second leave the cache line clean.
             if next != access {
                 entry.set_access(next);
@@ -332,15 +395,19 @@ impl<'k> View<'k> {
     #[inline]
     fn purge(&mut self, hash: u64, key: &[u8]) {
         let now = self.run.now;
-        let Some(partition) = self.partition_mut(hash) else { return };
-        if partition.expires() == 0 || !partition.find(hash, key).is_some_and(|entry| entry.is_expired(now)) {
+        let Some(partition) = self.partition_mut(hash) else {
+            return;
+        };
+        if partition.expires() == 0
+            || !partition
+                .find(hash, key)
+                .is_some_and(|entry| entry.is_expired(now))
+        {
             return;
         }
-        let entry = partition.remove(hash, key);
-        self.effects.discard(entry.and_then(Entry::into_garbage));
-        self.effects.expired += 1;
-        self.effects.record(self.database, &[b"DEL", key]);
-        self.effects.event(EventClass::EXPIRED, "expired", self.database, key);
+        if let Some(entry) = partition.remove(hash, key) {
+            self.effects.expire(self.database, entry);
+        }
     }
 
     #[inline]
@@ -356,9 +423,14 @@ impl<'k> View<'k> {
         let place = self.keyspace.place(self.database, hash);
         let found = match self.locked.as_slice() {
             [one] => (one.place == place).then_some(0),
-            many => many.binary_search_by_key(&place, |held: &Held<'_>| held.place).ok(),
+            many => many
+                .binary_search_by_key(&place, |held: &Held<'_>| held.place)
+                .ok(),
         };
-        debug_assert!(found.is_some(), "a handler asked for a key outside its plan: {place:?}");
+        debug_assert!(
+            found.is_some(),
+            "a handler asked for a key outside its plan: {place:?}"
+        );
         found
     }
 
@@ -369,7 +441,8 @@ impl<'k> View<'k> {
 
     #[inline]
     fn partition_mut(&mut self, hash: u64) -> Option<&mut Partition<'k>> {
-        self.index(hash).map(|index| &mut self.locked[index].partition)
+        self.index(hash)
+            .map(|index| &mut self.locked[index].partition)
     }
 
     /// Where a key is kept.

@@ -64,7 +64,12 @@ fn evict_some(server: &Server, effects: &mut Effects) -> Outcome {
     let rules = server.rules.load();
     let rng = Rng::from_system();
     let base_bytes = server.base_bytes.load(Ordering::Relaxed);
-    let pressure = Pressure { rules: &rules, base_bytes, now: server.clock.now(), rng: &rng };
+    let pressure = Pressure {
+        rules: &rules,
+        base_bytes,
+        now: server.clock.now(),
+        rng: &rng,
+    };
     if !pressure.is_over(&server.keyspace, 0) {
         return Outcome::Within;
     }
@@ -80,5 +85,9 @@ fn settle(server: &Server, effects: &mut Effects) {
         server.discard(garbage);
     }
     server.keyspace.account(std::mem::take(&mut effects.bytes));
-    server.stats.mine().expired.add(std::mem::take(&mut effects.expired));
+    server
+        .stats
+        .mine()
+        .expired
+        .add(std::mem::take(&mut effects.expired));
 }

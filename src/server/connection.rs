@@ -69,7 +69,9 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
     server.monitors.remove(client.id);
     server.clients.remove(client.id);
     match end {
-        Err(error) => tracing::debug!(client = client.id, addr = %client.addr, %error, "connection lost"),
+        Err(error) => {
+            tracing::debug!(client = client.id, addr = %client.addr, %error, "connection lost")
+        }
         Ok(()) => {
             // Nobody is left to tell when the peer is gone already.
             let _ = connection.stream.shutdown().await;
@@ -177,7 +179,9 @@ impl<S: Stream> Connection<S> {
                     return Ok(true);
                 }
                 // Paused by its own output: there may be requests left in the input.
-                Woken::Wrote if self.output.len_bytes() < OUTPUT_PAUSE && self.has_unrun() => return Ok(true),
+                Woken::Wrote if self.output.len_bytes() < OUTPUT_PAUSE && self.has_unrun() => {
+                    return Ok(true);
+                }
                 Woken::Wrote | Woken::Signal => {}
             }
         }
@@ -185,7 +189,14 @@ impl<S: Stream> Connection<S> {
 
     /// The next of: mail or kill, bytes sent, bytes read.
     async fn woken(&mut self) -> io::Result<Woken> {
-        let Connection { stream, session, input, output, read_bytes, .. } = self;
+        let Connection {
+            stream,
+            session,
+            input,
+            output,
+            read_bytes,
+            ..
+        } = self;
         let client = &session.client;
         poll_fn(|context| {
             client.register(context.waker());
@@ -258,7 +269,10 @@ impl<S: Stream> Connection<S> {
                 break BatchEnd::More;
             }
         };
-        self.session.client.commands.fetch_add(requests as u64, Ordering::Relaxed);
+        self.session
+            .client
+            .commands
+            .fetch_add(requests as u64, Ordering::Relaxed);
         self.runner.end_batch();
         self.decoder.release(&mut self.input);
         Ok(end)
@@ -269,7 +283,14 @@ impl<S: Stream> Connection<S> {
     async fn request(&mut self) {
         let mut round = 0;
         loop {
-            let Connection { decoder, input, session, output, runner, .. } = self;
+            let Connection {
+                decoder,
+                input,
+                session,
+                output,
+                runner,
+                ..
+            } = self;
             match runner.run(session, decoder.arguments(input), output, round) {
                 Step::Done => return,
                 Step::Contended => {
@@ -287,7 +308,9 @@ impl<S: Stream> Connection<S> {
         let mut next = Some(sweeping);
         let mut begun = Instant::now();
         while let Some(sweeping) = next {
-            next = self.runner.sweep_step(&mut self.session, sweeping, &mut self.output);
+            next = self
+                .runner
+                .sweep_step(&mut self.session, sweeping, &mut self.output);
             if begun.elapsed() >= SLICE {
                 tokio::task::yield_now().await;
                 begun = Instant::now();
@@ -322,8 +345,15 @@ impl<S: Stream> Connection<S> {
             if payload.capacity() == payload.len() {
                 payload.reserve(missing.min(payload.len().max(LARGE_STEP)));
             }
-            self.client().query_bytes.store(payload.len(), Ordering::Relaxed);
-            let Connection { stream, session, output, .. } = self;
+            self.client()
+                .query_bytes
+                .store(payload.len(), Ordering::Relaxed);
+            let Connection {
+                stream,
+                session,
+                output,
+                ..
+            } = self;
             let client = &session.client;
             let read = poll_fn(|context| {
                 client.register(context.waker());
@@ -368,7 +398,9 @@ impl<S: Stream> Connection<S> {
         }
         let before = self.output.len_bytes();
         let mut context = Context::from_waker(std::task::Waker::noop());
-        while !self.output.is_empty() && poll_write(&mut self.stream, &mut self.output, &mut context)?.is_ready() {}
+        while !self.output.is_empty()
+            && poll_write(&mut self.stream, &mut self.output, &mut context)?.is_ready()
+        {}
         let sent = (before - self.output.len_bytes()) as u64;
         let shard = self.runner.server().stats.mine();
         shard.net_out.add(sent);
@@ -419,7 +451,9 @@ impl<S: Stream> Connection<S> {
         shard.reads.add(1);
         let client = &self.session.client;
         client.net_in.fetch_add(bytes as u64, Ordering::Relaxed);
-        client.last_interaction.store(self.runner.server().clock.now().0, Ordering::Relaxed);
+        client
+            .last_interaction
+            .store(self.runner.server().clock.now().0, Ordering::Relaxed);
         self.read_bytes = if bytes >= self.read_bytes {
             (self.read_bytes * 2).min(READ_BYTES_MAX)
         } else if bytes < self.read_bytes / 4 {
@@ -432,11 +466,23 @@ impl<S: Stream> Connection<S> {
     /// Shows the others how this connection stands.
     fn publish(&self) {
         let client = self.client();
-        client.query_bytes.store(self.input.len(), Ordering::Relaxed);
-        client.query_free.store(self.input.capacity() - self.input.len(), Ordering::Relaxed);
-        client.output_bytes.store(self.output.len_bytes(), Ordering::Relaxed);
-        client.database.store(self.session.database, Ordering::Relaxed);
-        let protocol = if self.session.protocol == Protocol::Resp3 { 3 } else { 2 };
+        client
+            .query_bytes
+            .store(self.input.len(), Ordering::Relaxed);
+        client
+            .query_free
+            .store(self.input.capacity() - self.input.len(), Ordering::Relaxed);
+        client
+            .output_bytes
+            .store(self.output.len_bytes(), Ordering::Relaxed);
+        client
+            .database
+            .store(self.session.database, Ordering::Relaxed);
+        let protocol = if self.session.protocol == Protocol::Resp3 {
+            3
+        } else {
+            2
+        };
         client.protocol.store(protocol, Ordering::Relaxed);
     }
 
@@ -515,7 +561,12 @@ async fn rest(round: u32) {
 }
 
 /// Reads at most `limit` bytes into the free end of `buffer`.
-fn poll_read<S: Stream>(stream: &mut S, buffer: &mut BytesMut, limit: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+fn poll_read<S: Stream>(
+    stream: &mut S,
+    buffer: &mut BytesMut,
+    limit: usize,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     if buffer.capacity() == buffer.len() {
         buffer.reserve(limit);
     }
@@ -524,10 +575,15 @@ fn poll_read<S: Stream>(stream: &mut S, buffer: &mut BytesMut, limit: usize, con
 }
 
 /// Writes some of the output.
-fn poll_write<S: Stream>(stream: &mut S, output: &mut Output, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+fn poll_write<S: Stream>(
+    stream: &mut S,
+    output: &mut Output,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     let mut slices = [IoSlice::new(&[]); IO_SLICES];
     let count = output.fill(&mut slices);
-    let written = std::task::ready!(Pin::new(stream).poll_write_vectored(context, &slices[..count]))?;
+    let written =
+        std::task::ready!(Pin::new(stream).poll_write_vectored(context, &slices[..count]))?;
     if written == 0 {
         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
     }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs};
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener, ToSocketAddrs,
+};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
@@ -31,7 +33,11 @@ pub struct ListenError {
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot listen on {}: {}; is another server running there, and may this user listen there?", self.place, self.source)
+        write!(
+            f,
+            "cannot listen on {}: {}; is another server running there, and may this user listen there?",
+            self.place, self.source
+        )
     }
 }
 
@@ -93,31 +99,50 @@ pub fn bind(server: &Server) -> Result<Vec<Bound>, ListenError> {
         match bind_tcp(address, port, settings.tcp_backlog) {
             Ok(listeners) => {
                 for listener in listeners {
-                    port = if port == 0 { listener.local_addr().map_or(0, |addr| addr.port()) } else { port };
+                    port = if port == 0 {
+                        listener.local_addr().map_or(0, |addr| addr.port())
+                    } else {
+                        port
+                    };
                     bound.push(Bound::Tcp(Arc::new(listener)));
                 }
             }
             Err(source) if address.optional && is_missing(&source) => {
                 tracing::info!(address = %address.host, error = %source, "not listening on an optional address");
             }
-            Err(source) => return Err(ListenError { place: format!("{}:{port}", address.host), source }),
+            Err(source) => {
+                return Err(ListenError {
+                    place: format!("{}:{port}", address.host),
+                    source,
+                });
+            }
         }
     }
     if let Some(path) = &settings.unixsocket {
-        let listener = bind_unix(path, settings.unixsocketperm, settings.tcp_backlog)
-            .map_err(|source| ListenError { place: path.display().to_string(), source })?;
+        let listener =
+            bind_unix(path, settings.unixsocketperm, settings.tcp_backlog).map_err(|source| {
+                ListenError {
+                    place: path.display().to_string(),
+                    source,
+                }
+            })?;
         bound.push(Bound::Unix(Arc::new(listener), SocketFile(path.clone())));
     }
     if bound.is_empty() {
         let source = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        return Err(ListenError { place: "any address (none is available on this machine)".to_owned(), source });
+        return Err(ListenError {
+            place: "any address (none is available on this machine)".to_owned(),
+            source,
+        });
     }
     Ok(bound)
 }
 
 fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported)
-        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::Unsupported
+    ) || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
 fn bind_tcp(address: &BindAddress, port: u16, backlog: u32) -> io::Result<Vec<TcpListener>> {
@@ -129,7 +154,10 @@ fn bind_tcp(address: &BindAddress, port: u16, backlog: u32) -> io::Result<Vec<Tc
             Err(_) => (host, port).to_socket_addrs()?.collect(),
         },
     };
-    addresses.into_iter().map(|addr| listen_tcp(addr, backlog)).collect()
+    addresses
+        .into_iter()
+        .map(|addr| listen_tcp(addr, backlog))
+        .collect()
 }
 
 fn listen_tcp(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
@@ -156,7 +184,8 @@ fn bind_unix(path: &Path, mode: u32, backlog: u32) -> io::Result<UnixListener> {
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    let own = (mode != 0).then(|| rustix::process::umask(rustix::fs::Mode::from_bits_truncate(!mode & 0o777)));
+    let own = (mode != 0)
+        .then(|| rustix::process::umask(rustix::fs::Mode::from_bits_truncate(!mode & 0o777)));
     let done = socket.bind(&SockAddr::unix(path)?);
     if let Some(own) = own {
         rustix::process::umask(own);
@@ -170,13 +199,21 @@ fn bind_unix(path: &Path, mode: u32, backlog: u32) -> io::Result<UnixListener> {
 pub async fn accept(server: Arc<Server>, acceptor: Acceptor) {
     loop {
         let accepted = match &acceptor {
-            Acceptor::Tcp(listener) => listener.accept().await.map(|(stream, peer)| admit_tcp(&server, stream, peer)),
-            Acceptor::Unix(listener, path) => listener.accept().await.map(|(stream, _)| admit_unix(&server, stream, path)),
+            Acceptor::Tcp(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, peer)| admit_tcp(&server, stream, peer)),
+            Acceptor::Unix(listener, path) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| admit_unix(&server, stream, path)),
         };
         if let Err(error) = accepted {
             let passing = matches!(
                 error.kind(),
-                io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+                io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::Interrupted
             );
             if !passing {
                 tracing::warn!(%error, "cannot accept connections at the moment; raise the open-file limit or lower maxclients");
@@ -197,10 +234,18 @@ fn admit_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) {
             .with_retries(3);
         let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     }
-    let local = stream.local_addr().map_or_else(|_| "?:0".to_owned(), |addr| printed(addr));
+    let local = stream
+        .local_addr()
+        .map_or_else(|_| "?:0".to_owned(), |addr| printed(addr));
     let ip = peer.ip().to_canonical();
     let protected = settings.protected_mode && settings.requirepass.is_none() && !ip.is_loopback();
-    let client = client(server, printed(SocketAddr::new(ip, peer.port())), local, stream.as_raw_fd(), false);
+    let client = client(
+        server,
+        printed(SocketAddr::new(ip, peer.port())),
+        local,
+        stream.as_raw_fd(),
+        false,
+    );
     admit(server, stream, client, protected);
 }
 
@@ -215,12 +260,22 @@ fn admit_unix(server: &Arc<Server>, stream: UnixStream, path: &Path) {
 }
 
 fn client(server: &Server, addr: String, laddr: String, fd: i32, is_unix: bool) -> Arc<Client> {
-    Arc::new(Client::new(server.clients.next_id(), addr, laddr, fd, is_unix, server.clock.now()))
+    Arc::new(Client::new(
+        server.clients.next_id(),
+        addr,
+        laddr,
+        fd,
+        is_unix,
+        server.clock.now(),
+    ))
 }
 
 fn admit<S: Stream>(server: &Arc<Server>, stream: S, client: Arc<Client>, protected: bool) {
     server.stats.connections.add(1);
-    if !server.clients.add(Arc::clone(&client), server.config.settings().maxclients as usize) {
+    if !server.clients.add(
+        Arc::clone(&client),
+        server.config.settings().maxclients as usize,
+    ) {
         server.stats.rejected_connections.add(1);
         tokio::spawn(turn_away(stream, "ERR max number of clients reached"));
         return;

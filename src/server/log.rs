@@ -24,17 +24,30 @@ pub fn start(settings: &Settings) {
     let filter = filter_fn(|metadata| number(*metadata.level()) <= LEVEL.load(Ordering::Relaxed))
         .with_max_level_hint(LevelFilter::DEBUG);
     let file = (!settings.logfile.is_empty())
-        .then(|| OpenOptions::new().create(true).append(true).open(&settings.logfile))
+        .then(|| {
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&settings.logfile)
+        })
         .transpose();
     match file {
         Ok(Some(file)) => {
-            let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Mutex::new(file));
-            let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+            let layer = tracing_subscriber::fmt::layer()
+                .with_ansi(false)
+                .with_writer(Mutex::new(file));
+            let _ = tracing_subscriber::registry()
+                .with(layer.with_filter(filter))
+                .try_init();
         }
         other => {
             let ansi = io::IsTerminal::is_terminal(&io::stderr());
-            let layer = tracing_subscriber::fmt::layer().with_ansi(ansi).with_writer(io::stderr);
-            let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
+            let layer = tracing_subscriber::fmt::layer()
+                .with_ansi(ansi)
+                .with_writer(io::stderr);
+            let _ = tracing_subscriber::registry()
+                .with(layer.with_filter(filter))
+                .try_init();
             if let Err(error) = other {
                 tracing::error!(file = %settings.logfile, %error, "cannot write the log file; logging to stderr");
             }

@@ -34,11 +34,20 @@ pub fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
         allocator::start_background();
         let ignored = config.ignored();
         if !ignored.is_empty() {
-            tracing::info!(parameters = ignored.join(" "), "accepted without effect: these make no sense here or are not built yet");
+            tracing::info!(
+                parameters = ignored.join(" "),
+                "accepted without effect: these make no sense here or are not built yet"
+            );
         }
         let running = start(config, Clock::system(), threads).await?;
         let settings = running.server.config.settings();
-        tracing::info!(port = running.port(), threads, maxmemory = settings.maxmemory_bytes(), pid = std::process::id(), "ready to accept connections");
+        tracing::info!(
+            port = running.port(),
+            threads,
+            maxmemory = settings.maxmemory_bytes(),
+            pid = std::process::id(),
+            "ready to accept connections"
+        );
         let grace = settings.shutdown_timeout.min(GRACE_MAX);
         drop(settings);
         tokio::spawn(stop_on_signal(Arc::clone(&running.server)));
@@ -56,7 +65,10 @@ const GRACE_MAX: Duration = Duration::from_secs(25);
 
 async fn stop_on_signal(server: Arc<Server>) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         tracing::warn!("cannot listen for signals: the server stops by SHUTDOWN only");
         return;
     };
@@ -80,10 +92,20 @@ pub struct Running {
 pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Running, ListenError> {
     let server = Server::new(config, clock, dispatch::directory(), threads);
     let bound = listener::bind(&server)?;
-    server.base_bytes.store(allocator::stats().allocated as i64, Ordering::Relaxed);
-    let accepting = bound.iter().map(|bound| tokio::spawn(listener::accept(Arc::clone(&server), bound.socket()))).collect();
+    server
+        .base_bytes
+        .store(allocator::stats().allocated as i64, Ordering::Relaxed);
+    let accepting = bound
+        .iter()
+        .map(|bound| tokio::spawn(listener::accept(Arc::clone(&server), bound.socket())))
+        .collect();
     let background = tokio::spawn(background::run(Arc::clone(&server)));
-    Ok(Running { server, bound, accepting, background })
+    Ok(Running {
+        server,
+        bound,
+        accepting,
+        background,
+    })
 }
 
 impl Running {
@@ -114,7 +136,10 @@ impl Running {
             }
         };
         if tokio::time::timeout(grace, all_gone).await.is_err() {
-            tracing::warn!(clients = self.server.clients.len(), "stopped with connections open: they did not finish in time");
+            tracing::warn!(
+                clients = self.server.clients.len(),
+                "stopped with connections open: they did not finish in time"
+            );
         }
         self.background.abort();
     }

@@ -21,7 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ANSWER_BYTES: usize = 4096;
 
 /// Probes the server that these arguments and variables would start.
-pub fn run(words: impl Iterator<Item = OsString>, variables: impl Iterator<Item = (OsString, OsString)>) -> ExitCode {
+pub fn run(
+    words: impl Iterator<Item = OsString>,
+    variables: impl Iterator<Item = (OsString, OsString)>,
+) -> ExitCode {
     let answer = match Config::load(words, variables) {
         Ok(Loaded::Run(config)) => ask(&config.settings()),
         Ok(_) => Err("usage: quoit ping [the server's own arguments]".to_owned()),
@@ -42,17 +45,34 @@ pub fn run(words: impl Iterator<Item = OsString>, variables: impl Iterator<Item 
 fn ask(settings: &Settings) -> Result<(), String> {
     match &settings.unixsocket {
         Some(path) if settings.port == 0 => {
-            let stream = UnixStream::connect(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            let timeouts = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+            let stream = UnixStream::connect(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?;
+            let timeouts = stream
+                .set_read_timeout(Some(PATIENCE))
+                .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
             timeouts.map_err(|error| error.to_string())?;
             converse(stream, settings)
         }
         _ => {
-            let host = settings.bind.first().map_or("127.0.0.1", |address| address.host.as_str());
-            let host = if host == "*" || host == "0.0.0.0" { "127.0.0.1" } else { host };
-            let host = if host == "::*" || host == "::" { "::1" } else { host };
-            let stream = TcpStream::connect((host, settings.port)).map_err(|error| format!("{host}:{}: {error}", settings.port))?;
-            let timeouts = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+            let host = settings
+                .bind
+                .first()
+                .map_or("127.0.0.1", |address| address.host.as_str());
+            let host = if host == "*" || host == "0.0.0.0" {
+                "127.0.0.1"
+            } else {
+                host
+            };
+            let host = if host == "::*" || host == "::" {
+                "::1"
+            } else {
+                host
+            };
+            let stream = TcpStream::connect((host, settings.port))
+                .map_err(|error| format!("{host}:{}: {error}", settings.port))?;
+            let timeouts = stream
+                .set_read_timeout(Some(PATIENCE))
+                .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
             timeouts.map_err(|error| error.to_string())?;
             converse(stream, settings)
         }
@@ -78,7 +98,9 @@ fn exchange(stream: &mut (impl Read + Write), request: &OwnedArguments) -> Resul
         bytes.extend_from_slice(argument);
         bytes.extend_from_slice(b"\r\n");
     }
-    stream.write_all(&bytes).map_err(|error| error.to_string())?;
+    stream
+        .write_all(&bytes)
+        .map_err(|error| error.to_string())?;
     let mut answer = Vec::new();
     let mut piece = [0; 512];
     while answer.len() < ANSWER_BYTES {
@@ -88,7 +110,9 @@ fn exchange(stream: &mut (impl Read + Write), request: &OwnedArguments) -> Resul
             Err(error) => return Err(error.to_string()),
         }
         match decode(&answer, Protocol::Resp2) {
-            Ok(Some((Frame::Error(text), _))) => return Err(String::from_utf8_lossy(&text).into_owned()),
+            Ok(Some((Frame::Error(text), _))) => {
+                return Err(String::from_utf8_lossy(&text).into_owned());
+            }
             Ok(Some((frame, _))) => return Ok(frame),
             Ok(None) => {}
             Err(error) => return Err(format!("not a Redis server: {error:?}")),

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -108,7 +110,14 @@ pub mod client_flags {
 
 impl Client {
     /// A client at its start.
-    pub fn new(id: u64, addr: String, laddr: String, fd: i32, is_unix: bool, now: Millis) -> Client {
+    pub fn new(
+        id: u64,
+        addr: String,
+        laddr: String,
+        fd: i32,
+        is_unix: bool,
+        now: Millis,
+    ) -> Client {
         Client {
             id,
             addr,
@@ -171,7 +180,9 @@ impl Client {
     /// Whether it was asked to close, and whether after its reply.
     #[inline]
     pub fn killed(&self) -> Option<bool> {
-        self.killed.load(Ordering::Acquire).then(|| self.kill_after_reply.load(Ordering::Relaxed))
+        self.killed
+            .load(Ordering::Acquire)
+            .then(|| self.kill_after_reply.load(Ordering::Relaxed))
     }
 
     /// Leaves bytes for the connection to send between two replies. Over `limit_bytes` of unread mail (0: none) it is
@@ -234,7 +245,11 @@ impl Client {
             (client_flags::NO_EVICT, 'e'),
             (client_flags::NO_TOUCH, 'T'),
         ];
-        let mut text: String = letters.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, letter)| *letter).collect();
+        let mut text: String = letters
+            .iter()
+            .filter(|(flag, _)| flags & flag != 0)
+            .map(|(_, letter)| *letter)
+            .collect();
         match self.kind() {
             ClientKind::Pubsub => text.insert(0, 'P'),
             ClientKind::Master => text.insert(0, 'M'),

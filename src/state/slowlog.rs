@@ -41,7 +41,10 @@ pub struct Slowlog {
 
 impl Default for Slowlog {
     fn default() -> Self {
-        Slowlog { log: Mutex::default(), limit: AtomicUsize::new(128) }
+        Slowlog {
+            log: Mutex::default(),
+            limit: AtomicUsize::new(128),
+        }
     }
 }
 
@@ -58,7 +61,14 @@ impl Slowlog {
         let id = log.1;
         log.1 += 1;
         let arguments = kept(arguments);
-        log.0.push_front(SlowEntry { id, at, micros, arguments, addr: addr.to_owned(), name: name.to_owned() });
+        log.0.push_front(SlowEntry {
+            id,
+            at,
+            micros,
+            arguments,
+            addr: addr.to_owned(),
+            name: name.to_owned(),
+        });
         log.0.truncate(self.limit.load(Ordering::Relaxed));
     }
 
@@ -85,7 +95,11 @@ impl Slowlog {
 
 fn kept(arguments: Arguments<'_>) -> Vec<Vec<u8>> {
     let count = arguments.len();
-    let shown = if count > MAX_ARGUMENTS { MAX_ARGUMENTS - 1 } else { count };
+    let shown = if count > MAX_ARGUMENTS {
+        MAX_ARGUMENTS - 1
+    } else {
+        count
+    };
     let mut kept: Vec<Vec<u8>> = arguments.iter().take(shown).map(cut).collect();
     if shown < count {
         kept.push(format!("... ({} more arguments)", count - shown).into_bytes());
@@ -98,6 +112,8 @@ fn cut(argument: &[u8]) -> Vec<u8> {
         return argument.to_vec();
     }
     let mut shown = argument[..MAX_ARGUMENT_BYTES].to_vec();
-    shown.extend_from_slice(format!("... ({} more bytes)", argument.len() - MAX_ARGUMENT_BYTES).as_bytes());
+    shown.extend_from_slice(
+        format!("... ({} more bytes)", argument.len() - MAX_ARGUMENT_BYTES).as_bytes(),
+    );
     shown
 }

@@ -110,7 +110,11 @@ impl Stats {
     /// The calling thread's counts of a command.
     #[inline]
     pub fn command(&self, id: u16) -> &CommandCounts {
-        let commands = self.mine().commands.get_or_init(|| (0..self.commands).map(|_| CommandCounts::default()).collect());
+        let commands = self.mine().commands.get_or_init(|| {
+            (0..self.commands)
+                .map(|_| CommandCounts::default())
+                .collect()
+        });
         &commands[usize::from(id)]
     }
 
@@ -133,7 +137,12 @@ impl Stats {
     /// The sums of a command.
     pub fn command_sums(&self, id: u16) -> CommandSums {
         let mut sums = CommandSums::default();
-        for counts in self.shards.all().filter_map(|shard| shard.commands.get()).map(|all| &all[usize::from(id)]) {
+        for counts in self
+            .shards
+            .all()
+            .filter_map(|shard| shard.commands.get())
+            .map(|all| &all[usize::from(id)])
+        {
             sums.calls += counts.calls.value();
             sums.nanos += counts.nanos.value();
             sums.rejected += counts.rejected.value();
@@ -164,7 +173,14 @@ impl Stats {
             ];
             plain.into_iter().for_each(Counter::reset);
             for counts in shard.commands.get().into_iter().flatten() {
-                [&counts.calls, &counts.nanos, &counts.rejected, &counts.failed].into_iter().for_each(Counter::reset);
+                [
+                    &counts.calls,
+                    &counts.nanos,
+                    &counts.rejected,
+                    &counts.failed,
+                ]
+                .into_iter()
+                .for_each(Counter::reset);
                 counts.histogram.reset();
             }
         }
