@@ -5,7 +5,11 @@
 //!
 //! With `QUOIT_TEST_SERVER=redis` every test that does not ask for Quoit by name runs against redis-server: so the suites
 //! themselves are checked against the oracle.
-#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
 
 pub mod client;
 pub mod server;
@@ -36,14 +40,19 @@ pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T
         if let Some(found) = look() {
             return found;
         }
-        assert!(begun.elapsed() < limit, "waited {limit:?} in vain for: {what}");
+        assert!(
+            begun.elapsed() < limit,
+            "waited {limit:?} in vain for: {what}"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 /// The seed of a random test: `QUOIT_TEST_SEED`, or a new one. Printed, so that a failure can be replayed.
 pub fn seed() -> u64 {
-    let seed = std::env::var("QUOIT_TEST_SEED").ok().map(|text| text.parse().expect("QUOIT_TEST_SEED is a number"));
+    let seed = std::env::var("QUOIT_TEST_SEED")
+        .ok()
+        .map(|text| text.parse().expect("QUOIT_TEST_SEED is a number"));
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed} (replay with QUOIT_TEST_SEED={seed})");
     seed
@@ -51,5 +60,8 @@ pub fn seed() -> u64 {
 
 /// A number from the environment, for scaling tests up.
 pub fn scaled(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    std::env::var(name).ok().map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is a number"))
+    })
 }
