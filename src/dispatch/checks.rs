@@ -11,6 +11,7 @@ use crate::resp::decode::Arguments;
 use crate::state::Server;
 use crate::state::pause::PauseMode;
 use crate::state::session::Session;
+use crate::table::error::shown;
 use crate::table::{Command, CommandError, Flags};
 
 /// What the checks say.
@@ -125,30 +126,40 @@ const SHOWN_BYTES: usize = 128;
 /// The refusal of a name that is not in the table. Clients match its text.
 #[cold]
 pub fn unknown_command(arguments: Arguments<'_>) -> CommandError {
-    let mut shown = String::new();
+    let mut beginning = Vec::new();
     for argument in arguments.iter().skip(1) {
-        if shown.len() >= SHOWN_BYTES {
+        if beginning.len() >= SHOWN_BYTES {
             break;
         }
-        let rest = SHOWN_BYTES - shown.len();
-        shown.push_str(&format!("'{}' ", text(argument, rest)));
+        let rest = SHOWN_BYTES - beginning.len();
+        beginning.extend_from_slice(&[b"'", cut(argument, rest), b"' "].concat());
     }
-    let name = text(arguments.get(0).unwrap_or_default(), SHOWN_BYTES);
-    CommandError::text_of(format!(
-        "ERR unknown command '{name}', with args beginning with: {shown}"
-    ))
+    let name = cut(arguments.get(0).unwrap_or_default(), SHOWN_BYTES);
+    let parts: [&[u8]; 4] = [
+        b"ERR unknown command '",
+        name,
+        b"', with args beginning with: ",
+        &beginning,
+    ];
+    CommandError::Quoting(parts.concat())
 }
 
 /// The refusal of a subcommand that a container does not have.
 #[cold]
 pub fn unknown_subcommand(command: &Command, name: &[u8]) -> CommandError {
-    let name = text(name, SHOWN_BYTES);
-    CommandError::text_of(format!(
-        "ERR unknown subcommand '{name}'. Try {} HELP.",
-        command.name.to_ascii_uppercase()
-    ))
+    let after = format!("'. Try {} HELP.", command.name.to_ascii_uppercase());
+    CommandError::quoting("unknown subcommand '", cut(name, SHOWN_BYTES), &after)
 }
 
-fn text(bytes: &[u8], limit: usize) -> String {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(limit)]).into_owned()
+fn cut(bytes: &[u8], limit: usize) -> &[u8] {
+    let bytes = shown(bytes);
+    &bytes[..bytes.len().min(limit)]
+}
+
+/// Whether a name is the beginning of an HTTP request: a browser that was tricked into talking to us. Redis closes such a
+/// connection without a word, so that what stands in the body is not run.
+#[cold]
+pub fn is_cross_protocol(name: &[u8]) -> bool {
+    let name = shown(name);
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }

@@ -26,7 +26,7 @@ use crate::keyspace::view::{Run, View};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
-use crate::state::session::{ReplyMode, Session};
+use crate::state::session::{After, ReplyMode, Session};
 use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
 use crate::table::{Args, Command, CommandError, Flags, Scope, Table};
@@ -155,6 +155,12 @@ impl Runner {
         let mut reply = Reply::new(output, session.protocol);
         let entry = match self.find(arguments) {
             Ok(entry) => entry,
+            Err((None, _)) if checks::is_cross_protocol(arguments.get(0).unwrap_or_default()) => {
+                tracing::debug!(addr = %session.client.addr, "an HTTP request: connection closed");
+                session.after = After::Drop;
+                self.tally.skip();
+                return Step::Done;
+            }
             Err((entry, error)) => {
                 self.reject(session, entry, &error, &mut reply);
                 return self.replied(session, mark, output);
@@ -481,7 +487,7 @@ impl Runner {
         error: &CommandError,
         reply: &mut Reply<'_>,
     ) {
-        reply.error(&error.text());
+        reply.error_bytes(&error.wire());
         // What clients send unasked at their start must not look like trouble.
         if !command.is_some_and(|command| command.flags.contains(Flags::HANDSHAKE)) {
             self.server.stats.count_error(&error.prefix());

@@ -1,0 +1,115 @@
+//! Where Quoit answers otherwise than redis-server 7.0.15 on purpose: the one list, each with its reason.
+//!
+//! Rule 1 of the project is Redis 7.2's behaviour to the byte, and the oracle is 7.0.15: most entries are what 7.2 and later
+//! changed. An entry is narrow: it names the request and both replies, so that any third reply is still a failure.
+
+use super::client::{Reply, Value};
+
+/// A request with both replies, which differ.
+pub struct Case<'a> {
+    /// As it was sent.
+    pub request: &'a [Vec<u8>],
+    /// What redis-server said.
+    pub redis: &'a Reply,
+    /// What Quoit said.
+    pub quoit: &'a Reply,
+}
+
+impl Case<'_> {
+    /// Whether this is a request of that command, or of that `container subcommand`.
+    pub fn is(&self, name: &str) -> bool {
+        let mut words = self.request.iter();
+        name.split(' ').all(|word| {
+            words
+                .next()
+                .is_some_and(|given| given.eq_ignore_ascii_case(word.as_bytes()))
+        })
+    }
+
+    /// Whether both replies are errors, these ones.
+    pub fn errors(&self, redis: &str, quoit: &str) -> bool {
+        self.redis.value == Value::error(redis) && self.quoit.value == Value::error(quoit)
+    }
+
+    /// Whether an argument has these bytes in any case.
+    pub fn has(&self, word: &str) -> bool {
+        self.request
+            .iter()
+            .any(|given| given.eq_ignore_ascii_case(word.as_bytes()))
+    }
+}
+
+/// A difference that is meant.
+pub struct Difference {
+    /// What it is.
+    pub name: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// Whether a case is an instance of it.
+    pub covers: fn(&Case<'_>) -> bool,
+}
+
+/// The list.
+pub const DIFFERENCES: &[Difference] = &[
+    Difference {
+        name: "BITCOUNT and BITPOS refuse bad options of a missing key",
+        reason: "7.2 parses all arguments before it looks at the key; 7.0 answers 0 or -1 for a missing key unread",
+        covers: |case| {
+            (case.is("BITCOUNT") || case.is("BITPOS"))
+                && matches!(case.redis.value, Value::Int(0 | -1))
+                && case.quoit.value.is_error()
+        },
+    },
+    Difference {
+        name: "OBJECT ENCODING of an integer that INCRBYFLOAT made",
+        reason: "the encoding follows from the bytes here, whereas Redis remembers that it did not try; nothing else shows it",
+        covers: |case| {
+            case.is("OBJECT ENCODING")
+                && case.redis.value == Value::bulk("embstr")
+                && case.quoit.value == Value::bulk("int")
+        },
+    },
+    Difference {
+        name: "OBJECT REFCOUNT of a small integer",
+        reason: "Redis shares the objects of 0 to 9999 between keys and reports a constant for them; here a value belongs to one key",
+        covers: |case| {
+            case.is("OBJECT REFCOUNT")
+                && case.redis.value == Value::Int(2_147_483_647)
+                && case.quoit.value == Value::Int(1)
+        },
+    },
+];
+
+/// A difference in what is said to bytes on the wire.
+pub struct WireDifference {
+    /// What it is.
+    pub name: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// Whether these bytes and what both servers said to them are an instance of it.
+    pub covers: fn(input: &[u8], redis: &[u8], quoit: &[u8]) -> bool,
+}
+
+/// The list for the wire.
+pub const WIRE_DIFFERENCES: &[WireDifference] = &[WireDifference {
+    name: "a NUL in a line",
+    reason: "Redis looks for the end of a line with C's strchr, does not see it behind a NUL, and waits for ever; here the line \
+             is read or refused",
+    covers: |input, redis, quoit| {
+        input.contains(&0) && redis.len() < quoit.len() && quoit.starts_with(redis)
+    },
+}];
+
+/// The entry that covers what was said to some bytes.
+pub fn known_on_wire(input: &[u8], redis: &[u8], quoit: &[u8]) -> Option<&'static WireDifference> {
+    WIRE_DIFFERENCES
+        .iter()
+        .find(|difference| (difference.covers)(input, redis, quoit))
+}
+
+/// The entry that covers a case.
+pub fn known(case: &Case<'_>) -> Option<&'static Difference> {
+    DIFFERENCES
+        .iter()
+        .find(|difference| (difference.covers)(case))
+}
