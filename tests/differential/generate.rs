@@ -133,6 +133,7 @@ impl Generator {
         match self.rng.u32(0..1000) {
             0..20 => Step::Expire(self.key()),
             20..30 => Step::Scan(self.scan_options()),
+            30..34 => Step::Size,
             _ => {
                 let request = self.request();
                 Step::Run(self.damaged(request))
@@ -520,7 +521,7 @@ const WEIGHTS: &[(u32, Make)] = &[
         request.push(g.pick(PATTERNS));
         request
     }),
-    (5, |g| vec![g.pick(&["DBSIZE", "RANDOMKEY", "PING"])]),
+    (5, |g| vec![g.pick(&["RANDOMKEY", "PING"])]),
     (10, scan),
     (0, |g| {
         let mut request = g.of("ECHO");

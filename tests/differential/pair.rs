@@ -21,6 +21,8 @@ pub enum Step {
     Expire(Vec<u8>),
     /// A whole iteration by SCAN with these options; what was found is compared as a set.
     Scan(Vec<Vec<u8>>),
+    /// The number of keys, after those whose time is over are gone: Redis counts them until it comes across them.
+    Size,
     /// The whole keyspace is compared.
     Compare,
 }
@@ -32,6 +34,7 @@ impl Step {
             Step::Run(request) => show_request(request),
             Step::Expire(key) => format!("(expire {})", show_request(&[key])),
             Step::Scan(options) => format!("(scan all {})", show_request(options)),
+            Step::Size => "(size)".to_owned(),
             Step::Compare => "(compare all keys)".to_owned(),
         }
     }
@@ -116,6 +119,7 @@ impl Sides {
             Step::Run(request) => self.run(request),
             Step::Expire(key) => self.expire(key),
             Step::Scan(options) => self.scan(options),
+            Step::Size => self.size(),
             Step::Compare => self.compare_all(),
         }
     }
@@ -198,6 +202,12 @@ impl Sides {
         })
     }
 
+    /// An iteration makes redis-server find the keys whose time is over.
+    fn size(&mut self) -> Option<Mismatch> {
+        self.scan(&[b"COUNT".to_vec(), b"1000".to_vec()])
+            .or_else(|| self.run(&[b"DBSIZE".to_vec()]))
+    }
+
     /// Compares the keys of all databases: names, values, expiries, encodings.
     fn compare_all(&mut self) -> Option<Mismatch> {
         let here = self.database();
@@ -243,8 +253,7 @@ impl Sides {
             }
             Err(mismatch) => return Some(mismatch),
         };
-        let size = self.run(&[b"DBSIZE".to_vec()]);
-        size.or_else(|| {
+        self.size().or_else(|| {
             keys.iter().find_map(|key| {
                 [
                     &["GET"][..],
