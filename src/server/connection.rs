@@ -192,15 +192,20 @@ impl<S: Stream> Connection<S> {
         let Connection {
             stream,
             session,
+            decoder,
             input,
             output,
+            runner,
             read_bytes,
             ..
         } = self;
         let client = &session.client;
+        let shutdown = &runner.server().shutdown;
+        // Inside a request it stays until the rest has come, or the grace is over.
+        let may_end = !decoder.is_inside_request();
         poll_fn(|context| {
             client.register(context.waker());
-            if client.has_signal() {
+            if client.has_signal() || may_end && shutdown.is_requested() {
                 return Poll::Ready(Ok(Woken::Signal));
             }
             let before = output.len_bytes();
