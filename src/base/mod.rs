@@ -5,3 +5,5 @@ pub mod clock;
 pub mod rng;
 pub mod split;
 pub mod stats;
+pub mod version;
+pub mod worker;

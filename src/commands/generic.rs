@@ -860,7 +860,7 @@ fn object_encoding(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) 
 }
 
 /// The encoding that Redis would report.
-fn encoding_name(entry: &Entry) -> &'static str {
+pub fn encoding_name(entry: &Entry) -> &'static str {
     let bytes = entry.bytes();
     if entry.is_raw() || bytes.len() > EMBEDDED_MAX {
         "raw"

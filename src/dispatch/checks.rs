@@ -34,7 +34,9 @@ pub fn run(
     now: Millis,
     effects: &mut Effects,
 ) -> Verdict {
-    if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
+    // The password may have been taken away since the client came.
+    if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) && server.needs_password()
+    {
         return Verdict::Refuse(CommandError::NoAuth);
     }
     if command.flags.contains(Flags::PROTECTED)
@@ -146,9 +148,18 @@ pub fn unknown_command(arguments: Arguments<'_>) -> CommandError {
 
 /// The refusal of a subcommand that a container does not have.
 #[cold]
-pub fn unknown_subcommand(command: &Command, name: &[u8]) -> CommandError {
-    let after = format!("'. Try {} HELP.", command.name.to_ascii_uppercase());
-    CommandError::quoting("unknown subcommand '", cut(name, SHOWN_BYTES), &after)
+pub fn unknown_subcommand(arguments: Arguments<'_>) -> CommandError {
+    let part = |index| arguments.get(index).unwrap_or_default();
+    // The container is named as the client called it: it may have been renamed.
+    let container = shown(part(0)).to_ascii_uppercase();
+    let parts: [&[u8]; 5] = [
+        b"ERR unknown subcommand '",
+        cut(part(1), SHOWN_BYTES),
+        b"'. Try ",
+        &container,
+        b" HELP.",
+    ];
+    CommandError::Quoting(parts.concat())
 }
 
 fn cut(bytes: &[u8], limit: usize) -> &[u8] {

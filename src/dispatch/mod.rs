@@ -12,10 +12,12 @@
 mod checks;
 mod record;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 
 use crate::admin;
 use crate::base::clock::Millis;
+use crate::base::worker::give_worker_away;
 use crate::commands;
 use crate::keyspace::Keyspace;
 use crate::keyspace::effects::{Effects, Interest};
@@ -166,6 +168,10 @@ impl Runner {
                 return self.replied(session, mark, output);
             }
         };
+        session
+            .client
+            .last_command
+            .store(entry.id, Ordering::Relaxed);
         match checks::run(
             &self.server,
             &self.rules,
@@ -181,9 +187,6 @@ impl Runner {
                 self.tally.rejected(&self.server.stats, entry.id);
                 return self.replied(session, mark, output);
             }
-        }
-        if round == 0 && self.server.monitors.any() {
-            record::monitor(&self.server, session, entry.command, arguments, self.now);
         }
         if arguments.len() > HEAVY_ARGUMENTS {
             return give_worker_away(|| {
@@ -229,6 +232,7 @@ impl Runner {
                 let begun = begin(&mut args, &self.scene(session));
                 match begun {
                     Ok(sweep) => {
+                        self.show(session, entry, arguments);
                         return Step::Sweep(Sweeping {
                             sweep,
                             id: entry.id,
@@ -266,16 +270,18 @@ impl Runner {
         }
         let micros = self.tally.record(&self.server.stats, entry.id, failed);
         if let Some(micros) = micros {
-            record::slow(
-                &self.server,
-                session,
-                entry.command,
-                arguments,
-                self.now,
-                micros,
-            );
+            record::slow(&self.server, session, entry, arguments, self.now, micros);
         }
+        self.show(session, entry, arguments);
         self.replied(session, mark, output)
+    }
+
+    /// Shows a request that ran to those who watch: after it, as in Redis, so in the database that SELECT chose.
+    #[inline]
+    fn show(&self, session: &Session, entry: &Entry<Handler>, arguments: Arguments<'_>) {
+        if self.server.monitors.any() {
+            record::monitor(&self.server, session, entry, arguments);
+        }
     }
 
     /// Locks what the row asks for, runs `work` on it, and does what has to be done while it is locked.
@@ -421,10 +427,7 @@ impl Runner {
         if entry.is_container() && arguments.len() > 1 {
             let subcommand = arguments.get(1).unwrap_or_default();
             let Some(found) = self.table.find_subcommand(entry, subcommand) else {
-                return Err((
-                    Some(entry.command),
-                    checks::unknown_subcommand(entry.command, subcommand),
-                ));
+                return Err((Some(entry.command), checks::unknown_subcommand(arguments)));
             };
             entry = found;
         }
@@ -550,15 +553,6 @@ fn plan(
         }
     }
     Ok(plan)
-}
-
-/// Runs work that may take long: where the runtime allows it, the worker's other tasks move to another thread first.
-pub fn give_worker_away<T>(work: impl FnOnce() -> T) -> T {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
-    }
 }
 
 /// The protocol errors and refusals that happen before there is a session.

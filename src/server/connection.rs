@@ -173,7 +173,7 @@ impl<S: Stream> Connection<S> {
                 Woken::Read(0) => return Ok(false),
                 Woken::Read(bytes) => {
                     self.count_read(bytes);
-                    if !self.check_query_limit() {
+                    if !self.check_query_limit(0) {
                         return Ok(false);
                     }
                     return Ok(true);
@@ -192,15 +192,20 @@ impl<S: Stream> Connection<S> {
         let Connection {
             stream,
             session,
+            decoder,
             input,
             output,
+            runner,
             read_bytes,
             ..
         } = self;
         let client = &session.client;
+        let shutdown = &runner.server().shutdown;
+        // Inside a request it stays until the rest has come, or the grace is over.
+        let may_end = !decoder.is_inside_request();
         poll_fn(|context| {
             client.register(context.waker());
-            if client.has_signal() {
+            if client.has_signal() || may_end && shutdown.is_requested() {
                 return Poll::Ready(Ok(Woken::Signal));
             }
             let before = output.len_bytes();
@@ -371,6 +376,9 @@ impl<S: Stream> Connection<S> {
                 return Ok(false);
             }
             self.count_read(read);
+            if !self.check_query_limit(payload.len()) {
+                return Ok(false);
+            }
         }
         let mut payload = payload.freeze();
         if payload.len() < SHARED_MIN {
@@ -509,9 +517,13 @@ impl<S: Stream> Connection<S> {
         !over
     }
 
-    fn check_query_limit(&mut self) -> bool {
+    /// Closes a client whose requests take more than they may before they run. Unlike Redis's, the limit holds for the whole
+    /// of a request, or a client could fill the memory with the arguments of one. `arriving` is of the argument that is being
+    /// received apart. `false` says that it is closed.
+    fn check_query_limit(&mut self, arriving: usize) -> bool {
         let limit = self.server().config.settings().client_query_buffer_limit;
-        let over = self.input.len() as u64 > limit;
+        let held = self.input.len() + self.decoder.large_bytes() + arriving;
+        let over = held as u64 > limit;
         if over {
             self.server().stats.query_limit_disconnections.add(1);
             tracing::warn!(client = self.client().id, addr = %self.client().addr, "closed: over client-query-buffer-limit");

@@ -1,7 +1,9 @@
 //! The shared parts of a running server, built once and passed explicitly.
 
 pub mod clients;
+pub mod log_level;
 pub mod monitor;
+pub mod open_files;
 pub mod pause;
 pub mod session;
 pub mod slowlog;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::base::clock::{Clock, Millis};
@@ -40,6 +43,8 @@ pub struct Server {
     pub started: Millis,
     /// 40 hex digits, new at every start.
     pub run_id: String,
+    /// What replicas would know the data set by: 40 hex digits, new at every start. A leaf lock.
+    pub replication_id: Mutex<String>,
     /// All rows without their handlers: what COMMAND, INFO and ACL categories ask.
     pub commands: Table<()>,
     /// Connections.
@@ -114,6 +119,7 @@ impl Server {
             keyspace: Keyspace::new(settings.databases as usize, KeyHasher::random(), now),
             started: now,
             run_id: random_hex(20),
+            replication_id: Mutex::new(random_hex(20)),
             clients: Clients::default(),
             stats: Stats::new(commands.entries().len(), threads),
             commands,
@@ -129,10 +135,23 @@ impl Server {
         })
     }
 
-    /// Takes over changed parameters: called by CONFIG SET before they become visible.
-    pub fn apply(&self, settings: &Settings) {
-        self.rules.store(Arc::new(rules_of(settings)));
-        self.slowlog.set_limit(settings.slowlog_max_len as usize);
+    /// Takes over changed parameters: called by CONFIG SET before they become visible, under the mutex of changes. `Err`
+    /// names the parameter and says why; then nothing is taken over.
+    pub fn apply(&self, old: &Settings, new: &Settings) -> Result<(), (String, String)> {
+        if new.maxclients != old.maxclients {
+            open_files::provide(new.maxclients).map_err(|possible| {
+                let why = format!(
+                    "The operating system is not able to handle the specified number of clients, try with {possible}"
+                );
+                ("maxclients".to_owned(), why)
+            })?;
+        }
+        if new.loglevel != old.loglevel {
+            log_level::set(new.loglevel);
+        }
+        self.rules.store(Arc::new(rules_of(new)));
+        self.slowlog.set_limit(new.slowlog_max_len as usize);
+        Ok(())
     }
 
     /// Frees large values on the background thread, or here when it has too much to do.

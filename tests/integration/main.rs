@@ -3,4 +3,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bitmaps;
+mod concurrency;
+mod config;
+mod connections;
+mod generic;
+mod hostile;
+mod keyspace;
+mod protocol;
+mod script;
+mod server;
 mod strings;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -165,13 +165,24 @@ impl Client {
         Client::try_connect(port).unwrap_or_else(|| panic!("nobody listens on port {port}"))
     }
 
+    /// Connects to any address.
+    #[track_caller]
+    pub fn connect_to(address: impl ToSocketAddrs + fmt::Debug) -> Client {
+        let stream = TcpStream::connect(&address);
+        let stream = stream.unwrap_or_else(|error| panic!("{address:?}: {error}"));
+        Client::over(stream).expect("options can be set")
+    }
+
     /// As [`connect`](Client::connect), if somebody listens.
     pub fn try_connect(port: u16) -> Option<Client> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-        stream.set_nodelay(true).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        stream.set_write_timeout(Some(PATIENCE)).ok()?;
-        Some(Client {
+        Client::over(TcpStream::connect(("127.0.0.1", port)).ok()?).ok()
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Client> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Client {
             stream: BufReader::new(Stream::Tcp(stream)),
         })
     }
@@ -229,11 +240,15 @@ impl Client {
 
     /// Ends our sending side.
     pub fn shutdown_write(&mut self) {
+        self.try_shutdown_write().expect("it is connected");
+    }
+
+    /// Ends our sending side, if the peer has not ended the connection.
+    pub fn try_shutdown_write(&mut self) -> io::Result<()> {
         match self.stream.get_ref() {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
-        .expect("it is connected");
     }
 
     /// Reads a reply.
@@ -286,6 +301,11 @@ impl Client {
     #[track_caller]
     pub fn line(&mut self, line: &str) -> Value {
         self.run(&words(line).unwrap_or_else(|| panic!("unbalanced quotes: {line}")))
+    }
+
+    /// As [`line`](Client::line), if the connection lives.
+    pub fn try_line(&mut self, line: &str) -> Option<Value> {
+        self.try_run(&words(line).unwrap_or_else(|| panic!("unbalanced quotes: {line}")))
     }
 
     /// The reply to a line in readable notation.

@@ -29,21 +29,27 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// # Panics
 ///
 /// When it does not within [`PATIENCE`], with `what` was waited for.
+#[track_caller]
 pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     within(PATIENCE, what, look)
 }
 
 /// As [`eventually`], with a deadline that is itself the claim under test.
-pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+#[track_caller]
+pub fn within<T>(limit: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
+    poll(limit, look).unwrap_or_else(|| panic!("waited {limit:?} in vain for: {what}"))
+}
+
+/// Polls until `look` finds something or the time is over. The only place of the tests that sleeps.
+pub fn poll<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
-            return found;
+            return Some(found);
         }
-        assert!(
-            begun.elapsed() < limit,
-            "waited {limit:?} in vain for: {what}"
-        );
+        if begun.elapsed() >= limit {
+            return None;
+        }
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::client::{Client, Value};
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, poll};
 
 /// A directory of its own, removed with the value.
 pub struct TempDir(PathBuf);
@@ -378,17 +378,16 @@ pub fn quoit_command(arguments: &[&str], variables: &[(&str, &str)]) -> Command 
 /// Runs `quoit` to its end: exit status and stderr. It is killed when it does not end.
 pub fn run_quoit(arguments: &[&str], variables: &[(&str, &str)]) -> (ExitStatus, String) {
     let (mut child, log) = spawn(quoit_command(arguments, variables), Stream::Stderr);
-    let begun = std::time::Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().expect("a child can be waited for") {
-            // The reader may still have the last lines before it.
-            return (status, settled(&log));
-        }
-        if begun.elapsed() > PATIENCE {
+    let status = poll(PATIENCE, || {
+        child.try_wait().expect("a child can be waited for")
+    });
+    match status {
+        // The reader may still have the last lines before it.
+        Some(status) => (status, settled(&log)),
+        None => {
             let _ = child.kill();
             panic!("quoit {arguments:?} did not end:\n{}", log.text());
         }
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
