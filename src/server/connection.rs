@@ -19,7 +19,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::config::{OutputLimit, Settings};
-use crate::dispatch::{Runner, Step, Sweeping};
+use crate::dispatch::{Runner, Step, Sweeping, WINDOW};
 use crate::keyspace::entry::SHARED_MIN;
 use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
@@ -252,6 +252,7 @@ impl<S: Stream> Connection<S> {
                     break BatchEnd::Close;
                 }
             }
+            self.look_ahead(&limits);
             let was_authenticated = self.session.authenticated;
             self.request().await;
             requests += 1;
@@ -283,6 +284,19 @@ impl<S: Stream> Connection<S> {
         Ok(end)
     }
 
+    /// Decodes the requests behind the one that was just decoded, and has their keys fetched into the cache.
+    #[inline]
+    fn look_ahead(&mut self, limits: &Limits) {
+        if self.decoder.turn() == 0 {
+            // A client's limits change when it authenticates: what follows is not decoded before.
+            if self.session.authenticated {
+                self.decoder.look_ahead(&self.input, limits, WINDOW);
+            }
+            self.runner
+                .foresee(&self.session, self.decoder.window(&self.input));
+        }
+    }
+
     /// Runs the request that was just decoded, waiting where it has to.
     #[inline]
     async fn request(&mut self) {
@@ -296,7 +310,8 @@ impl<S: Stream> Connection<S> {
                 runner,
                 ..
             } = self;
-            match runner.run(session, decoder.arguments(input), output, round) {
+            let turn = decoder.turn();
+            match runner.run(session, decoder.arguments(input), output, turn, round) {
                 Step::Done => return,
                 Step::Contended => {
                     rest(round).await;
