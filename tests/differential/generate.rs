@@ -499,7 +499,7 @@ const WEIGHTS: &[(u32, Make)] = &[
         request.push(g.database());
         request
     }),
-    (0, |g| {
+    (6, |g| {
         let mut request = g.of("SELECT");
         request.push(g.database());
         request
@@ -523,7 +523,7 @@ const WEIGHTS: &[(u32, Make)] = &[
     }),
     (5, |g| vec![g.pick(&["RANDOMKEY", "PING"])]),
     (10, scan),
-    (0, |g| {
+    (4, |g| {
         let mut request = g.of("ECHO");
         request.push(g.value());
         request
