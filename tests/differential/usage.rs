@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use quoit::table::lookup::{Entry, Table};
 use quoit::table::usage::{Argument, Kind};
 
-use crate::generate::{Generator, Request};
+use crate::generate::{Generator, Request, put_off_expiry};
 use crate::pair::Pair;
 
 /// The oracle's version: arguments that came later are not made.
@@ -104,6 +104,7 @@ impl Form {
         let names = request.len();
         sequence(&self.arguments, g, &mut request);
         spoil(g, &mut request, names);
+        put_off_expiry(&mut request);
         request
     }
 }
