@@ -64,6 +64,16 @@ impl CommandError {
         )
     }
 
+    /// The refusal of a container's own syntax check, where its rows let a subcommand and its arguments pass.
+    pub fn subcommand_syntax(container: &str, name: &[u8]) -> CommandError {
+        let name = shown(name);
+        CommandError::quoting(
+            "unknown subcommand or wrong number of arguments for '",
+            &name[..name.len().min(128)],
+            &format!("'. Try {container} HELP."),
+        )
+    }
+
     /// What follows the `-` on the wire, byte for byte.
     pub fn wire(&self) -> Cow<'_, [u8]> {
         match self {

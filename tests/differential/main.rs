@@ -4,6 +4,7 @@
 //!   keyspace is compared every few steps; a sequence that shows a difference is shrunk before it is printed.
 //! - [`refusals`]: arity, unknown commands and subcommands, for every command that both know.
 //! - [`wire`]: malformed requests, inline commands, bytes split anywhere.
+//! - [`admin`]: requests about connections and the server, one by one.
 //! - [`rows`]: what COMMAND says of the commands that both know.
 //!
 //! What is random or about the time is normalised in [`compare`]; differences that are meant stand, with their reasons, in
@@ -16,11 +17,13 @@ mod differences;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod compare;
 mod generate;
 mod pair;
 mod random;
 mod refusals;
+mod rows;
 mod shrink;
 mod usage;
 mod wire;

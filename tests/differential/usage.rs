@@ -221,10 +221,12 @@ fn string(argument: &Argument, g: &mut Generator) -> Vec<u8> {
 }
 
 fn is_known_to_oracle(argument: &Argument) -> bool {
-    argument
-        .since
-        .as_deref()
-        .is_none_or(|since| version(since) <= ORACLE_VERSION)
+    argument.since.as_deref().is_none_or(is_known_in)
+}
+
+/// Whether the oracle is at least this version.
+pub fn is_known_in(since: &str) -> bool {
+    version(since) <= ORACLE_VERSION
 }
 
 fn version(text: &str) -> [u32; 3] {

@@ -89,6 +89,54 @@ pub const DIFFERENCES: &[Difference] = &[
             case.is("OBJECT IDLETIME") && redis > quoit
         },
     },
+    Difference {
+        name: "a SCAN cursor with a NUL",
+        reason: "Redis reads cursors as C strings, which end there; here such a cursor is no number",
+        covers: |case| {
+            case.is("SCAN")
+                && case
+                    .request
+                    .get(1)
+                    .is_some_and(|cursor| cursor.contains(&0))
+                && case.quoit.value == Value::error("ERR invalid cursor")
+        },
+    },
+    Difference {
+        name: "HELLO before authentication",
+        reason: "7.2 names the protocol in its advice",
+        covers: |case| {
+            let advice = |option: &str| {
+                format!(
+                    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO {option} <user> <pass> \
+                     option can be used to authenticate the client and select the RESP protocol version at the same time"
+                )
+            };
+            case.is("HELLO") && case.errors(&advice("AUTH"), &advice("<proto> AUTH"))
+        },
+    },
+    Difference {
+        name: "a timeout beyond the end of time",
+        reason: "7.2 refuses it; 7.0 lets the sum overflow",
+        covers: |case| {
+            (case.is("CLIENT PAUSE") || case.is("WAIT"))
+                && case.has("9223372036854775807")
+                && case.quoit.value == Value::error("ERR timeout is out of range")
+        },
+    },
+    Difference {
+        name: "a memory value beyond 64 bits",
+        reason: "Redis takes the largest number there is, which nobody meant",
+        covers: |case| {
+            case.is("CONFIG SET maxmemory")
+                && case.redis.value == Value::ok()
+                && case.quoit.value.text().ends_with("argument must be a memory value")
+        },
+    },
+    Difference {
+        name: "CONFIG SET port",
+        reason: "listeners are made at the start and stay; Redis opens another one",
+        covers: |case| case.is("CONFIG SET port") && case.quoit.value.text().ends_with("can't set immutable config"),
+    },
 ];
 
 /// A difference in what is said to bytes on the wire.
