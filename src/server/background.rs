@@ -1,4 +1,4 @@
-//! What runs beside the requests: active expiry, eviction that requests left unfinished.
+//! What runs beside the requests: active expiry, eviction that requests left unfinished, samples for INFO.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use crate::base::rng::Rng;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::{self, Outcome, Pressure};
 use crate::keyspace::expire::{CYCLE, Sweeper};
-use crate::state::Server;
+use crate::state::{Server, memory};
 
 /// Background work between two turns of the clients.
 const WORK: Duration = Duration::from_micros(500);
@@ -17,33 +17,56 @@ const WORK: Duration = Duration::from_micros(500);
 const REST: Duration = Duration::from_micros(1500);
 /// How often memory is looked at when requests left it over the limit.
 const EVICT_EVERY: Duration = Duration::from_millis(10);
+/// How often rates and the peak of memory are sampled (redis takes ten samples a second too).
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// Keys evicted in one go.
 const EVICT_ROUNDS: usize = 128;
 
 /// Runs until it is aborted.
 pub async fn run(server: Arc<Server>) {
-    tokio::join!(expire(&server), evict(&server));
+    tokio::join!(expire(&server), evict(&server), sample(&server));
+}
+
+/// Samples what INFO shows as rates, and the peak of memory.
+async fn sample(server: &Arc<Server>) {
+    let begun = Instant::now();
+    loop {
+        let at_us = begun.elapsed().as_micros() as u64;
+        server.stats.rates.sample(at_us, server.stats.totals());
+        server
+            .peak
+            .observe(memory::used_bytes(server), server.clock.now());
+        tokio::time::sleep(SAMPLE_EVERY).await;
+    }
 }
 
 async fn expire(server: &Arc<Server>) {
     let mut sweeper = Sweeper::default();
     let mut effects = Effects::default();
+    let counts = &server.stats.expiry;
     loop {
         let cycle = Instant::now();
         let mut begun = Instant::now();
+        let with_expiry: usize = server.keyspace.built().map(|(_, db)| db.expires()).sum();
+        let mut expired = 0;
         while server.active_expire.load(Ordering::Relaxed) {
             effects.begin(server.keyspace.listeners.interest());
             let step = sweeper.step(&server.keyspace, server.clock.now(), &mut effects);
             settle(server, &mut effects);
+            expired += step.expired;
             if step.cycle_done {
+                counts.cycle(expired as u64, with_expiry as u64);
                 break;
             }
             if begun.elapsed() >= WORK {
+                counts.micros.add(begun.elapsed().as_micros() as u64);
+                counts.cap_reached.add(1);
                 let effort = server.config.settings().active_expire_effort.clamp(1, 10);
                 tokio::time::sleep(REST / effort).await;
                 begun = Instant::now();
             }
         }
+        counts.micros.add(begun.elapsed().as_micros() as u64);
         tokio::time::sleep(CYCLE.saturating_sub(cycle.elapsed()).max(REST)).await;
     }
 }
@@ -53,6 +76,8 @@ async fn evict(server: &Arc<Server>) {
     loop {
         tokio::time::sleep(EVICT_EVERY).await;
         let outcome = evict_some(server, &mut effects);
+        let is_over = outcome != Outcome::Within;
+        server.stats.over_limit.observe(is_over, server.clock.now());
         settle(server, &mut effects);
         if outcome == Outcome::Unfinished {
             tokio::task::yield_now().await;

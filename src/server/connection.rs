@@ -195,9 +195,11 @@ impl<S: Stream> Connection<S> {
             input,
             output,
             read_bytes,
+            runner,
             ..
         } = self;
         let client = &session.client;
+        let stats = &runner.server().stats;
         poll_fn(|context| {
             client.register(context.waker());
             if client.has_signal() {
@@ -209,6 +211,9 @@ impl<S: Stream> Connection<S> {
                 let sent = before - output.len_bytes();
                 if sent > 0 {
                     client.net_out.fetch_add(sent as u64, Ordering::Relaxed);
+                    let shard = stats.mine();
+                    shard.net_out.add(sent as u64);
+                    shard.writes.add(1);
                     return Poll::Ready(Ok(Woken::Wrote));
                 }
             }
