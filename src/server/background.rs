@@ -8,6 +8,7 @@ use crate::base::rng::Rng;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::{self, Outcome, Pressure};
 use crate::keyspace::expire::{CYCLE, Sweeper};
+use crate::state::latency::LatencyEvent;
 use crate::state::{Server, memory};
 
 /// Background work between two turns of the clients.
@@ -59,16 +60,22 @@ async fn expire(server: &Arc<Server>) {
                 break;
             }
             if begun.elapsed() >= WORK {
-                counts.micros.add(begun.elapsed().as_micros() as u64);
+                worked(server, begun.elapsed());
                 counts.cap_reached.add(1);
                 let effort = server.config.settings().active_expire_effort.clamp(1, 10);
                 tokio::time::sleep(REST / effort).await;
                 begun = Instant::now();
             }
         }
-        counts.micros.add(begun.elapsed().as_micros() as u64);
+        worked(server, begun.elapsed());
         tokio::time::sleep(CYCLE.saturating_sub(cycle.elapsed()).max(REST)).await;
     }
+}
+
+/// Counts a piece of active expiry.
+fn worked(server: &Server, took: Duration) {
+    server.stats.expiry.micros.add(took.as_micros() as u64);
+    server.note_latency(LatencyEvent::ExpireCycle, took);
 }
 
 async fn evict(server: &Arc<Server>) {
@@ -89,18 +96,23 @@ fn evict_some(server: &Server, effects: &mut Effects) -> Outcome {
     let rules = server.rules.load();
     let rng = Rng::from_system();
     let base_bytes = server.base_bytes.load(Ordering::Relaxed);
-    let pressure = Pressure {
+    let mut pressure = Pressure {
         rules: &rules,
         base_bytes,
         now: server.clock.now(),
         rng: &rng,
+        watch: None,
     };
     if !pressure.is_over(&server.keyspace, 0) {
         return Outcome::Within;
     }
+    let watch = |took| server.note_latency(LatencyEvent::EvictionDel, took);
+    let begun = Instant::now();
+    pressure.watch = server.watches_latency().then_some(&watch);
     effects.begin(server.keyspace.listeners.interest());
     let (outcome, evicted) = evict::evict(&server.keyspace, &pressure, EVICT_ROUNDS, effects);
     server.stats.mine().evicted.add(evicted as u64);
+    server.note_latency(LatencyEvent::EvictionCycle, begun.elapsed());
     outcome
 }
 

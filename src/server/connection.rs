@@ -262,7 +262,10 @@ impl<S: Stream> Connection<S> {
                     self.output = Output::new();
                     break BatchEnd::Close;
                 }
-                After::Sleep(duration) => tokio::time::sleep(duration).await,
+                After::Sleep(duration) => {
+                    tokio::time::sleep(duration).await;
+                    self.runner.begin_batch();
+                }
             }
             if self.session.authenticated != was_authenticated {
                 limits = self.limits();
@@ -313,9 +316,15 @@ impl<S: Stream> Connection<S> {
         let mut next = Some(sweeping);
         let mut begun = Instant::now();
         while let Some(sweeping) = next {
-            next = self
-                .runner
-                .sweep_step(&mut self.session, sweeping, &mut self.output);
+            let Connection {
+                decoder,
+                input,
+                session,
+                output,
+                runner,
+                ..
+            } = self;
+            next = runner.sweep_step(session, sweeping, decoder.arguments(input), output);
             if begun.elapsed() >= SLICE {
                 tokio::task::yield_now().await;
                 begun = Instant::now();

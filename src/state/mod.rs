@@ -1,6 +1,7 @@
 //! The shared parts of a running server, built once and passed explicitly.
 
 pub mod clients;
+pub mod latency;
 pub mod memory;
 pub mod monitor;
 pub mod pause;
@@ -11,6 +12,7 @@ pub mod stats;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -24,6 +26,7 @@ use crate::keyspace::evict::{Policy, Rules};
 use crate::keyspace::hash::KeyHasher;
 use crate::table::Table;
 use clients::Clients;
+use latency::{LatencyEvent, LatencyMonitor};
 use memory::Peak;
 use monitor::Monitors;
 use pause::Pause;
@@ -56,6 +59,8 @@ pub struct Server {
     pub stats: Stats,
     /// SLOWLOG.
     pub slowlog: Slowlog,
+    /// LATENCY.
+    pub latency: LatencyMonitor,
     /// MONITOR.
     pub monitors: Monitors,
     /// CLIENT PAUSE.
@@ -142,6 +147,7 @@ impl Server {
             stats: Stats::new(commands.entries().len(), threads),
             commands,
             slowlog: Slowlog::default(),
+            latency: LatencyMonitor::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
             shutdown: Shutdown::default(),
@@ -175,6 +181,17 @@ impl Server {
     /// Large values that wait to be freed.
     pub fn pending_frees(&self) -> u64 {
         self.pending_frees.load(Ordering::Relaxed)
+    }
+
+    /// Whether the latency monitor is on.
+    pub fn watches_latency(&self) -> bool {
+        !self.config.settings().latency_monitor_threshold.is_zero()
+    }
+
+    /// Tells the latency monitor how long something took, when it is on and that was long.
+    pub fn note_latency(&self, event: LatencyEvent, took: Duration) {
+        let threshold = self.config.settings().latency_monitor_threshold;
+        self.latency.note(event, took, threshold, self.clock.now());
     }
 
     /// CONFIG RESETSTAT: all counters start again.

@@ -310,13 +310,6 @@ impl Stats {
         self.over_limit.reset();
         self.error_counts.lock().clear();
     }
-
-    /// LATENCY RESET of the histograms of one command.
-    pub fn reset_histogram(&self, id: u16) {
-        for counts in self.shards.all().filter_map(|shard| shard.commands.get()) {
-            counts[usize::from(id)].histogram.reset();
-        }
-    }
 }
 
 #[cfg(test)]
