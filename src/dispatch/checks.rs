@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::base::clock::Millis;
 use crate::config::Access;
@@ -9,6 +10,7 @@ use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::{self, Outcome, Pressure, ROUNDS_PER_COMMAND, Rules};
 use crate::resp::decode::Arguments;
 use crate::state::Server;
+use crate::state::latency::LatencyEvent;
 use crate::state::pause::PauseMode;
 use crate::state::session::Session;
 use crate::table::{Command, CommandError, Flags};
@@ -88,18 +90,25 @@ fn memory(
     effects: &mut Effects,
 ) -> Result<(), CommandError> {
     let base_bytes = server.base_bytes.load(Ordering::Relaxed);
-    let pressure = Pressure {
+    let mut pressure = Pressure {
         rules,
         base_bytes,
         now,
         rng: &session.rng,
+        watch: None,
     };
     if !pressure.is_over(&server.keyspace, effects.bytes) {
         return Ok(());
     }
+    let watch = |took| server.note_latency(LatencyEvent::EvictionDel, took);
+    let begun = server.watches_latency().then(Instant::now);
+    pressure.watch = begun.map(|_| &watch as &dyn Fn(Duration));
     effects.begin(server.keyspace.listeners.interest());
     let (outcome, evicted) = evict::evict(&server.keyspace, &pressure, ROUNDS_PER_COMMAND, effects);
     server.stats.mine().evicted.add(evicted as u64);
+    if let Some(begun) = begun {
+        server.note_latency(LatencyEvent::EvictionCycle, begun.elapsed());
+    }
     if outcome == Outcome::Exhausted && command.flags.contains(Flags::DENYOOM) {
         return Err(CommandError::OutOfMemory);
     }

@@ -28,7 +28,7 @@ use crate::keyspace::view::{Run, View};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
-use crate::state::session::{ReplyMode, Session};
+use crate::state::session::{After, ReplyMode, Session};
 use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
 use crate::table::{Args, Command, CommandError, Flags, Scope, Table};
@@ -157,8 +157,12 @@ impl Runner {
         let mut reply = Reply::new(output, session.protocol);
         let entry = match self.find(arguments) {
             Ok(entry) => entry,
-            Err((entry, error)) => {
-                self.reject(session, entry, &error, &mut reply);
+            Err((command, error)) => {
+                // A wrong number of arguments counts as a refusal of that command.
+                if let Some(entry) = self.table.find_request(&arguments) {
+                    self.tally.rejected(&self.server.stats, entry.id);
+                }
+                self.reject(session, command, &error, &mut reply);
                 return self.replied(session, mark, output);
             }
         };
@@ -203,6 +207,7 @@ impl Runner {
         let first = if entry.parent.is_some() { 2 } else { 1 };
         let mut args = Args::new(arguments, first);
         let mut reply = Reply::new(output, session.protocol);
+        let mut sleep_nanos = 0;
         let done = match entry.handler {
             Handler::Data(commands::Handler::Read(handler)) => {
                 match self.with_view(session, entry, arguments, round, |view| {
@@ -246,7 +251,12 @@ impl Runner {
                     session,
                     now: self.now,
                 };
-                handler(&mut args, &mut caller, &mut reply)
+                let done = handler(&mut args, &mut caller, &mut reply);
+                self.tally.follow(&self.server.config.settings());
+                if let After::Sleep(duration) = session.after {
+                    sleep_nanos = duration.as_nanos() as u64;
+                }
+                done
             }
             Handler::Data(commands::Handler::Container)
             | Handler::Admin(admin::Handler::Container) => {
@@ -262,9 +272,11 @@ impl Runner {
             reply.truncate(mark);
             self.refuse(session, Some(entry.command), &error, &mut reply);
         }
-        let micros = self.tally.record(&self.server.stats, entry.id, failed);
-        if let Some(micros) = micros {
-            record::slow(&self.server, session, entry, arguments, self.now, micros);
+        let slow = self
+            .tally
+            .record(&self.server.stats, entry.id, failed, sleep_nanos);
+        if let Some(took) = slow {
+            record::slow(&self.server, session, entry, arguments, self.now, took);
         }
         self.show(session, entry, arguments);
         self.replied(session, mark, output)
@@ -347,6 +359,7 @@ impl Runner {
         &mut self,
         session: &mut Session,
         mut sweeping: Sweeping,
+        arguments: Arguments<'_>,
         output: &mut Output,
     ) -> Option<Sweeping> {
         let server = Arc::clone(&self.server);
@@ -390,7 +403,12 @@ impl Runner {
         sweeping.sweep.finish(&scene, &mut self.effects, &mut reply);
         self.effects.append(&server.keyspace.listeners);
         self.after_release();
-        self.tally.record(&server.stats, sweeping.id, false);
+        let id = sweeping.id;
+        let slow = self.tally.record(&server.stats, id, false, 0);
+        if let Some(took) = slow {
+            let entry = self.table.entry(id);
+            record::slow(&server, session, entry, arguments, self.now, took);
+        }
         self.replied(session, sweeping.mark, output);
         None
     }

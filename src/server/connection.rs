@@ -203,6 +203,7 @@ impl<S: Stream> Connection<S> {
         let shutdown = &runner.server().shutdown;
         // Inside a request it stays until the rest has come, or the grace is over.
         let may_end = !decoder.is_inside_request();
+        let stats = &runner.server().stats;
         poll_fn(|context| {
             client.register(context.waker());
             if client.has_signal() || may_end && shutdown.is_requested() {
@@ -214,6 +215,9 @@ impl<S: Stream> Connection<S> {
                 let sent = before - output.len_bytes();
                 if sent > 0 {
                     client.net_out.fetch_add(sent as u64, Ordering::Relaxed);
+                    let shard = stats.mine();
+                    shard.net_out.add(sent as u64);
+                    shard.writes.add(1);
                     return Poll::Ready(Ok(Woken::Wrote));
                 }
             }
@@ -262,7 +266,10 @@ impl<S: Stream> Connection<S> {
                     self.output = Output::new();
                     break BatchEnd::Close;
                 }
-                After::Sleep(duration) => tokio::time::sleep(duration).await,
+                After::Sleep(duration) => {
+                    tokio::time::sleep(duration).await;
+                    self.runner.begin_batch();
+                }
             }
             if self.session.authenticated != was_authenticated {
                 limits = self.limits();
@@ -313,9 +320,15 @@ impl<S: Stream> Connection<S> {
         let mut next = Some(sweeping);
         let mut begun = Instant::now();
         while let Some(sweeping) = next {
-            next = self
-                .runner
-                .sweep_step(&mut self.session, sweeping, &mut self.output);
+            let Connection {
+                decoder,
+                input,
+                session,
+                output,
+                runner,
+                ..
+            } = self;
+            next = runner.sweep_step(session, sweeping, decoder.arguments(input), output);
             if begun.elapsed() >= SLICE {
                 tokio::task::yield_now().await;
                 begun = Instant::now();
