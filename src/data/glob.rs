@@ -100,15 +100,25 @@ fn class_matches(class: &[u8], byte: u8, nocase: bool) -> (bool, usize) {
     }
 }
 
-/// Signed bytes, ordered before they are lowered: so compares Redis, whose `char` is signed.
 fn range_contains(first: u8, last: u8, byte: u8, nocase: bool) -> bool {
+    let (first, last) = range(first, last, nocase);
+    (first..=last).contains(&lower(byte as i8, nocase))
+}
+
+/// Signed bytes, ordered before they are lowered: so compares Redis, whose `char` is signed.
+fn range(first: u8, last: u8, nocase: bool) -> (i8, i8) {
     let (first, last) = (first as i8, last as i8);
-    let lower = |byte: i8| match nocase {
+    (
+        lower(first.min(last), nocase),
+        lower(first.max(last), nocase),
+    )
+}
+
+fn lower(byte: i8, nocase: bool) -> i8 {
+    match nocase {
         true => (byte as u8).to_ascii_lowercase() as i8,
         false => byte,
-    };
-    let (first, last) = (lower(first.min(last)), lower(first.max(last)));
-    (first..=last).contains(&lower(byte as i8))
+    }
 }
 
 #[inline]
@@ -181,6 +191,8 @@ fn class_set(class: &[u8], nocase: bool) -> (ByteSet, usize) {
     let negated = class.first() == Some(&b'^');
     let mut at = usize::from(negated);
     let mut set = ByteSet::default();
+    // How many more ranges hold a byte than hold the one below it.
+    let mut begun = [0i64; 257];
     let len = loop {
         at += match &class[at..] {
             [b'\\', literal, ..] => {
@@ -190,10 +202,10 @@ fn class_set(class: &[u8], nocase: bool) -> (ByteSet, usize) {
             [b']', ..] => break at + 1,
             [] => break at,
             [first, b'-', last, ..] => {
-                if set != FULL {
-                    (0..=255u8)
-                        .filter(|byte| range_contains(*first, *last, *byte, nocase))
-                        .for_each(|byte| insert(&mut set, byte, false));
+                let (first, last) = range(*first, *last, nocase);
+                if first <= last {
+                    begun[order(first)] += 1;
+                    begun[order(last) + 1] -= 1;
                 }
                 3
             }
@@ -203,10 +215,23 @@ fn class_set(class: &[u8], nocase: bool) -> (ByteSet, usize) {
             }
         };
     };
+    let mut open = 0;
+    for (byte, begun) in (i8::MIN..=i8::MAX).zip(begun) {
+        open += begun;
+        // A range holds the lower case of what it takes.
+        if open > 0 && lower(byte, nocase) == byte {
+            insert(&mut set, byte as u8, nocase);
+        }
+    }
     if negated {
         set.iter_mut().for_each(|word| *word = !*word);
     }
     (set, len)
+}
+
+/// The place of a signed byte among all.
+fn order(byte: i8) -> usize {
+    (i16::from(byte) - i16::from(i8::MIN)) as usize
 }
 
 /// Matches a text that is not empty.
