@@ -74,7 +74,7 @@ pub fn directory() -> Table<()> {
 pub enum Step {
     /// It is done: the reply is in the output.
     Done,
-    /// A partition was locked for longer than a short spin: yield and run it again.
+    /// A partition was locked for longer than a short spin, or room has to be made first: yield and run it again.
     Contended,
     /// Commands of its kind are paused (CLIENT PAUSE): wait and run it again.
     Paused,
@@ -177,9 +177,14 @@ impl Runner {
             entry.command,
             self.now,
             &mut self.effects,
+            round,
         ) {
             checks::Verdict::Go => {}
             checks::Verdict::Wait => return Step::Paused,
+            checks::Verdict::Later => {
+                self.after_release();
+                return Step::Contended;
+            }
             checks::Verdict::Refuse(error) => {
                 self.reject(session, Some(entry.command), &error, &mut reply);
                 self.tally.rejected(&self.server.stats, entry.id);

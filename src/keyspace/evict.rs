@@ -3,7 +3,7 @@
 //! Redis's approximation: a few keys are sampled, the best candidates are kept in a pool of 16 that survives from one
 //! eviction to the next, and the best of the pool goes. The access clock is 24 bits in the entry: for the LRU policies the
 //! second of the last access, for the LFU policies 16 bits of minutes and 8 bits of a logarithmic counter
-//! (redis `evict.c`). Work per command is bounded by [`ROUNDS_PER_COMMAND`].
+//! (redis `evict.c`). Work per command is bounded by [`ROUNDS_PER_TURN`].
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,8 @@ use crate::base::rng::Rng;
 
 /// Counter of a new key under LFU, so that it is not the first to go (redis `LFU_INIT_VAL`).
 pub const LFU_START: u32 = 5;
-/// Keys evicted at most before one command runs. A command that brings more than these free lets the next ones go on.
-pub const ROUNDS_PER_COMMAND: usize = 64;
+/// Keys evicted at most before other clients have their turn.
+pub const ROUNDS_PER_TURN: usize = 64;
 /// Candidates kept between evictions (redis `EVPOOL_SIZE`).
 const POOL_SIZE: usize = 16;
 /// Places of the table looked at for each sample, so that a sparse partition ends the search.
@@ -275,9 +275,12 @@ pub fn evict(
 
 fn evict_one(keyspace: &Keyspace, pressure: &Pressure<'_>, effects: &mut Effects) -> bool {
     for _ in 0..ATTEMPTS {
-        gather(keyspace, pressure);
+        let is_any = gather(keyspace, pressure);
         let Some(candidate) = keyspace.pool.lock().best.pop() else {
-            continue;
+            if is_any {
+                continue;
+            }
+            return false;
         };
         if take(keyspace, candidate, pressure, effects) {
             return true;
@@ -286,13 +289,16 @@ fn evict_one(keyspace: &Keyspace, pressure: &Pressure<'_>, effects: &mut Effects
     false
 }
 
-/// Samples one partition of every database into the pool.
-fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
+/// Samples one partition of every database into the pool. Whether there was any with keys that may go: where there is none,
+/// each refused write would search all partitions again and again.
+fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) -> bool {
     let volatile = pressure.rules.policy.is_volatile();
+    let mut is_any = false;
     for (number, database) in keyspace.built() {
         let Some(partition) = pick_partition(database, volatile, pressure.rng) else {
             continue;
         };
+        is_any = true;
         let Ok(held) = lock_in(keyspace, database, partition, 0) else {
             continue;
         };
@@ -321,6 +327,7 @@ fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
             .into_iter()
             .for_each(|candidate| pool.offer(candidate));
     }
+    is_any
 }
 
 fn pick_partition(database: &super::Database, volatile: bool, rng: &Rng) -> Option<usize> {
