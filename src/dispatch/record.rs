@@ -1,6 +1,7 @@
 //! What is noted of a run: counts and durations, the slow log, MONITOR.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -18,6 +19,8 @@ pub struct Tally {
     clock: quanta::Clock,
     /// Reading of the clock at the end of the run before.
     last: u64,
+    /// Reading at the begin of the batch.
+    begun: u64,
     id: u16,
     calls: u64,
     nanos: u64,
@@ -37,6 +40,7 @@ impl Tally {
         Tally {
             clock,
             last,
+            begun: last,
             id: 0,
             calls: 0,
             nanos: 0,
@@ -56,6 +60,13 @@ impl Tally {
         };
         self.keeps_durations = settings.latency_tracking;
         self.last = self.clock.raw();
+        self.begun = self.last;
+    }
+
+    /// From the begin of the batch to the end of its last run.
+    #[inline]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.clock.delta_as_nanos(self.begun, self.last))
     }
 
     /// Counts a run that ends now. Its duration in microseconds, when it was slow.
