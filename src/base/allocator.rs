@@ -13,6 +13,8 @@ pub struct AllocatorStats {
     pub mapped: u64,
     /// Kept for later use.
     pub retained: u64,
+    /// In pages that the kernel may take back when it needs them.
+    pub muzzy: u64,
     /// The allocator's own records.
     pub metadata: u64,
 }
@@ -38,8 +40,16 @@ pub fn stats() -> AllocatorStats {
         resident: stats::resident::read().unwrap_or(0) as u64,
         mapped: stats::mapped::read().unwrap_or(0) as u64,
         retained: stats::retained::read().unwrap_or(0) as u64,
+        muzzy: (read_all(b"stats.arenas.4096.pmuzzy\0") * rustix::param::page_size()) as u64,
         metadata: stats::metadata::read().unwrap_or(0) as u64,
     }
+}
+
+/// A figure over all arenas: jemalloc gives the index 4096 to their sum.
+#[cfg(feature = "jemalloc")]
+fn read_all(name: &'static [u8]) -> usize {
+    use tikv_jemalloc_ctl::{Access, AsName};
+    name.name().read().unwrap_or(0)
 }
 
 /// Without jemalloc: the process's resident memory stands for all.

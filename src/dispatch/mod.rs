@@ -14,6 +14,7 @@ mod record;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -21,6 +22,7 @@ use crate::admin;
 use crate::base::clock::Millis;
 use crate::base::worker::give_worker_away;
 use crate::commands;
+use crate::config::Settings;
 use crate::keyspace::Keyspace;
 use crate::keyspace::effects::{Effects, Interest};
 use crate::keyspace::evict::Rules;
@@ -76,7 +78,7 @@ pub fn directory() -> Table<()> {
 pub enum Step {
     /// It is done: the reply is in the output.
     Done,
-    /// A partition was locked for longer than a short spin: yield and run it again.
+    /// A partition was locked for longer than a short spin, or room has to be made first: yield and run it again.
     Contended,
     /// Commands of its kind are paused (CLIENT PAUSE): wait and run it again.
     Paused,
@@ -114,7 +116,10 @@ pub struct Runner {
     table: &'static Table<Handler>,
     effects: Effects,
     tally: Tally,
+    settings: Arc<Settings>,
     rules: Arc<Rules>,
+    /// Version of both.
+    version: u64,
     now: Millis,
     keys: Vec<(usize, KeyAccess)>,
     /// The requests of the decoder's window.
@@ -124,13 +129,14 @@ pub struct Runner {
 impl Runner {
     /// A runner for one connection.
     pub fn new(server: Arc<Server>) -> Runner {
-        let rules = server.rules.load_full();
-        let tally = Tally::new();
+        let version = server.config.version();
         Runner {
             table: table(),
             effects: Effects::default(),
-            tally,
-            rules,
+            tally: Tally::new(),
+            settings: Arc::clone(&server.config.settings()),
+            rules: server.rules.load_full(),
+            version,
             now: server.clock.now(),
             keys: Vec::new(),
             foreseen: Vec::new(),
@@ -146,11 +152,35 @@ impl Runner {
     /// Begins a batch: the time and the parameters stay the same until the next one.
     pub fn begin_batch(&mut self) {
         self.now = self.server.clock.now();
-        let rules = self.server.rules.load();
-        if !Arc::ptr_eq(&rules, &self.rules) {
-            self.rules = Arc::clone(&rules);
+        self.refresh();
+        self.tally.begin(&self.settings);
+    }
+
+    /// The time of the batch.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// How long the batch has run, as of the end of its last command.
+    #[inline]
+    pub fn elapsed(&self) -> Duration {
+        self.tally.elapsed()
+    }
+
+    /// The parameters as of the last [`Runner::refresh`].
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes over parameters that were changed meanwhile.
+    #[inline]
+    pub fn refresh(&mut self) {
+        let version = self.server.config.version();
+        if version != self.version {
+            self.version = version;
+            self.settings = Arc::clone(&self.server.config.settings());
+            self.rules = self.server.rules.load_full();
         }
-        self.tally.begin(&self.server.config.settings());
     }
 
     /// Ends a batch: settles the accounts.
@@ -205,8 +235,12 @@ impl Runner {
                 self.tally.skip();
                 return Step::Done;
             }
-            Err((entry, error)) => {
-                self.reject(session, entry, &error, &mut reply);
+            Err((command, error)) => {
+                // A wrong number of arguments counts as a refusal of that command.
+                if let Some(entry) = self.table.find_request(&arguments) {
+                    self.tally.rejected(&self.server.stats, entry.id);
+                }
+                self.reject(session, command, &error, &mut reply);
                 return self.replied(session, mark, output);
             }
         };
@@ -221,9 +255,14 @@ impl Runner {
             entry.command,
             self.now,
             &mut self.effects,
+            round,
         ) {
             checks::Verdict::Go => {}
             checks::Verdict::Wait => return Step::Paused,
+            checks::Verdict::Later => {
+                self.after_release();
+                return Step::Contended;
+            }
             checks::Verdict::Refuse(error) => {
                 self.reject(session, Some(entry.command), &error, &mut reply);
                 self.tally.rejected(&self.server.stats, entry.id);
@@ -268,6 +307,7 @@ impl Runner {
         let first = if entry.parent.is_some() { 2 } else { 1 };
         let mut args = Args::new(arguments, first);
         let mut reply = Reply::new(output, session.protocol);
+        let mut sleep_nanos = 0;
         let done = match entry.handler {
             Handler::Data(commands::Handler::Read(handler)) => {
                 match self.with_view(session, entry, arguments, hash, round, |view| {
@@ -311,7 +351,12 @@ impl Runner {
                     session,
                     now: self.now,
                 };
-                handler(&mut args, &mut caller, &mut reply)
+                let done = handler(&mut args, &mut caller, &mut reply);
+                self.tally.follow(&self.server.config.settings());
+                if let After::Sleep(duration) = session.after {
+                    sleep_nanos = duration.as_nanos() as u64;
+                }
+                done
             }
             Handler::Data(commands::Handler::Container)
             | Handler::Admin(admin::Handler::Container) => {
@@ -327,9 +372,11 @@ impl Runner {
             reply.truncate(mark);
             self.refuse(session, Some(entry.command), &error, &mut reply);
         }
-        let micros = self.tally.record(&self.server.stats, entry.id, failed);
-        if let Some(micros) = micros {
-            record::slow(&self.server, session, entry, arguments, self.now, micros);
+        let slow = self
+            .tally
+            .record(&self.server.stats, entry.id, failed, sleep_nanos);
+        if let Some(took) = slow {
+            record::slow(&self.server, session, entry, arguments, self.now, took);
         }
         self.show(session, entry, arguments);
         self.replied(session, mark, output)
@@ -413,6 +460,7 @@ impl Runner {
         &mut self,
         session: &mut Session,
         mut sweeping: Sweeping,
+        arguments: Arguments<'_>,
         output: &mut Output,
     ) -> Option<Sweeping> {
         let server = Arc::clone(&self.server);
@@ -456,7 +504,12 @@ impl Runner {
         sweeping.sweep.finish(&scene, &mut self.effects, &mut reply);
         self.effects.append(&server.keyspace.listeners);
         self.after_release();
-        self.tally.record(&server.stats, sweeping.id, false);
+        let id = sweeping.id;
+        let slow = self.tally.record(&server.stats, id, false, 0);
+        if let Some(took) = slow {
+            let entry = self.table.entry(id);
+            record::slow(&server, session, entry, arguments, self.now, took);
+        }
         self.replied(session, sweeping.mark, output);
         None
     }

@@ -1,6 +1,7 @@
 //! What is noted of a run: counts and durations, the slow log, MONITOR.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -9,6 +10,7 @@ use crate::base::stats::Histogram;
 use crate::config::Settings;
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::state::Server;
+use crate::state::latency::LatencyEvent;
 use crate::state::session::Session;
 use crate::state::stats::Stats;
 use crate::table::Flags;
@@ -19,13 +21,14 @@ pub struct Tally {
     clock: quanta::Clock,
     /// Reading of the clock at the end of the run before.
     last: u64,
+    /// Reading at the begin of the batch.
+    begun: u64,
     id: u16,
     calls: u64,
     nanos: u64,
     bucket: usize,
     bucket_calls: u64,
-    total: u64,
-    /// Nanoseconds from which a run is slow; `u64::MAX` is never.
+    /// Nanoseconds from which a run is for the slow log or the latency monitor; `u64::MAX` is never.
     slow_nanos: u64,
     keeps_durations: bool,
 }
@@ -38,12 +41,12 @@ impl Tally {
         Tally {
             clock,
             last,
+            begun: last,
             id: 0,
             calls: 0,
             nanos: 0,
             bucket: 0,
             bucket_calls: 0,
-            total: 0,
             slow_nanos: u64::MAX,
             keeps_durations: true,
         }
@@ -51,19 +54,38 @@ impl Tally {
 
     /// Begins a batch: its first run is timed from here.
     pub fn begin(&mut self, settings: &Settings) {
-        self.slow_nanos = match settings.slowlog_log_slower_than_us {
-            micros if micros < 0 => u64::MAX,
-            micros => (micros as u64).saturating_mul(1000),
-        };
-        self.keeps_durations = settings.latency_tracking;
+        self.follow(settings);
         self.last = self.clock.raw();
+        self.begun = self.last;
     }
 
-    /// Counts a run that ends now. Its duration in microseconds, when it was slow.
+    /// From the begin of the batch to the end of its last run.
     #[inline]
-    pub fn record(&mut self, stats: &Stats, id: u16, failed: bool) -> Option<u64> {
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.clock.delta_as_nanos(self.begun, self.last))
+    }
+
+    /// Takes over changed parameters: a command that changes them is already measured by them.
+    pub fn follow(&mut self, settings: &Settings) {
+        let threshold = match settings.latency_monitor_threshold {
+            Duration::ZERO => u64::MAX,
+            threshold => u64::try_from(threshold.as_nanos()).unwrap_or(u64::MAX),
+        };
+        self.slow_nanos = slowlog_nanos(settings).min(threshold);
+        self.keeps_durations = settings.latency_tracking;
+    }
+
+    /// Counts a run that ends now, or `sleep_nanos` later (DEBUG SLEEP). Its duration, when it was slow.
+    #[inline]
+    pub fn record(
+        &mut self,
+        stats: &Stats,
+        id: u16,
+        failed: bool,
+        sleep_nanos: u64,
+    ) -> Option<Duration> {
         let end = self.clock.raw();
-        let nanos = self.clock.delta_as_nanos(self.last, end);
+        let nanos = self.clock.delta_as_nanos(self.last, end) + sleep_nanos;
         self.last = end;
         let bucket = Histogram::bucket(nanos);
         if id != self.id {
@@ -79,7 +101,7 @@ impl Tally {
         if failed {
             stats.command(id).failed.add(1);
         }
-        (nanos >= self.slow_nanos).then_some(nanos / 1000)
+        (nanos >= self.slow_nanos).then(|| Duration::from_nanos(nanos))
     }
 
     /// Counts a request that was refused before it ran.
@@ -90,24 +112,18 @@ impl Tally {
     /// Leaves out the time since the run before.
     pub fn skip(&mut self) {
         self.last = self.clock.raw();
-        self.total += 1;
     }
 
     /// Adds what was counted to the statistics.
     pub fn flush(&mut self, stats: &Stats) {
-        if self.calls + self.total == 0 {
+        if self.calls == 0 {
             return;
         }
         self.flush_bucket(stats);
-        stats
-            .mine()
-            .total_commands
-            .add(std::mem::take(&mut self.total) + self.calls);
-        if self.calls > 0 {
-            let counts = stats.command(self.id);
-            counts.calls.add(std::mem::take(&mut self.calls));
-            counts.nanos.add(std::mem::take(&mut self.nanos));
-        }
+        stats.mine().total_commands.add(self.calls);
+        let counts = stats.command(self.id);
+        counts.calls.add(std::mem::take(&mut self.calls));
+        counts.nanos.add(std::mem::take(&mut self.nanos));
     }
 
     fn flush_bucket(&mut self, stats: &Stats) {
@@ -118,9 +134,37 @@ impl Tally {
     }
 }
 
-/// Notes a slow run.
+fn slowlog_nanos(settings: &Settings) -> u64 {
+    match settings.slowlog_log_slower_than_us {
+        micros if micros < 0 => u64::MAX,
+        micros => (micros as u64).saturating_mul(1000),
+    }
+}
+
+/// Notes a run that was slow by one of the thresholds.
 #[cold]
 pub fn slow<H>(
+    server: &Server,
+    session: &Session,
+    entry: &Entry<H>,
+    arguments: Arguments<'_>,
+    now: Millis,
+    took: Duration,
+) {
+    let event = if entry.command.flags.contains(Flags::FAST) {
+        LatencyEvent::FastCommand
+    } else {
+        LatencyEvent::Command
+    };
+    server.note_latency(event, took);
+    if took.as_nanos() >= u128::from(slowlog_nanos(&server.config.settings())) {
+        let micros = took.as_micros() as u64;
+        slowlog(server, session, entry, arguments, now, micros);
+    }
+}
+
+/// Adds a run to the slow log.
+fn slowlog<H>(
     server: &Server,
     session: &Session,
     entry: &Entry<H>,
@@ -133,7 +177,7 @@ pub fn slow<H>(
         return;
     }
     let redacted;
-    let shown = if flags.contains(Flags::SENSITIVE) {
+    let told = if flags.contains(Flags::SENSITIVE) {
         redacted = shown(entry, arguments).collect::<OwnedArguments>();
         redacted.as_arguments()
     } else {
@@ -142,7 +186,7 @@ pub fn slow<H>(
     let name = session.client.labels.lock().name.clone();
     server
         .slowlog
-        .add(now, micros, shown, &session.client.addr, &name);
+        .add(now, micros, told, &session.client.addr, &name);
 }
 
 /// The arguments of a request, with a word in place of each secret.

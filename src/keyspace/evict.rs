@@ -3,24 +3,30 @@
 //! Redis's approximation: a few keys are sampled, the best candidates are kept in a pool of 16 that survives from one
 //! eviction to the next, and the best of the pool goes. The access clock is 24 bits in the entry: for the LRU policies the
 //! second of the last access, for the LFU policies 16 bits of minutes and 8 bits of a logarithmic counter
-//! (redis `evict.c`). Work per command is bounded by [`ROUNDS_PER_COMMAND`].
+//! (redis `evict.c`). Work per command is bounded by [`ROUNDS_PER_TURN`].
+
+use std::time::{Duration, Instant};
 
 use super::effects::{Effects, EventClass};
 use super::entry::Entry;
+use super::hash::partition_of;
 use super::lock::lock_in;
-use super::{Keyspace, partition::Partition};
+use super::partition::Partition;
+use super::{Keyspace, PARTITIONS};
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
 
 /// Counter of a new key under LFU, so that it is not the first to go (redis `LFU_INIT_VAL`).
 pub const LFU_START: u32 = 5;
-/// Keys evicted at most before one command runs. A command that brings more than these free lets the next ones go on.
-pub const ROUNDS_PER_COMMAND: usize = 64;
+/// Keys evicted at most before other clients have their turn.
+pub const ROUNDS_PER_TURN: usize = 64;
 /// Candidates kept between evictions (redis `EVPOOL_SIZE`).
 const POOL_SIZE: usize = 16;
 /// Places of the table looked at for each sample, so that a sparse partition ends the search.
 const PLACES_PER_SAMPLE: usize = 16;
-/// Partitions asked for candidates before eviction gives up.
+/// Partitions looked at for the samples of one database.
+const PARTITIONS_PER_GATHER: usize = PARTITIONS / 4;
+/// Samples drawn without a candidate before eviction gives up: one key in a database is missed once in 10^8.
 const ATTEMPTS: usize = 64;
 const CLOCK_MASK: u32 = 0xff_ffff;
 
@@ -233,6 +239,8 @@ pub struct Pressure<'a> {
     pub now: Millis,
     /// Chance.
     pub rng: &'a Rng,
+    /// Told how long each removal took, when somebody wants to know.
+    pub watch: Option<&'a dyn Fn(Duration)>,
 }
 
 impl Pressure<'_> {
@@ -271,9 +279,12 @@ pub fn evict(
 
 fn evict_one(keyspace: &Keyspace, pressure: &Pressure<'_>, effects: &mut Effects) -> bool {
     for _ in 0..ATTEMPTS {
-        gather(keyspace, pressure);
+        let is_any = gather(keyspace, pressure);
         let Some(candidate) = keyspace.pool.lock().best.pop() else {
-            continue;
+            if is_any {
+                continue;
+            }
+            return false;
         };
         if take(keyspace, candidate, pressure, effects) {
             return true;
@@ -282,51 +293,74 @@ fn evict_one(keyspace: &Keyspace, pressure: &Pressure<'_>, effects: &mut Effects
     false
 }
 
-/// Samples one partition of every database into the pool.
-fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
+/// Samples every database into the pool, each from a random partition on until there are enough samples: one partition
+/// of a small data set has a key or two. Whether there is any key that may go: where there is none, each refused write would
+/// search again and again.
+fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) -> bool {
     let volatile = pressure.rules.policy.is_volatile();
+    let wanted = pressure.rules.samples.max(1);
+    let mut is_any = false;
     for (number, database) in keyspace.built() {
-        let Some(partition) = pick_partition(database, volatile, pressure.rng) else {
-            continue;
+        let mut found = Vec::with_capacity(wanted.min(POOL_SIZE));
+        // A hash drawn at random meets the partitions by their shares of the keys.
+        let start = partition_of(pressure.rng.bits(), PARTITIONS);
+        for partition in (0..PARTITIONS_PER_GATHER).map(|ahead| (start + ahead) % PARTITIONS) {
+            let counters = database.counters(partition);
+            let candidates = if volatile {
+                counters.expires()
+            } else {
+                counters.len()
+            };
+            if candidates > 0
+                && let Ok(held) = lock_in(keyspace, database, partition, 0)
+            {
+                let place = (number, partition as u32);
+                sample(&held, place, wanted, keyspace, pressure, &mut found);
+            }
+            if found.len() >= wanted {
+                break;
+            }
+        }
+        is_any |= match volatile {
+            _ if !found.is_empty() => true,
+            true => database.expires() > 0,
+            false => !database.is_empty(),
         };
-        let Ok(held) = lock_in(keyspace, database, partition, 0) else {
-            continue;
-        };
-        let samples = pressure.rules.samples.max(1);
-        // One volatile key among thousands must be found: its tag is seen in the table, a nanosecond per place.
-        let places = if volatile {
-            usize::MAX
-        } else {
-            samples.saturating_mul(PLACES_PER_SAMPLE)
-        };
-        let found: Vec<Candidate> = held
-            .from_random(pressure.rng.bits(), places)
-            .filter(|entry| !volatile || entry.tag() != 0)
-            .take(samples)
-            .map(|entry| Candidate {
-                score: pressure.rules.score(entry, pressure.now, pressure.rng),
-                database: number,
-                partition: partition as u32,
-                hash: keyspace.hasher.hash(entry.key()),
-            })
-            .collect();
-        drop(held);
         let mut pool = keyspace.pool.lock();
         pool.follow(pressure.rules.policy);
         found
             .into_iter()
             .for_each(|candidate| pool.offer(candidate));
     }
+    is_any
 }
 
-fn pick_partition(database: &super::Database, volatile: bool, rng: &Rng) -> Option<usize> {
-    if !volatile {
-        return database.random_partition(rng);
-    }
-    let start = rng.below(super::PARTITIONS as u64) as usize;
-    (0..super::PARTITIONS)
-        .map(|ahead| (start + ahead) % super::PARTITIONS)
-        .find(|number| database.counters(*number).expires() > 0)
+/// Draws entries of a locked partition, until there are `wanted` in all.
+fn sample(
+    held: &Partition<'_>,
+    (database, partition): (u32, u32),
+    wanted: usize,
+    keyspace: &Keyspace,
+    pressure: &Pressure<'_>,
+    found: &mut Vec<Candidate>,
+) {
+    let volatile = pressure.rules.policy.is_volatile();
+    // One volatile key among thousands must be found: its tag is seen in the table, a nanosecond per place.
+    let places = if volatile {
+        usize::MAX
+    } else {
+        wanted.saturating_mul(PLACES_PER_SAMPLE)
+    };
+    let entries = held
+        .from_random(pressure.rng.bits(), places)
+        .filter(|entry| !volatile || entry.tag() != 0)
+        .take(wanted - found.len());
+    found.extend(entries.map(|entry| Candidate {
+        score: pressure.rules.score(entry, pressure.now, pressure.rng),
+        database,
+        partition,
+        hash: keyspace.hasher.hash(entry.key()),
+    }));
 }
 
 fn take(
@@ -346,6 +380,7 @@ fn take(
     ) else {
         return false;
     };
+    let begun = pressure.watch.map(|_| Instant::now());
     let Some(entry) =
         held.remove_by_hash(candidate.hash, |entry| is_eligible(entry, pressure.rules))
     else {
@@ -361,6 +396,10 @@ fn take(
         candidate.database,
         entry.key(),
     );
+    drop(entry);
+    if let (Some(watch), Some(begun)) = (pressure.watch, begun) {
+        watch(begun.elapsed());
+    }
     true
 }
 

@@ -89,6 +89,8 @@ pub struct Counters {
     swept: AtomicI64,
     /// Longest probe of any entry, in steps; see the file's head.
     reach: AtomicU32,
+    /// Bytes of the table alone, by size class; stops at 4 GiB.
+    table_bytes: AtomicU32,
     /// Address of the table's tags, and its bucket mask: where to fetch from ahead of a run. Never dereferenced.
     tags: AtomicUsize,
     mask: AtomicUsize,
@@ -103,6 +105,7 @@ impl Counters {
             bytes: AtomicI64::new(0),
             swept: AtomicI64::new(now.0),
             reach: AtomicU32::new(0),
+            table_bytes: AtomicU32::new(0),
             tags: AtomicUsize::new(0),
             mask: AtomicUsize::new(0),
         }
@@ -130,6 +133,11 @@ impl Counters {
     /// Bytes of entries and table.
     pub fn bytes(&self) -> i64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the table without the entries.
+    pub fn table_bytes(&self) -> i64 {
+        i64::from(self.table_bytes.load(Ordering::Relaxed))
     }
 
     /// When active expiry last went through.
@@ -242,7 +250,8 @@ impl<'a> Partition<'a> {
             }
         }
         self.moved();
-        self.account(size as i64 + table_bytes(&self.table) - table_before);
+        let table = self.table_changed(table_before);
+        self.account(size as i64 + table);
         add(&self.counters.len, 1);
         if expires {
             add(&self.counters.expires, 1);
@@ -322,6 +331,7 @@ impl<'a> Partition<'a> {
         self.counters.len.store(0, Ordering::Relaxed);
         self.counters.expires.store(0, Ordering::Relaxed);
         self.counters.reach.store(0, Ordering::Relaxed);
+        self.counters.table_bytes.store(0, Ordering::Relaxed);
         let table = std::mem::replace(&mut *self.table, RawTable::new());
         self.moved();
         Detached(table.into_iter())
@@ -434,7 +444,19 @@ impl<'a> Partition<'a> {
             .shrink_to(target, |slot| hasher.hash(slot.0.key()));
         self.counters.reach.store(REACH_UNKNOWN, Ordering::Relaxed);
         self.moved();
-        self.account(table_bytes(&self.table) - before);
+        let change = self.table_changed(before);
+        self.account(change);
+    }
+
+    /// By how much the table has grown since it took `before` bytes.
+    #[inline]
+    fn table_changed(&self, before: i64) -> i64 {
+        let now = table_bytes(&self.table);
+        if now != before {
+            let shown = u32::try_from(now).unwrap_or(u32::MAX);
+            self.counters.table_bytes.store(shown, Ordering::Relaxed);
+        }
+        now - before
     }
 
     /// Tells where the table is, if it was moved.

@@ -17,7 +17,7 @@ use crate::base::allocator;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::dispatch;
-use crate::state::Server;
+use crate::state::{Server, memory};
 use listener::{Bound, ListenError};
 
 /// Runs a server to its end: builds the runtime, listens, and stops on SHUTDOWN, SIGTERM or SIGINT.
@@ -95,6 +95,11 @@ pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Runni
     server
         .base_bytes
         .store(allocator::stats().allocated as i64, Ordering::Relaxed);
+    server
+        .peak
+        .observe(memory::used_bytes(&server), server.clock.now());
+    let port = bound.iter().find_map(Bound::port).unwrap_or(0);
+    server.tcp_port.store(port, Ordering::Relaxed);
     let accepting = bound
         .iter()
         .map(|bound| tokio::spawn(listener::accept(Arc::clone(&server), bound.socket())))

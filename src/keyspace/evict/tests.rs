@@ -71,6 +71,7 @@ impl World {
             base_bytes: 0,
             now: NOW,
             rng: &self.rng,
+            watch: None,
         };
         let mut effects = Effects::default();
         let result = evict(&self.keyspace, &pressure, rounds, &mut effects);
@@ -269,6 +270,7 @@ fn the_rounds_are_bounded() {
         base_bytes: 0,
         now: NOW,
         rng: &world.rng,
+        watch: None,
     };
     assert!(!pressure.is_over(&world.keyspace, 0));
 }
