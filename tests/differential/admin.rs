@@ -301,7 +301,6 @@ fn config() {
         CONFIG SET maxmemory-policy noeviction
         CONFIG SET maxmemory-samples 0
         CONFIG SET maxmemory-samples 5
-        CONFIG SET port 1
         CONFIG SET databases 4
         CONFIG SET lfu-log-factor 10
         CONFIG SET slowlog-log-slower-than -1

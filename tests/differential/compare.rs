@@ -42,7 +42,9 @@ fn is_same_kind(request: &[Vec<u8>], redis: &Value, quoit: &Value) -> bool {
         (b"SCAN", Value::Array(redis), Value::Array(quoit)) => {
             is_scan_reply(redis) && is_scan_reply(quoit)
         }
-        (b"HELLO", redis, quoit) if !redis.is_error() && !quoit.is_error() => without_own(redis) == without_own(quoit),
+        (b"HELLO", redis, quoit) if !redis.is_error() && !quoit.is_error() => {
+            without_own(redis) == without_own(quoit)
+        }
         (b"TIME", Value::Array(redis), Value::Array(quoit)) => redis.len() == 2 && quoit.len() == 2,
         _ => false,
     }
@@ -52,7 +54,12 @@ fn is_same_kind(request: &[Vec<u8>], redis: &Value, quoit: &Value) -> bool {
 fn without_own(reply: &Value) -> Vec<Value> {
     let is_own = |name: &Value| [b"version".as_slice(), b"id"].contains(&name.bytes());
     let items = reply.items();
-    items.chunks_exact(2).filter(|pair| !is_own(&pair[0])).flatten().cloned().collect()
+    items
+        .chunks_exact(2)
+        .filter(|pair| !is_own(&pair[0]))
+        .flatten()
+        .cloned()
+        .collect()
 }
 
 /// Two times: none of the answers -1 and -2, which must be equal.
