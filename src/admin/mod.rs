@@ -42,6 +42,17 @@ pub enum Handler {
     Container,
 }
 
+/// Writes the reply of a container's HELP: what it is, its lines, and HELP itself.
+pub fn help(reply: &mut Reply<'_>, container: &str, lines: &[&str]) {
+    reply.array(lines.len() + 3);
+    reply.simple(&format!(
+        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
+    lines.iter().for_each(|line| reply.simple(line));
+    reply.simple("HELP");
+    reply.simple("    Print this help.");
+}
+
 /// All rows of the administrative families.
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     connection::ROWS,

@@ -1,5 +1,151 @@
-//! The slowlog commands.
-use super::Handler;
-use crate::table::Row;
+//! SLOWLOG: the commands that took longest, newest first.
+
+use super::{Caller, Done, Handler, help};
+use crate::data::number;
+use crate::resp::reply::Reply;
+use crate::state::slowlog::SlowEntry;
+use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
+
 /// The rows of this file.
-pub const ROWS: &[Row<Handler>] = &[];
+pub const ROWS: &[Row<Handler>] = &[Row {
+    command: Command {
+        name: "slowlog",
+        family: Family::Server,
+        since: "2.2.12",
+        summary: "Shows and empties the log of slow commands.",
+        complexity: "",
+        ..Command::NEW
+    },
+    handler: Handler::Container,
+    subcommands: &[
+        Row::new(
+            Command {
+                name: "get",
+                summary: "Lists the newest entries of the slow log.",
+                complexity: "O(N) in the number of entries",
+                usage: "[count:int]",
+                tips: &["request_policy:all_nodes", "nondeterministic_output"],
+                history: &[("4.0.0", "Entries hold the client's address and name.")],
+                ..SUBCOMMAND
+            },
+            Handler::Admin(slowlog_get),
+        ),
+        Row::new(
+            Command {
+                name: "help",
+                since: "6.2.0",
+                summary: "Lists the subcommands of SLOWLOG.",
+                flags: Flags::LOADING.union(Flags::STALE),
+                across: Across::Refuse,
+                ..SUBCOMMAND
+            },
+            Handler::Admin(slowlog_help),
+        ),
+        Row::new(
+            Command {
+                name: "len",
+                summary: "Counts the entries of the slow log.",
+                tips: &[
+                    "request_policy:all_nodes",
+                    "response_policy:agg_sum",
+                    "nondeterministic_output",
+                ],
+                ..SUBCOMMAND
+            },
+            Handler::Admin(slowlog_len),
+        ),
+        Row::new(
+            Command {
+                name: "reset",
+                summary: "Empties the slow log.",
+                complexity: "O(N) in the number of entries",
+                tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
+                ..SUBCOMMAND
+            },
+            Handler::Admin(slowlog_reset),
+        ),
+    ],
+}];
+
+const SUBCOMMAND: Command = Command {
+    family: Family::Server,
+    since: "2.2.12",
+    flags: Flags::ADMIN.union(Flags::LOADING).union(Flags::STALE),
+    across: Across::Broadcast,
+    ..Command::NEW
+};
+
+/// Entries shown when no number is given.
+const DEFAULT_COUNT: usize = 10;
+
+fn slowlog_get(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+    if args.remaining() > 1 {
+        return Err(unknown_shape(args));
+    }
+    let count = match args.peek() {
+        None => DEFAULT_COUNT,
+        Some(count) => match number::parse_i64(count) {
+            Some(-1) => usize::MAX,
+            Some(count) if count >= 0 => count as usize,
+            _ => {
+                return Err(CommandError::fixed(
+                    "ERR count should be greater than or equal to -1",
+                ));
+            }
+        },
+    };
+    let entries = caller.server.slowlog.newest(count);
+    reply.array(entries.len());
+    entries.iter().for_each(|entry| write_entry(entry, reply));
+    Ok(())
+}
+
+/// Redis's refusal of arguments that no form of a subcommand has.
+fn unknown_shape(args: &Args<'_>) -> CommandError {
+    let name = String::from_utf8_lossy(args.all().get(1).unwrap_or_default()).into_owned();
+    CommandError::text_of(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try SLOWLOG HELP."
+    ))
+}
+
+fn write_entry(entry: &SlowEntry, reply: &mut Reply<'_>) {
+    reply.array(6);
+    reply.integer(entry.id as i64);
+    reply.integer(entry.at.seconds());
+    reply.integer(entry.micros as i64);
+    reply.array(entry.arguments.len());
+    entry
+        .arguments
+        .iter()
+        .for_each(|argument| reply.bulk(argument));
+    reply.bulk(entry.addr.as_bytes());
+    reply.bulk(entry.name.as_bytes());
+}
+
+fn slowlog_len(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+    reply.integer(caller.server.slowlog.len() as i64);
+    Ok(())
+}
+
+fn slowlog_reset(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+    caller.server.slowlog.reset();
+    reply.ok();
+    Ok(())
+}
+
+fn slowlog_help(_: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+    help(
+        reply,
+        "SLOWLOG",
+        &[
+            "GET [<count>]",
+            "    List the newest <count> entries (10 unless given, -1 for all). An entry is an",
+            "    id, a Unix time, microseconds, the arguments, the client's address and its name.",
+            "LEN",
+            "    Count the entries.",
+            "RESET",
+            "    Forget all entries.",
+        ],
+    );
+    Ok(())
+}

@@ -209,24 +209,16 @@ fn scripts_memory(lines: &mut Lines) {
 }
 
 fn fragmentation(memory: &Memory, lines: &mut Lines) {
-    let pairs = [
-        (
-            "allocator_frag",
-            memory.allocator.active,
-            memory.allocator.allocated,
-        ),
-        (
-            "allocator_rss",
-            memory.allocator.resident,
-            memory.allocator.active,
-        ),
-        ("rss_overhead", memory.resident, memory.allocator.resident),
-        ("mem_fragmentation", memory.resident, memory.used),
-    ];
-    for (name, more, less) in pairs {
-        let times = ratio(more, less);
+    let fragmentation = memory.fragmentation();
+    for (name, excess) in [
+        ("allocator_frag", fragmentation.allocator),
+        ("allocator_rss", fragmentation.allocator_resident),
+        ("rss_overhead", fragmentation.process),
+        ("mem_fragmentation", fragmentation.total),
+    ] {
+        let times = excess.ratio;
         lines.field(&format!("{name}_ratio"), format_args!("{times:.2}"));
-        lines.field(&format!("{name}_bytes"), more as i64 - less as i64);
+        lines.field(&format!("{name}_bytes"), excess.bytes);
     }
 }
 
