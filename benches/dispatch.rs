@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use quoit::base::clock::Clock;
 use quoit::config::{Config, Machine, Settings};
-use quoit::dispatch::{Runner, Step, directory};
+use quoit::dispatch::{Runner, Step, WINDOW, directory};
 use quoit::resp::decode::{Decoder, Limits, Status};
 use quoit::resp::reply::Output;
 use quoit::state::Server;
@@ -64,12 +64,19 @@ impl Connection {
         let limits = Limits::authenticated(512 * 1024 * 1024);
         self.runner.begin_batch();
         while let Ok(Status::Request) = self.decoder.next(&self.input, &limits) {
+            if self.decoder.turn() == 0 {
+                self.decoder.look_ahead(&self.input, &limits, WINDOW);
+                self.runner
+                    .foresee(&self.session, self.decoder.window(&self.input));
+            }
+            let turn = self.decoder.turn();
             let mut round = 0;
             while !matches!(
                 self.runner.run(
                     &mut self.session,
                     self.decoder.arguments(&self.input),
                     &mut self.output,
+                    turn,
                     round
                 ),
                 Step::Done

@@ -13,10 +13,14 @@ mod checks;
 mod record;
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use smallvec::SmallVec;
 
 use crate::admin;
 use crate::base::clock::Millis;
 use crate::commands;
+use crate::config::Settings;
 use crate::keyspace::Keyspace;
 use crate::keyspace::effects::{Effects, Interest};
 use crate::keyspace::evict::Rules;
@@ -89,6 +93,16 @@ pub struct Sweeping {
     round: u32,
 }
 
+/// What was found out about a request before its turn.
+#[derive(Clone, Copy, Default)]
+struct Foreseen {
+    entry: Option<&'static Entry<Handler>>,
+    /// The hash of its only key.
+    hash: Option<u64>,
+}
+
+/// Requests whose keys are fetched into the cache together. Their lines, about six each, fit the first cache.
+pub const WINDOW: usize = 32;
 /// Arguments from which a request may take more than a millisecond: the worker's other connections are given away first.
 const HEAVY_ARGUMENTS: usize = 2048;
 /// Bytes of change after which a batch settles its account early.
@@ -100,23 +114,30 @@ pub struct Runner {
     table: &'static Table<Handler>,
     effects: Effects,
     tally: Tally,
+    settings: Arc<Settings>,
     rules: Arc<Rules>,
+    /// Version of both.
+    version: u64,
     now: Millis,
     keys: Vec<(usize, KeyAccess)>,
+    /// The requests of the decoder's window.
+    foreseen: Vec<Foreseen>,
 }
 
 impl Runner {
     /// A runner for one connection.
     pub fn new(server: Arc<Server>) -> Runner {
-        let rules = server.rules.load_full();
-        let tally = Tally::new();
+        let version = server.config.version();
         Runner {
             table: table(),
             effects: Effects::default(),
-            tally,
-            rules,
+            tally: Tally::new(),
+            settings: Arc::clone(&server.config.settings()),
+            rules: server.rules.load_full(),
+            version,
             now: server.clock.now(),
             keys: Vec::new(),
+            foreseen: Vec::new(),
             server,
         }
     }
@@ -129,11 +150,35 @@ impl Runner {
     /// Begins a batch: the time and the parameters stay the same until the next one.
     pub fn begin_batch(&mut self) {
         self.now = self.server.clock.now();
-        let rules = self.server.rules.load();
-        if !Arc::ptr_eq(&rules, &self.rules) {
-            self.rules = Arc::clone(&rules);
+        self.refresh();
+        self.tally.begin(&self.settings);
+    }
+
+    /// The time of the batch.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// How long the batch has run, as of the end of its last command.
+    #[inline]
+    pub fn elapsed(&self) -> Duration {
+        self.tally.elapsed()
+    }
+
+    /// The parameters as of the last [`Runner::refresh`].
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes over parameters that were changed meanwhile.
+    #[inline]
+    pub fn refresh(&mut self) {
+        let version = self.server.config.version();
+        if version != self.version {
+            self.version = version;
+            self.settings = Arc::clone(&self.server.config.settings());
+            self.rules = self.server.rules.load_full();
         }
-        self.tally.begin(&self.server.config.settings());
     }
 
     /// Ends a batch: settles the accounts.
@@ -142,18 +187,45 @@ impl Runner {
         self.tally.flush(&self.server.stats);
     }
 
-    /// Runs a request. `round` counts the times it was contended.
+    /// Looks at the requests that will be run next, and has what they will read fetched into the cache.
+    pub fn foresee<'a>(
+        &mut self,
+        session: &Session,
+        requests: impl Iterator<Item = Arguments<'a>>,
+    ) {
+        self.foreseen.clear();
+        let mut hashes = SmallVec::<[u64; WINDOW]>::new();
+        for request in requests {
+            let entry = self.find(request).ok();
+            let key = entry.and_then(|entry| match (entry.shape, entry.command.scope) {
+                (Shape::Single(index), Scope::Keys) => request.get(index),
+                _ => None,
+            });
+            let hash = key.map(|key| self.server.keyspace.hasher().hash(key));
+            hashes.extend(hash);
+            self.foreseen.push(Foreseen { entry, hash });
+        }
+        self.server.keyspace.prefetch(session.database, &hashes);
+    }
+
+    /// Runs a request, the one of number `turn` in the decoder's window. `round` counts the times it was contended.
     #[inline]
     pub fn run(
         &mut self,
         session: &mut Session,
         arguments: Arguments<'_>,
         output: &mut Output,
+        turn: usize,
         round: u32,
     ) -> Step {
         let mark = output.mark();
         let mut reply = Reply::new(output, session.protocol);
-        let entry = match self.find(arguments) {
+        let foreseen = self.foreseen.get(turn).copied().unwrap_or_default();
+        let found = match foreseen.entry {
+            Some(entry) => Ok(entry),
+            None => self.find(arguments),
+        };
+        let entry = match found {
             Ok(entry) => entry,
             Err((command, error)) => {
                 // A wrong number of arguments counts as a refusal of that command.
@@ -185,10 +257,26 @@ impl Runner {
         }
         if arguments.len() > HEAVY_ARGUMENTS {
             return give_worker_away(|| {
-                self.execute(session, entry, arguments, output, mark, round)
+                self.execute(
+                    session,
+                    entry,
+                    arguments,
+                    output,
+                    mark,
+                    foreseen.hash,
+                    round,
+                )
             });
         }
-        self.execute(session, entry, arguments, output, mark, round)
+        self.execute(
+            session,
+            entry,
+            arguments,
+            output,
+            mark,
+            foreseen.hash,
+            round,
+        )
     }
 
     #[inline]
@@ -199,6 +287,7 @@ impl Runner {
         arguments: Arguments<'_>,
         output: &mut Output,
         mark: Mark,
+        hash: Option<u64>,
         round: u32,
     ) -> Step {
         let first = if entry.parent.is_some() { 2 } else { 1 };
@@ -207,7 +296,7 @@ impl Runner {
         let mut sleep_nanos = 0;
         let done = match entry.handler {
             Handler::Data(commands::Handler::Read(handler)) => {
-                match self.with_view(session, entry, arguments, round, |view| {
+                match self.with_view(session, entry, arguments, hash, round, |view| {
                     handler(&mut args, view, &mut reply)
                 }) {
                     Ok(done) => done,
@@ -215,7 +304,7 @@ impl Runner {
                 }
             }
             Handler::Data(commands::Handler::Write(handler)) => {
-                match self.with_view(session, entry, arguments, round, |view| {
+                match self.with_view(session, entry, arguments, hash, round, |view| {
                     handler(&mut args, view, &mut reply)
                 }) {
                     Ok(done) => done,
@@ -291,6 +380,7 @@ impl Runner {
         session: &Session,
         entry: &Entry<Handler>,
         arguments: Arguments<'_>,
+        hash: Option<u64>,
         round: u32,
         work: impl FnOnce(&mut View<'_>) -> Result<T, CommandError>,
     ) -> Result<Result<T, CommandError>, Contended> {
@@ -300,7 +390,7 @@ impl Runner {
         let locked = match (entry.shape, entry.command.scope) {
             (Shape::Single(index), Scope::Keys) => {
                 let key = arguments.get(index).unwrap_or_default();
-                let hash = keyspace.hasher().hash(key);
+                let hash = hash.unwrap_or_else(|| keyspace.hasher().hash(key));
                 known = Some((key, hash));
                 let mut locked = Locked::new();
                 locked.push(lock_one(

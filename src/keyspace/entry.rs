@@ -172,6 +172,12 @@ impl Entry {
         (self.0.as_ptr().addr() >> ADDRESS_BITS) as u16
     }
 
+    /// Where it stands, for a prefetch.
+    #[inline]
+    pub(super) fn address(&self) -> usize {
+        self.0.as_ptr().addr() & ADDRESS_MASK
+    }
+
     /// The key.
     #[inline]
     pub fn key(&self) -> &[u8] {

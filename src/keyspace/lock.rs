@@ -119,6 +119,21 @@ pub fn lock_in<'k>(
     ))
 }
 
+/// Locks a partition for a moment's look, unless somebody else has it.
+#[inline]
+pub(super) fn try_in<'k>(
+    keyspace: &'k Keyspace,
+    database: &'k Database,
+    number: usize,
+) -> Option<Partition<'k>> {
+    let guard = database.shard(number).try_write()?;
+    Some(Partition::new(
+        guard,
+        database.counters(number),
+        keyspace.hasher(),
+    ))
+}
+
 #[inline]
 fn take(
     keyspace: &Keyspace,

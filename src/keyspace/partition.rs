@@ -24,7 +24,7 @@
 #![expect(unsafe_code, reason = "raw buckets of the table; see the file's head")]
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 
 use dashmap::{RwLockWriteGuard, SharedValue};
 use hashbrown::raw::{RawIntoIter, RawTable};
@@ -77,7 +77,7 @@ const SHRINK_MIN_BUCKETS: usize = 64;
 /// Counters of one partition. Written under the partition's lock by plain load and store; read by anyone, for sums that
 /// need no common instant. Relaxed, since they guard nothing.
 #[derive(Debug)]
-#[repr(align(32))]
+#[repr(align(64))]
 pub struct Counters {
     /// Keys, expired ones included.
     len: AtomicU32,
@@ -89,8 +89,9 @@ pub struct Counters {
     swept: AtomicI64,
     /// Longest probe of any entry, in steps; see the file's head.
     reach: AtomicU32,
-    /// Bytes of the table alone, by size class; stops at 4 GiB.
-    table_bytes: AtomicU32,
+    /// Address of the table's tags, and its bucket mask: where to fetch from ahead of a run. Never dereferenced.
+    tags: AtomicUsize,
+    mask: AtomicUsize,
 }
 
 impl Counters {
@@ -102,8 +103,18 @@ impl Counters {
             bytes: AtomicI64::new(0),
             swept: AtomicI64::new(now.0),
             reach: AtomicU32::new(0),
-            table_bytes: AtomicU32::new(0),
+            tags: AtomicUsize::new(0),
+            mask: AtomicUsize::new(0),
         }
+    }
+
+    /// Fetches into the cache where the table keeps a hash: its home's tags and slots.
+    #[inline]
+    pub(super) fn prefetch_home(&self, hash: u64) {
+        let tags = self.tags.load(Ordering::Relaxed);
+        let home = hash as usize & self.mask.load(Ordering::Relaxed);
+        prefetch(tags.wrapping_add(home));
+        prefetch(tags.wrapping_sub((home + 1) * size_of::<Slot>()));
     }
 
     /// Keys, expired ones that nobody has met yet included.
@@ -123,7 +134,13 @@ impl Counters {
 
     /// Bytes of the table without the entries.
     pub fn table_bytes(&self) -> i64 {
-        i64::from(self.table_bytes.load(Ordering::Relaxed))
+        let buckets = self.mask.load(Ordering::Relaxed) + 1;
+        if buckets == 1 {
+            return 0;
+        }
+        // Slots, then a tag for each and for one group more (hashbrown's layout).
+        let slots = (size_of::<Slot>() * buckets).next_multiple_of(GROUP);
+        good_size(slots + buckets + GROUP) as i64
     }
 
     /// When active expiry last went through.
@@ -166,6 +183,18 @@ impl<'a> Partition<'a> {
         self.table
             .get(hash, |slot| slot.0.key() == key)
             .map(|slot| &slot.0)
+    }
+
+    /// Fetches the entry of a hash into the cache, as far as it is nearly always read.
+    #[inline]
+    pub(super) fn prefetch_entry(&self, hash: u64) {
+        // SAFETY: the iterator borrows the guard's table, which does not change meanwhile; it yields full buckets.
+        for bucket in unsafe { self.table.iter_hash(hash) } {
+            // SAFETY: as above.
+            let address = unsafe { bucket.as_ref().0.address() };
+            prefetch(address);
+            prefetch(address + CACHE_LINE);
+        }
     }
 
     /// Changes the entry of a key by `change`, with the accounts kept. `None` when there is no such key.
@@ -223,8 +252,8 @@ impl<'a> Partition<'a> {
                 self.counters.reach.store(steps, Ordering::Relaxed);
             }
         }
-        let table = self.table_changed(table_before);
-        self.account(size as i64 + table);
+        self.moved();
+        self.account(size as i64 + table_bytes(&self.table) - table_before);
         add(&self.counters.len, 1);
         if expires {
             add(&self.counters.expires, 1);
@@ -304,8 +333,9 @@ impl<'a> Partition<'a> {
         self.counters.len.store(0, Ordering::Relaxed);
         self.counters.expires.store(0, Ordering::Relaxed);
         self.counters.reach.store(0, Ordering::Relaxed);
-        self.counters.table_bytes.store(0, Ordering::Relaxed);
-        Detached(std::mem::replace(&mut *self.table, RawTable::new()).into_iter())
+        let table = std::mem::replace(&mut *self.table, RawTable::new());
+        self.moved();
+        Detached(table.into_iter())
     }
 
     /// Calls `found` for every entry of the block that `cursor` names, and gives the next cursor; 0 after the last.
@@ -414,19 +444,20 @@ impl<'a> Partition<'a> {
         self.table
             .shrink_to(target, |slot| hasher.hash(slot.0.key()));
         self.counters.reach.store(REACH_UNKNOWN, Ordering::Relaxed);
-        let change = self.table_changed(before);
-        self.account(change);
+        self.moved();
+        self.account(table_bytes(&self.table) - before);
     }
 
-    /// By how much the table has grown since it took `before` bytes.
+    /// Tells where the table is, if it was moved.
     #[inline]
-    fn table_changed(&self, before: i64) -> i64 {
-        let now = table_bytes(&self.table);
-        if now != before {
-            let shown = u32::try_from(now).unwrap_or(u32::MAX);
-            self.counters.table_bytes.store(shown, Ordering::Relaxed);
+    fn moved(&self) {
+        let tags = self.table.data_end().as_ptr().addr();
+        if self.counters.tags.load(Ordering::Relaxed) != tags {
+            self.counters.tags.store(tags, Ordering::Relaxed);
+            self.counters
+                .mask
+                .store(self.table.buckets() - 1, Ordering::Relaxed);
         }
-        now - before
     }
 
     fn account(&mut self, bytes: i64) {
@@ -456,6 +487,22 @@ impl DueTags {
     fn holds(&self, tag: u16) -> bool {
         tag != 0 && (i64::from(tag) - 1 - self.first).rem_euclid(TAG_PERIOD) <= self.steps
     }
+}
+
+/// Bytes that the processor fetches at once.
+const CACHE_LINE: usize = 64;
+
+/// Asks the processor to fetch a line into its cache. Any address is safe: nothing is read.
+#[inline]
+pub(super) fn prefetch(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch faults on no address and changes nothing but the cache.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address)) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 fn table_bytes(table: &RawTable<Slot>) -> i64 {
@@ -523,6 +570,23 @@ mod tests {
             }
         }
         assert_eq!(seen, [0, 4, 2, 6, 1, 5, 3, 7]);
+    }
+
+    #[test]
+    fn the_bytes_of_a_table_are_known_from_outside() {
+        let hasher = KeyHasher::with_key(1, 2);
+        let counters = Counters::new(Millis(0));
+        let table = dashmap::RwLock::new(RawTable::new());
+        let mut partition = Partition::new(table.write(), &counters, &hasher);
+        assert_eq!(counters.table_bytes(), 0);
+        for number in 0..1000u32 {
+            let key = number.to_le_bytes();
+            let entry = Entry::new(&key, super::super::entry::NewValue::Copy(b""), None, false);
+            partition.insert(hasher.hash(&key), entry);
+            assert_eq!(counters.table_bytes(), table_bytes(&partition.table));
+        }
+        drop(partition.detach());
+        assert_eq!(counters.table_bytes(), 0);
     }
 
     #[test]

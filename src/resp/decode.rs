@@ -16,6 +16,10 @@
 //!     decoder.release(&mut input)                                             // drops the requests that were run
 //! ```
 //!
+//! After `next` has found a request, `look_ahead` may decode those behind it, so that their keys can be fetched into the
+//! cache together before the first is run; `next` then hands them out one by one. Those not yet handed out at `release`
+//! are decoded again later.
+//!
 //! Layout of the buffer while the third request is arriving:
 //!
 //! ```text
@@ -37,7 +41,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Index;
+use std::ops::{Index, Range};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -129,8 +133,16 @@ pub enum Status {
 /// The incremental decoder of one connection. After an error it must not be used again.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// Arguments of the current request that have arrived.
+    /// Arguments that have arrived: of the requests of the window, and of the one behind them that is arriving.
     slots: Vec<Slot>,
+    /// Where in `slots` the request begins that is arriving, and ends the one before it.
+    arriving: usize,
+    /// Where in `slots` the request is that `next` found.
+    current: Range<usize>,
+    /// The requests that `look_ahead` decoded, the one `next` had found first among them.
+    window: Vec<Bounds>,
+    /// Which of the window `next` handed out last.
+    turn: usize,
     /// Those of them that were received apart.
     large: Vec<Bytes>,
     /// The unquoted words of an inline command; its slots are places in here.
@@ -171,13 +183,79 @@ impl Decoder {
     /// that `release` and `begin_large` may have been called in between.
     #[inline]
     pub fn next(&mut self, input: &[u8], limits: &Limits) -> Result<Status, ProtocolError> {
+        if self.has_pending() {
+            self.current = self.window[self.turn].slots_end..self.window[self.turn + 1].slots_end;
+            self.turn += 1;
+            return Ok(Status::Request);
+        }
+        self.window.clear();
+        self.turn = 0;
         if self.state == State::Between {
             self.forget_arguments();
             if self.short_request(input, limits) {
+                self.current = 0..self.slots.len();
                 return Ok(Status::Request);
             }
+        } else {
+            self.forget_window();
         }
-        self.resume(input, limits)
+        let status = self.resume(input, limits)?;
+        self.current = 0..self.slots.len();
+        Ok(status)
+    }
+
+    /// After `next` found a request: decodes those behind it that are complete and short, up to `max` in all, for `next` to
+    /// hand out. `window` then has them all; without any it is empty.
+    #[inline]
+    pub fn look_ahead(&mut self, input: &[u8], limits: &Limits, max: usize) {
+        if self.state != State::Between || self.is_inline || !self.large.is_empty() {
+            return;
+        }
+        debug_assert!(self.window.is_empty());
+        self.window.push(Bounds {
+            first: self.first,
+            slots_end: self.slots.len(),
+        });
+        while self.window.len() < max {
+            let first = self.position;
+            self.arriving = self.slots.len();
+            if !self.short_request(input, limits) {
+                break;
+            }
+            self.window.push(Bounds {
+                first,
+                slots_end: self.slots.len(),
+            });
+        }
+        if self.window.len() == 1 {
+            self.window.clear();
+        }
+    }
+
+    /// The requests that `look_ahead` found, the one that `next` had found before it first.
+    pub fn window<'a>(&'a self, input: &'a [u8]) -> impl Iterator<Item = Arguments<'a>> {
+        let mut start = 0;
+        self.window.iter().map(move |bounds| {
+            let slots = &self.slots[start..bounds.slots_end];
+            start = bounds.slots_end;
+            Arguments {
+                base: input,
+                slots,
+                large: &[],
+            }
+        })
+    }
+
+    /// Which request of the window `next` found; 0 when it was not decoded ahead.
+    #[inline]
+    pub fn turn(&self) -> usize {
+        self.turn
+    }
+
+    /// Whether `next` has yet to hand out requests of the window.
+    #[inline]
+    fn has_pending(&self) -> bool {
+        self.turn + 1 < self.window.len()
     }
 
     /// The request that `next` has just found in `input`.
@@ -185,7 +263,7 @@ impl Decoder {
     pub fn arguments<'a>(&'a self, input: &'a [u8]) -> Arguments<'a> {
         Arguments {
             base: if self.is_inline { &self.inline } else { input },
-            slots: &self.slots,
+            slots: &self.slots[self.current.clone()],
             large: &self.large,
         }
     }
@@ -211,6 +289,13 @@ impl Decoder {
     /// Drops the consumed bytes from the start of `input`, and the last request. To be called once per batch: before the
     /// next read, when all complete requests have been run.
     pub fn release(&mut self, input: &mut BytesMut) {
+        if self.has_pending() {
+            self.position = self.window[self.turn + 1].first;
+            self.searched = self.position;
+            self.state = State::Between;
+        }
+        self.window.clear();
+        self.turn = 0;
         let consumed = self.consumed();
         if self.state == State::Between {
             self.forget_arguments();
@@ -218,6 +303,8 @@ impl Decoder {
                 self.slots = Vec::new();
             }
             self.inline = Vec::new();
+        } else {
+            self.forget_window();
         }
         // clear() starts again at the front of the allocation; advance() would leave a hole before the next request.
         if consumed == input.len() {
@@ -259,9 +346,21 @@ impl Decoder {
         self.state = State::LineEnd;
     }
 
+    /// Drops the slots of the window; those of the request that is arriving stay.
+    #[inline]
+    fn forget_window(&mut self) {
+        if self.arriving > 0 {
+            self.slots.drain(..self.arriving);
+            self.arriving = 0;
+        }
+        self.current = 0..0;
+    }
+
     #[inline]
     fn forget_arguments(&mut self) {
         self.slots.clear();
+        self.arriving = 0;
+        self.current = 0..0;
         if !self.large.is_empty() {
             self.large.clear();
         }
@@ -477,6 +576,15 @@ fn short_bulk(input: &[u8], at: usize) -> Option<Slot> {
     };
     let start = at + header_len;
     (start + len + 2 <= input.len()).then_some(Slot { start, len })
+}
+
+/// A request of the window.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Its first byte in the input.
+    first: usize,
+    /// The end of its arguments in the slots; they begin at the end of those of the one before.
+    slots_end: usize,
 }
 
 /// Where an argument is: a place in the base, or, if `start` is `LARGE`, the one of number `len` received apart.

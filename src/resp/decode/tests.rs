@@ -14,6 +14,17 @@ fn decode_in_reads(
     reads: impl IntoIterator<Item = usize>,
     limits: &Limits,
 ) -> (Vec<Request>, Option<ProtocolError>) {
+    decode_ahead(stream, reads, limits, 0, usize::MAX)
+}
+
+/// As [`decode_in_reads`], decoding up to `window` requests ahead, and ending the batch after each `batch` requests.
+fn decode_ahead(
+    stream: &[u8],
+    reads: impl IntoIterator<Item = usize>,
+    limits: &Limits,
+    window: usize,
+    batch: usize,
+) -> (Vec<Request>, Option<ProtocolError>) {
     let mut decoder = Decoder::new();
     let mut input = BytesMut::new();
     let mut requests = Vec::new();
@@ -25,7 +36,18 @@ fn decode_in_reads(
         rest = &rest[len..];
         loop {
             match decoder.next(&input, limits) {
-                Ok(Status::Request) => requests.push(copied(decoder.arguments(&input))),
+                Ok(Status::Request) => {
+                    if window > 0 && decoder.turn() == 0 {
+                        decoder.look_ahead(&input, limits, window);
+                    }
+                    let request = copied(decoder.arguments(&input));
+                    let foreseen = decoder.window(&input).nth(decoder.turn()).map(copied);
+                    assert!(foreseen.is_none_or(|foreseen| foreseen == request));
+                    requests.push(request);
+                    if requests.len() % batch == 0 {
+                        decoder.release(&mut input);
+                    }
+                }
                 Ok(Status::Incomplete) => break,
                 Ok(Status::Large { bytes }) => {
                     let mut payload = decoder.begin_large(&mut input);
@@ -271,18 +293,28 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn any_split_gives_the_same_requests(
-        requests in prop::collection::vec(request(), 0..6),
+        requests in prop::collection::vec(request(), 0..9),
         reads in prop::collection::vec(1..400usize, 0..60),
+        window in 1..6usize,
+        batch in 1..9usize,
     ) {
         let stream: Vec<u8> = requests.iter().flat_map(|request| encode(request)).collect();
         prop_assert_eq!(decode_in_reads(&stream, [], &small_limits()), (requests.clone(), None));
-        prop_assert_eq!(decode_in_reads(&stream, reads, &small_limits()), (requests, None));
+        prop_assert_eq!(decode_in_reads(&stream, reads.clone(), &small_limits()), (requests.clone(), None));
+        prop_assert_eq!(decode_ahead(&stream, reads, &small_limits(), window, batch), (requests, None));
     }
 
     #[test]
-    fn any_split_of_anything_gives_the_same(stream in soup(), reads in prop::collection::vec(1..9usize, 0..60)) {
+    fn any_split_of_anything_gives_the_same(
+        stream in soup(),
+        reads in prop::collection::vec(1..9usize, 0..60),
+        window in 1..6usize,
+        batch in 1..9usize,
+    ) {
         let tiny = Limits { large_bytes: 5, max_inline_bytes: 12, max_bulk_bytes: 20, ..limits() };
-        prop_assert_eq!(decode_in_reads(&stream, reads, &tiny), decode_in_reads(&stream, [], &tiny));
+        let expected = decode_in_reads(&stream, [], &tiny);
+        prop_assert_eq!(decode_in_reads(&stream, reads.clone(), &tiny), expected.clone());
+        prop_assert_eq!(decode_ahead(&stream, reads, &tiny, window, batch), expected);
     }
 
     #[test]
