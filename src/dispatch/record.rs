@@ -264,3 +264,67 @@ pub fn quote(bytes: &[u8], line: &mut Vec<u8>) {
     }
     line.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Machine};
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        let machine = Machine {
+            memory_limit_bytes: None,
+            memory_total_bytes: 1 << 30,
+            cpu_count: 1,
+        };
+        let config = Config::new(Settings::new(machine));
+        let pairs: Vec<(&[u8], &[u8])> = pairs
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+            .collect();
+        config
+            .set(&pairs, |_, _| Ok(()))
+            .expect("the values are good");
+        Settings::clone(&config.settings())
+    }
+
+    /// What a run of 20 ms is to these parameters: slow or not.
+    fn is_slow(pairs: &[(&str, &str)]) -> bool {
+        let stats = Stats::new(2, 1);
+        let mut tally = Tally::new();
+        tally.begin(&settings(pairs));
+        let took = tally.record(&stats, 1, false, 20_000_000);
+        assert!(took.is_none_or(|took| took >= Duration::from_millis(20)));
+        took.is_some()
+    }
+
+    #[test]
+    fn either_threshold_makes_a_run_slow() {
+        let log = "slowlog-log-slower-than";
+        let monitor = "latency-monitor-threshold";
+        assert!(is_slow(&[]));
+        assert!(is_slow(&[(log, "0")]));
+        assert!(!is_slow(&[(log, "-1")]));
+        assert!(is_slow(&[(log, "-1"), (monitor, "20")]));
+        assert!(!is_slow(&[(log, "600000000"), (monitor, "600000")]));
+        assert!(is_slow(&[(log, "20000"), (monitor, "0")]));
+    }
+
+    #[test]
+    fn runs_are_counted_and_refusals_are_not() {
+        let stats = Stats::new(2, 1);
+        let mut tally = Tally::new();
+        tally.begin(&settings(&[]));
+        tally.record(&stats, 1, false, 1_000);
+        tally.record(&stats, 1, true, 1_000);
+        tally.record(&stats, 0, false, 0);
+        tally.skip();
+        tally.rejected(&stats, 0);
+        tally.flush(&stats);
+        assert_eq!(stats.totals().commands, 3);
+        let sums = stats.command_sums(1);
+        assert_eq!((sums.calls, sums.failed, sums.durations.count()), (2, 1, 2));
+        assert!(sums.nanos >= 2_000);
+        let sums = stats.command_sums(0);
+        assert_eq!((sums.calls, sums.rejected), (1, 1));
+    }
+}
