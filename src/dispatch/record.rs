@@ -268,7 +268,12 @@ pub fn quote(bytes: &[u8], line: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Clock;
     use crate::config::{Config, Machine};
+    use crate::dispatch::{Runner, Step, directory, table};
+    use crate::resp::decode::OwnedArguments;
+    use crate::resp::reply::Output;
+    use crate::state::clients::Client;
 
     fn settings(pairs: &[(&str, &str)]) -> Settings {
         let machine = Machine {
@@ -326,5 +331,132 @@ mod tests {
         assert!(sums.nanos >= 2_000);
         let sums = stats.command_sums(0);
         assert_eq!((sums.calls, sums.rejected), (1, 1));
+    }
+
+    /// A server without sockets, its one client, and what runs the client's requests.
+    struct World {
+        server: Arc<Server>,
+        session: Session,
+        runner: Runner,
+    }
+
+    impl World {
+        fn new(pairs: &[(&str, &str)]) -> World {
+            let config = Config::new(settings(pairs));
+            let clock = Clock::manual(Millis(1_700_000_000_000));
+            let server = Server::new(config, clock, directory(), 1);
+            let client = Client::new(1, "127.0.0.1:5".into(), String::new(), 0, false, Millis(0));
+            World {
+                session: Session::new(Arc::new(client), true),
+                runner: Runner::new(Arc::clone(&server)),
+                server,
+            }
+        }
+
+        fn run(&mut self, words: &[&str]) {
+            let mut output = Output::new();
+            let request = OwnedArguments::from(words);
+            let request = request.as_arguments();
+            self.runner.begin_batch();
+            let step = self
+                .runner
+                .run(&mut self.session, request, &mut output, 0, 0);
+            let mut next = match step {
+                Step::Sweep(sweeping) => Some(sweeping),
+                _ => None,
+            };
+            while let Some(sweeping) = next {
+                let session = &mut self.session;
+                next = self
+                    .runner
+                    .sweep_step(session, sweeping, request, &mut output);
+            }
+            self.runner.end_batch();
+        }
+    }
+
+    #[test]
+    fn the_slow_log_has_every_kind_of_command() {
+        // Aim: reads, writes, refusals by the handler and sweeps are logged as they came; what did not run is not.
+        let mut world = World::new(&[("slowlog-log-slower-than", "0")]);
+        let ran: [&[&str]; 4] = [
+            &["SET", "k", "v"],
+            &["get", "k"],
+            &["INCR", "k"],
+            &["KEYS", "*"],
+        ];
+        ran.iter().for_each(|words| world.run(words));
+        world.run(&["GET"]);
+        world.run(&["nosuch", "k"]);
+        let logged: Vec<Vec<String>> = world
+            .server
+            .slowlog
+            .newest(10)
+            .into_iter()
+            .map(|entry| {
+                let words = entry.arguments.into_iter();
+                words
+                    .map(|word| String::from_utf8(word).expect("text"))
+                    .collect()
+            })
+            .rev()
+            .collect();
+        assert_eq!(logged, ran);
+        assert_eq!(world.server.slowlog.newest(1)[0].addr, "127.0.0.1:5");
+        assert_eq!(world.server.stats.totals().commands, 4);
+    }
+
+    #[test]
+    fn slow_commands_are_events_of_their_speed() {
+        let world = World::new(&[
+            ("latency-monitor-threshold", "10"),
+            ("slowlog-log-slower-than", "-1"),
+        ]);
+        let note = |name: &str, millis| {
+            let entry = table().find(name.as_bytes()).expect("the command is there");
+            let request = OwnedArguments::from(&[name]);
+            let took = Duration::from_millis(millis);
+            let at = world.server.clock.now();
+            let request = request.as_arguments();
+            slow(
+                &world.server,
+                &world.session,
+                entry.command,
+                request,
+                at,
+                took,
+            );
+        };
+        note("get", 9);
+        assert!(world.server.latency.all().is_empty());
+        note("get", 10);
+        note("keys", 15);
+        let events: Vec<(&str, u64)> = world
+            .server
+            .latency
+            .all()
+            .iter()
+            .map(|(event, series)| (event.name(), series.worst()))
+            .collect();
+        assert_eq!(events, [("command", 15), ("fast-command", 10)]);
+        assert!(world.server.slowlog.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_number_of_arguments_is_a_rejected_call() {
+        let mut world = World::new(&[]);
+        let id = |name: &[u8]| table().find_full(name).expect("the command is there").id;
+        world.run(&["GET"]);
+        world.run(&["OBJECT", "FREQ"]);
+        world.run(&["OBJECT", "NOSUCH"]);
+        world.run(&["NOSUCH"]);
+        let stats = &world.server.stats;
+        assert_eq!(stats.command_sums(id(b"get")).rejected, 1);
+        assert_eq!(stats.command_sums(id(b"object|freq")).rejected, 1);
+        assert_eq!(stats.totals().commands, 0);
+        assert_eq!(
+            stats.error_counts().into_iter().collect::<Vec<_>>(),
+            [("ERR".to_owned(), 4)]
+        );
     }
 }
