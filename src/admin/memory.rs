@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use super::{Caller, Done, Handler, help};
 use crate::base::allocator;
+use crate::base::worker::give_worker_away;
 use crate::resp::reply::Reply;
 use crate::state::memory::{Memory, ratio};
 use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
@@ -243,7 +244,7 @@ fn report(memory: &Memory, clients: u64) -> String {
 }
 
 fn memory_malloc_stats(_: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
-    match allocator::report() {
+    match give_worker_away(allocator::report) {
         Some(report) => reply.verbatim("txt", &report),
         None => reply.bulk(b"Stats not supported for the current allocator"),
     }
@@ -251,7 +252,7 @@ fn memory_malloc_stats(_: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'
 }
 
 fn memory_purge(_: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
-    if cfg!(feature = "jemalloc") && !allocator::purge() {
+    if cfg!(feature = "jemalloc") && !give_worker_away(allocator::purge) {
         return Err(CommandError::fixed("ERR Error purging dirty pages"));
     }
     reply.ok();

@@ -152,67 +152,72 @@ fn slowlog_help(_: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> 
 
 #[cfg(test)]
 mod tests {
-    use crate::admin::testing::{NOW, World};
+    use crate::admin::testing::Host;
     use crate::resp::decode::OwnedArguments;
+    use crate::resp::reply::Protocol;
 
-    fn add(world: &World, words: &[&str], micros: u64) {
+    fn add(host: &Host, words: &[&str], micros: u64) {
         let request = OwnedArguments::from(words);
-        world
-            .server
+        let now = host.server.clock.now();
+        host.server
             .slowlog
-            .add(NOW, micros, request.as_arguments(), "127.0.0.1:5", "me");
+            .add(now, micros, request.as_arguments(), "127.0.0.1:5", "me");
     }
 
     #[test]
     fn entries_newest_first() {
-        let mut world = World::new();
-        assert_eq!(world.ask("SLOWLOG GET"), "*0\r\n");
-        add(&world, &["get", "k"], 12_000);
-        add(&world, &["keys", "*"], 20_000);
+        let host = Host::new();
+        let mut client = host.client();
+        assert_eq!(client.run("SLOWLOG GET"), "*0\r\n");
+        add(&host, &["get", "k"], 12_000);
+        add(&host, &["keys", "*"], 20_000);
         let keys = "*6\r\n:1\r\n:1700000000\r\n:20000\r\n*2\r\n$4\r\nkeys\r\n$1\r\n*\r\n$11\r\n127.0.0.1:5\r\n$2\r\nme\r\n";
         let get = "*6\r\n:0\r\n:1700000000\r\n:12000\r\n*2\r\n$3\r\nget\r\n$1\r\nk\r\n$11\r\n127.0.0.1:5\r\n$2\r\nme\r\n";
         for line in ["SLOWLOG GET", "SLOWLOG GET 5", "SLOWLOG GET -1"] {
-            assert_eq!(world.ask(line), format!("*2\r\n{keys}{get}"), "{line}");
+            assert_eq!(client.run(line), format!("*2\r\n{keys}{get}"), "{line}");
         }
-        assert_eq!(world.ask3("SLOWLOG GET 1"), format!("*1\r\n{keys}"));
-        assert_eq!(world.ask("SLOWLOG GET 0"), "*0\r\n");
-        assert_eq!(world.ask("SLOWLOG LEN"), ":2\r\n");
-        assert_eq!(world.ask("SLOWLOG RESET"), "+OK\r\n");
-        assert_eq!(world.ask("SLOWLOG LEN"), ":0\r\n");
-        add(&world, &["get"], 1);
+        client.session.protocol = Protocol::Resp3;
+        assert_eq!(client.run("SLOWLOG GET 1"), format!("*1\r\n{keys}"));
+        assert_eq!(client.run("SLOWLOG GET 0"), "*0\r\n");
+        assert_eq!(client.run("SLOWLOG LEN"), ":2\r\n");
+        assert_eq!(client.run("SLOWLOG RESET"), "+OK\r\n");
+        assert_eq!(client.run("SLOWLOG LEN"), ":0\r\n");
+        add(&host, &["get"], 1);
         assert!(
-            world.ask("SLOWLOG GET").starts_with("*1\r\n*6\r\n:2\r\n"),
+            client.run("SLOWLOG GET").starts_with("*1\r\n*6\r\n:2\r\n"),
             "numbers go on"
         );
     }
 
     #[test]
     fn ten_entries_unless_asked_and_no_more_than_kept() {
-        let mut world = World::new();
-        (0..200).for_each(|_| add(&world, &["get"], 1));
-        assert!(world.ask("SLOWLOG GET").starts_with("*10\r\n"));
-        assert!(world.ask("SLOWLOG GET -1").starts_with("*128\r\n"));
-        world.set(&[("slowlog-max-len", "3")]);
-        assert_eq!(world.ask("SLOWLOG LEN"), ":3\r\n");
+        let host = Host::new();
+        let mut client = host.client();
+        (0..200).for_each(|_| add(&host, &["get"], 1));
+        assert!(client.run("SLOWLOG GET").starts_with("*10\r\n"));
+        assert!(client.run("SLOWLOG GET -1").starts_with("*128\r\n"));
+        host.server.slowlog.set_limit(3);
+        assert_eq!(client.run("SLOWLOG LEN"), ":3\r\n");
     }
 
     #[test]
     fn refusals_in_the_words_of_redis() {
-        let mut world = World::new();
+        let host = Host::new();
+        let mut client = host.client();
         let range = "-ERR count should be greater than or equal to -1\r\n";
         for line in [
             "SLOWLOG GET -2",
             "SLOWLOG GET x",
             "SLOWLOG GET 9223372036854775808",
         ] {
-            assert_eq!(world.ask(line), range, "{line}");
+            assert_eq!(client.run(line), range, "{line}");
         }
         assert_eq!(
-            world.ask("SLOWLOG Get -1 x"),
+            client.run("SLOWLOG Get -1 x"),
             "-ERR unknown subcommand or wrong number of arguments for 'Get'. Try SLOWLOG HELP.\r\n"
         );
         assert_eq!(
-            world.ask("SLOWLOG LEN x"),
+            client.run("SLOWLOG LEN x"),
             "-ERR wrong number of arguments for 'slowlog|len' command\r\n"
         );
     }

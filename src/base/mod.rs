@@ -7,3 +7,4 @@ pub mod rng;
 pub mod split;
 pub mod stats;
 pub mod version;
+pub mod worker;

@@ -4,14 +4,15 @@ use std::process::{Child, Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::admin::testing::{NOW, World};
+use crate::admin::testing::Host;
 use crate::base::stats::Histogram;
-use crate::commands::testing::{self, World as Data};
+use crate::commands::testing::{self, World};
+use crate::resp::reply::Protocol;
 use crate::state::clients::{Client, client_flags};
 
-fn info(world: &World, sections: &[&str]) -> String {
+fn info(host: &Host, sections: &[&str]) -> String {
     let wanted: Vec<&[u8]> = sections.iter().map(|name| name.as_bytes()).collect();
-    text(&world.server, world.server.clock.now(), &wanted)
+    text(&host.server, host.server.clock.now(), &wanted)
 }
 
 fn value(text: &str, field: &str) -> String {
@@ -34,7 +35,7 @@ fn titles(text: &str) -> Vec<&str> {
 #[test]
 fn sections_by_name() {
     // Aim: which sections each form shows, once and in one order; names in any case; unknown ones are empty.
-    let world = World::new();
+    let host = Host::new();
     let default = [
         "Server",
         "Clients",
@@ -48,42 +49,44 @@ fn sections_by_name() {
         "Cluster",
         "Keyspace",
     ];
-    assert_eq!(titles(&info(&world, &[])), default);
-    assert_eq!(titles(&info(&world, &["DEFAULT", "nosuch"])), default);
-    let all = titles(&info(&world, &["all"])).len();
+    assert_eq!(titles(&info(&host, &[])), default);
+    assert_eq!(titles(&info(&host, &["DEFAULT", "nosuch"])), default);
+    let all = titles(&info(&host, &["all"])).len();
     assert_eq!(all, SECTIONS.len());
-    assert_eq!(titles(&info(&world, &["everything", "cpu"])).len(), all);
+    assert_eq!(titles(&info(&host, &["everything", "cpu"])).len(), all);
     let few = ["keyspace", "modules", "CLUSTER", "cluster"];
     assert_eq!(
-        titles(&info(&world, &few)),
+        titles(&info(&host, &few)),
         ["Modules", "Cluster", "Keyspace"]
     );
-    let extended = info(&world, &["default", "latencystats"]);
+    let extended = info(&host, &["default", "latencystats"]);
     assert_eq!(titles(&extended).len(), default.len() + 1);
-    assert_eq!(info(&world, &["nosuch"]), "");
+    assert_eq!(info(&host, &["nosuch"]), "");
 }
 
 #[test]
 fn the_reply_is_a_text() {
-    let mut world = World::new();
+    let host = Host::new();
+    let mut client = host.client();
     let section = "# Modules\r\n\r\n# Cluster\r\ncluster_enabled:0\r\n";
     assert_eq!(
-        world.ask("INFO cluster modules"),
+        client.run("INFO cluster modules"),
         format!("$43\r\n{section}\r\n")
     );
+    assert_eq!(client.run("INFO nosuch"), "$0\r\n\r\n");
+    client.session.protocol = Protocol::Resp3;
     assert_eq!(
-        world.ask3("INFO cluster modules"),
+        client.run("INFO cluster modules"),
         format!("=47\r\ntxt:{section}\r\n")
     );
-    assert_eq!(world.ask("INFO nosuch"), "$0\r\n\r\n");
-    assert_eq!(world.ask3("INFO nosuch"), "=4\r\ntxt:\r\n");
+    assert_eq!(client.run("INFO nosuch"), "=4\r\ntxt:\r\n");
 }
 
 #[test]
 fn fields_are_lines_of_their_own() {
     // Aim: every line is a head, a field with a value that needs no escaping, or a blank between sections.
-    let world = World::new();
-    let text = info(&world, &["everything"]);
+    let host = Host::new();
+    let text = info(&host, &["everything"]);
     assert!(text.ends_with("\r\n") && !text.ends_with("\r\n\r\n"));
     let mut names = std::collections::BTreeSet::new();
     for line in text.split("\r\n").filter(|line| !line.is_empty()) {
@@ -99,17 +102,14 @@ fn fields_are_lines_of_their_own() {
 
 #[test]
 fn the_server_of_itself() {
-    let world = World::new();
-    world
-        .server
+    let host = Host::with(&[("hz", "50")]);
+    host.server
         .clock
         .advance(Duration::from_secs(2 * 86_400 + 5));
-    world
-        .server
+    host.server
         .tcp_port
         .store(7001, std::sync::atomic::Ordering::Relaxed);
-    world.set(&[("hz", "50")]);
-    let text = info(&world, &["server"]);
+    let text = info(&host, &["server"]);
     for (field, expected) in [
         ("redis_version", "7.4.0"),
         ("quoit_version", env!("CARGO_PKG_VERSION")),
@@ -118,7 +118,7 @@ fn the_server_of_itself() {
         ("uptime_in_days", "2"),
         ("hz", "50"),
         ("tcp_port", "7001"),
-        ("run_id", &world.server.run_id),
+        ("run_id", &host.server.run_id),
         ("process_id", &std::process::id().to_string()),
         ("config_file", ""),
         ("server_time_usec", "1700172805000000"),
@@ -130,9 +130,16 @@ fn the_server_of_itself() {
 
 #[test]
 fn clients_and_what_they_hold() {
-    let world = World::new();
+    let host = Host::new();
     for id in 1..=3 {
-        let client = Client::new(id, String::new(), String::new(), 0, false, NOW);
+        let client = Client::new(
+            id,
+            String::new(),
+            String::new(),
+            0,
+            false,
+            host.server.clock.now(),
+        );
         client
             .query_bytes
             .store(100 * id as usize, std::sync::atomic::Ordering::Relaxed);
@@ -140,9 +147,9 @@ fn clients_and_what_they_hold() {
             .output_bytes
             .store(7, std::sync::atomic::Ordering::Relaxed);
         client.set_flag(client_flags::BLOCKED, id == 2);
-        assert!(world.server.clients.add(std::sync::Arc::new(client), 10));
+        assert!(host.server.clients.add(std::sync::Arc::new(client), 10));
     }
-    let text = info(&world, &["clients", "memory"]);
+    let text = info(&host, &["clients", "memory"]);
     assert_eq!(value(&text, "connected_clients"), "3");
     assert_eq!(value(&text, "blocked_clients"), "1");
     assert_eq!(value(&text, "client_recent_max_input_buffer"), "300");
@@ -154,15 +161,14 @@ fn clients_and_what_they_hold() {
 
 #[test]
 fn what_is_used_is_what_maxmemory_limits() {
-    let world = World::new();
+    let host = Host::with(&[("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru")]);
     let relaxed = std::sync::atomic::Ordering::Relaxed;
-    world.server.base_bytes.store(1_000_000, relaxed);
-    world.server.keyspace.account(1_500_000);
-    let before = info(&world, &["memory"]);
-    world.server.keyspace.account(-500_000);
-    world.server.clock.advance(Duration::from_secs(60));
-    world.set(&[("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru")]);
-    let text = info(&world, &["memory"]);
+    host.server.base_bytes.store(1_000_000, relaxed);
+    host.server.keyspace.account(1_500_000);
+    let before = info(&host, &["memory"]);
+    host.server.keyspace.account(-500_000);
+    host.server.clock.advance(Duration::from_secs(60));
+    let text = info(&host, &["memory"]);
     assert_eq!(value(&before, "used_memory_peak_perc"), "100.00%");
     for (field, expected) in [
         ("used_memory", "2000000"),
@@ -195,8 +201,8 @@ fn what_is_used_is_what_maxmemory_limits() {
 
 #[test]
 fn counters_show() {
-    let world = World::new();
-    let stats = &world.server.stats;
+    let host = Host::new();
+    let stats = &host.server.stats;
     let mine = stats.mine();
     mine.total_commands.add(12);
     mine.net_in.add(1 << 20);
@@ -212,9 +218,9 @@ fn counters_show() {
     mine.total_commands.add(1600);
     mine.net_in.add(16 * 1024);
     stats.rates.sample(1_000_000, stats.totals());
-    stats.over_limit.observe(true, NOW);
-    world.server.clock.advance(Duration::from_millis(250));
-    let text = info(&world, &["stats"]);
+    stats.over_limit.observe(true, host.server.clock.now());
+    host.server.clock.advance(Duration::from_millis(250));
+    let text = info(&host, &["stats"]);
     for (field, expected) in [
         ("total_commands_processed", "1612"),
         ("instantaneous_ops_per_sec", "100"),
@@ -233,8 +239,8 @@ fn counters_show() {
     ] {
         assert_eq!(value(&text, field), expected, "{field}");
     }
-    world.server.reset_stats();
-    let text = info(&world, &["stats"]);
+    host.server.reset_stats();
+    let text = info(&host, &["stats"]);
     for field in [
         "total_commands_processed",
         "keyspace_hits",
@@ -246,21 +252,24 @@ fn counters_show() {
 
 #[test]
 fn commands_errors_and_latencies() {
-    let world = World::new();
-    let stats = &world.server.stats;
-    let get = stats.command(world.id("get"));
+    let host = Host::with(&[("latency-tracking-info-percentiles", "50 99.99 100")]);
+    let stats = &host.server.stats;
+    let id = |name: &str| {
+        let entry = host.server.commands.find_full(name.as_bytes());
+        entry.expect("the command is in the table").id
+    };
+    let get = stats.command(id("get"));
     get.calls.add(3);
     get.nanos.add(4_500);
     get.failed.add(1);
     (0..3).for_each(|_| get.histogram.add(Histogram::bucket(1000), 1));
-    stats.command(world.id("slowlog|get")).rejected.add(2);
+    stats.command(id("slowlog|get")).rejected.add(2);
     stats.count_error("WRONGTYPE");
     stats.count_error("ERR");
     stats.count_error("ERR");
     stats.count_error("A:B");
-    world.set(&[("latency-tracking-info-percentiles", "50 99.99 100")]);
     assert_eq!(
-        info(&world, &["commandstats", "errorstats", "latencystats"]),
+        info(&host, &["commandstats", "errorstats", "latencystats"]),
         "# Commandstats\r\n\
          cmdstat_get:calls=3,usec=4,usec_per_call=1.50,rejected_calls=0,failed_calls=1\r\n\
          cmdstat_slowlog|get:calls=0,usec=0,usec_per_call=0.00,rejected_calls=2,failed_calls=0\r\n\
@@ -269,14 +278,17 @@ fn commands_errors_and_latencies() {
          \r\n# Latencystats\r\n\
          latency_percentiles_usec_get:p50=1.023,p99.99=1.023,p100=1.023\r\n"
     );
-    world.set(&[("latency-tracking", "no")]);
-    assert_eq!(info(&world, &["latencystats"]), "# Latencystats\r\n");
+    let host = Host::with(&[("latency-tracking", "no")]);
+    let stats = &host.server.stats;
+    let get = stats.command(id("get"));
+    get.histogram.add(Histogram::bucket(1000), 1);
+    assert_eq!(info(&host, &["latencystats"]), "# Latencystats\r\n");
 }
 
 #[test]
 fn databases_with_keys() {
     // Aim: one line per database that has keys; the average is over keys with an expiry.
-    let data = Data::new();
+    let data = World::new();
     for line in ["SET a 1", "SET b 1 PX 1000", "SET c 1 PX 3000"] {
         testing::run(&data, line);
     }
@@ -307,8 +319,8 @@ fn fields_stand_as_in_redis() {
     let Some(theirs) = oracle_info() else {
         return;
     };
-    let world = World::new();
-    let ours = names(&info(&world, &["everything"]));
+    let host = Host::new();
+    let ours = names(&info(&host, &["everything"]));
     let mut rest = ours.iter();
     for name in names(&theirs) {
         if EXCEPTIONS.iter().any(|(known, _)| *known == name) {

@@ -1,6 +1,8 @@
 use super::*;
-use crate::admin::testing::{NOW, World};
+use crate::admin::testing::Host;
 use crate::base::allocator::AllocatorStats;
+use crate::base::clock::Millis;
+use crate::resp::reply::Protocol;
 use crate::state::memory::DatabaseOverhead;
 
 const MB: u64 = 1 << 20;
@@ -9,7 +11,7 @@ fn memory() -> Memory {
     Memory {
         used: 100 * MB,
         peak: 100 * MB,
-        peak_at: NOW,
+        peak_at: Millis(0),
         startup: MB,
         databases: Vec::new(),
         keys: 0,
@@ -144,25 +146,27 @@ fn stats_name_every_part() {
 
 #[test]
 fn replies() {
-    let mut world = World::new();
+    let host = Host::new();
+    let mut client = host.client();
     assert!(
-        world
-            .ask("MEMORY STATS")
+        client
+            .run("MEMORY STATS")
             .starts_with("*62\r\n$14\r\npeak.allocated\r\n:")
     );
-    assert!(world.ask3("MEMORY STATS").starts_with("%31\r\n"));
-    assert!(world.ask3("MEMORY DOCTOR").starts_with("="));
     assert!(
-        world
-            .ask("MEMORY HELP")
+        client
+            .run("MEMORY HELP")
             .starts_with("*14\r\n+MEMORY <subcommand>")
     );
-    assert_eq!(world.ask("MEMORY PURGE"), "+OK\r\n");
+    assert_eq!(client.run("MEMORY PURGE"), "+OK\r\n");
     let arity = "-ERR wrong number of arguments for 'memory|stats' command\r\n";
-    assert_eq!(world.ask("MEMORY STATS x"), arity);
-    let report = world.ask("MEMORY MALLOC-STATS");
+    assert_eq!(client.run("MEMORY STATS x"), arity);
+    let report = client.run("MEMORY MALLOC-STATS");
     if cfg!(feature = "jemalloc") {
         assert!(report.contains("jemalloc statistics"), "{report}");
         assert!(report.len() < 300 * 1024);
     }
+    client.session.protocol = Protocol::Resp3;
+    assert!(client.run("MEMORY STATS").starts_with("%31\r\n"));
+    assert!(client.run("MEMORY DOCTOR").starts_with("="));
 }
