@@ -39,7 +39,7 @@ fn run(
         output.status,
         String::from_utf8_lossy(&said)
     );
-    server.assert_well();
+    assert!(server.is_alive(), "the server ended:\n{}", server.log());
 }
 
 fn python() -> String {

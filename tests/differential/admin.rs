@@ -295,6 +295,7 @@ fn config() {
         CONFIG SET maxmemory 0
         CONFIG SET maxmemory 1xb
         CONFIG SET maxmemory 99999999999999999999
+        CONFIG SET maxmemory 0
         CONFIG SET maxmemory-policy nothing
         CONFIG SET maxmemory-policy ALLKEYS-LRU
         CONFIG GET maxmemory-policy
@@ -483,5 +484,40 @@ fn server() {
         DEBUG STRINGMATCH-LEN
         DEBUG CHANGE-REPL-ID
         DEBUG JMAP"#,
+    );
+}
+
+/// Every field of INFO that redis-server has is there, in the same section.
+#[test]
+fn info_fields() {
+    let Some(pair) = Pair::start("info_fields") else {
+        return;
+    };
+    let fields = |server: &crate::support::Server| -> Vec<String> {
+        let mut client = server.client();
+        client.run(&["SET", "k", "v"]);
+        client.run(&["GET", "k"]);
+        client.run(&["NOTHING"]);
+        let text = client.info("everything");
+        let mut section = String::new();
+        let mut fields = Vec::new();
+        for line in text.split("\r\n") {
+            if let Some(name) = line.strip_prefix("# ") {
+                section = name.to_owned();
+            } else if let Some((name, _)) = line.split_once(':') {
+                fields.push(format!("{section} {name}"));
+            }
+        }
+        fields
+    };
+    let (redis, quoit) = (fields(&pair.redis), fields(&pair.quoit));
+    let missing: Vec<&String> = redis
+        .iter()
+        .filter(|field| !quoit.contains(field))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "INFO lacks {} fields: {missing:#?}",
+        missing.len()
     );
 }

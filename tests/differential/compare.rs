@@ -83,3 +83,19 @@ pub fn sorted(items: &[Value]) -> Vec<Vec<u8>> {
     items.sort();
     items
 }
+
+/// The lists of differences say what and why, each once.
+#[test]
+fn differences_have_reasons() {
+    let meant = differences::DIFFERENCES
+        .iter()
+        .map(|difference| (difference.name, difference.reason));
+    let wire = differences::WIRE_DIFFERENCES
+        .iter()
+        .map(|difference| (difference.name, difference.reason));
+    let mut names = std::collections::BTreeSet::new();
+    for (name, reason) in meant.chain(wire) {
+        assert!(!reason.is_empty(), "{name}");
+        assert!(names.insert(name), "{name} stands there twice");
+    }
+}

@@ -65,19 +65,14 @@ impl Pair {
     /// Starts both; `None`, after a note, when redis-server is not installed.
     pub fn start(test: &str) -> Option<Pair> {
         let redis = oracle(test)?;
-        let mut arguments = Vec::new();
-        for (name, value) in PARAMETERS {
-            assert_eq!(
-                redis.client().run(&["CONFIG", "SET", name, value]),
-                Value::ok()
-            );
-            arguments.extend([format!("--{name}"), value.to_string()]);
+        let quoit = Server::quoit(&[]);
+        for server in [&redis, &quoit] {
+            for (name, value) in PARAMETERS {
+                let set = server.client().run(&["CONFIG", "SET", name, value]);
+                assert_eq!(set, Value::ok());
+            }
         }
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        Some(Pair {
-            redis,
-            quoit: Server::quoit(&arguments),
-        })
+        Some(Pair { redis, quoit })
     }
 
     /// Runs a sequence on empty databases and new connections: the first difference, if there is one.
