@@ -46,7 +46,7 @@ pub const ROWS: &[Row<Handler>] = &[Row {
         family: Family::Connection,
         since: "2.4.0",
         summary: "Holds the commands about connections.",
-        complexity: "",
+        complexity: "Depends on the subcommand.",
         // Newer clients ask at their start for subcommands that do not exist here.
         flags: Flags::HANDSHAKE,
         ..Command::NEW

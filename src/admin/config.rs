@@ -18,7 +18,7 @@ pub const ROWS: &[Row<Handler>] = &[Row {
         family: Family::Server,
         since: "2.0.0",
         summary: "Holds the commands about the server's parameters.",
-        complexity: "",
+        complexity: "Depends on the subcommand.",
         ..Command::NEW
     },
     handler: Handler::Container,

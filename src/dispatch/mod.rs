@@ -14,6 +14,9 @@ mod record;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use smallvec::SmallVec;
 
@@ -30,10 +33,10 @@ use crate::keyspace::view::{Run, View};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
-use crate::state::session::{ReplyMode, Session};
+use crate::state::session::{After, ReplyMode, Session};
 use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
-use crate::table::{Args, Command, CommandError, Flags, Scope, Table};
+use crate::table::{Args, Command, CommandError, Flags, RenameError, Scope, Table};
 use record::Tally;
 
 /// What runs a command, of whichever layer.
@@ -45,23 +48,50 @@ pub enum Handler {
     Admin(admin::Handler),
 }
 
-/// The one table. Built when first used, from the rows of all layers.
-pub fn table() -> &'static Table<Handler> {
-    static TABLE: LazyLock<Table<Handler>> = LazyLock::new(|| {
-        let mut builder = TableBuilder::new();
-        commands::FAMILIES
-            .iter()
-            .for_each(|rows| builder.add(*rows, |handler| Handler::Data(*handler)));
-        admin::FAMILIES
-            .iter()
-            .for_each(|rows| builder.add(*rows, |handler| Handler::Admin(*handler)));
-        builder.finish()
-    });
-    &TABLE
+/// New names of commands, as `rename-command` gives them; an empty one removes the command.
+type Renames = [(String, String)];
+
+/// The one table of commands with these names, built when first used, from the rows of all layers. Tables live for ever:
+/// there are as many as the servers of this process have different `rename-command` lines, one in all but tests.
+///
+/// # Panics
+///
+/// When the names are refused: [`directory`] has refused them before.
+pub fn table(renames: &Renames) -> &'static Table<Handler> {
+    type Tables = Vec<(Vec<(String, String)>, &'static Table<Handler>)>;
+    static PLAIN: LazyLock<Table<Handler>> = LazyLock::new(|| build(&[]));
+    /// A leaf lock, taken by each new connection of a server with renamed commands.
+    static RENAMED: Mutex<Tables> = Mutex::new(Vec::new());
+    if renames.is_empty() {
+        return &PLAIN;
+    }
+    let mut tables = RENAMED.lock();
+    if let Some((_, table)) = tables.iter().find(|(known, _)| known == renames) {
+        return table;
+    }
+    let table: &'static Table<Handler> = Box::leak(Box::new(build(renames)));
+    tables.push((renames.to_vec(), table));
+    table
+}
+
+fn build(renames: &Renames) -> Table<Handler> {
+    let mut builder = TableBuilder::new();
+    commands::FAMILIES
+        .iter()
+        .for_each(|rows| builder.add(*rows, |handler| Handler::Data(*handler)));
+    admin::FAMILIES
+        .iter()
+        .for_each(|rows| builder.add(*rows, |handler| Handler::Admin(*handler)));
+    for (from, to) in renames {
+        builder
+            .rename(from, to)
+            .expect("the start of the server refuses such names");
+    }
+    builder.finish()
 }
 
 /// The same rows without handlers and with the same numbers, for what only asks about commands.
-pub fn directory() -> Table<()> {
+pub fn directory(renames: &Renames) -> Result<Table<()>, RenameError> {
     let mut builder = TableBuilder::new();
     commands::FAMILIES
         .iter()
@@ -69,7 +99,10 @@ pub fn directory() -> Table<()> {
     admin::FAMILIES
         .iter()
         .for_each(|rows| builder.add(*rows, |_| ()));
-    builder.finish()
+    for (from, to) in renames {
+        builder.rename(from, to)?;
+    }
+    Ok(builder.finish())
 }
 
 /// What a connection does next with its request.
@@ -127,7 +160,7 @@ impl Runner {
         let rules = server.rules.load_full();
         let tally = Tally::new();
         Runner {
-            table: table(),
+            table: table(&server.config.settings().rename_command),
             effects: Effects::default(),
             tally,
             rules,
@@ -146,11 +179,16 @@ impl Runner {
     /// Begins a batch: the time and the parameters stay the same until the next one.
     pub fn begin_batch(&mut self) {
         self.now = self.server.clock.now();
+        self.renew_rules();
+        self.tally.begin(&self.server.config.settings());
+    }
+
+    /// Takes over what CONFIG SET has changed.
+    fn renew_rules(&mut self) {
         let rules = self.server.rules.load();
         if !Arc::ptr_eq(&rules, &self.rules) {
             self.rules = Arc::clone(&rules);
         }
-        self.tally.begin(&self.server.config.settings());
     }
 
     /// Ends a batch: settles the accounts.
@@ -262,6 +300,7 @@ impl Runner {
         let first = if entry.parent.is_some() { 2 } else { 1 };
         let mut args = Args::new(arguments, first);
         let mut reply = Reply::new(output, session.protocol);
+        let mut slept = Duration::ZERO;
         let done = match entry.handler {
             Handler::Data(commands::Handler::Read(handler)) => {
                 match self.with_view(session, entry, arguments, hash, round, |view| {
@@ -305,7 +344,12 @@ impl Runner {
                     session,
                     now: self.now,
                 };
-                handler(&mut args, &mut caller, &mut reply)
+                let done = handler(&mut args, &mut caller, &mut reply);
+                if let After::Sleep(duration) = session.after {
+                    slept = duration;
+                }
+                self.renew_rules();
+                done
             }
             Handler::Data(commands::Handler::Container)
             | Handler::Admin(admin::Handler::Container) => {
@@ -321,7 +365,9 @@ impl Runner {
             reply.truncate(mark);
             self.refuse(session, Some(entry.command), &error, &mut reply);
         }
-        let micros = self.tally.record(&self.server.stats, entry.id, failed);
+        let micros = self
+            .tally
+            .record(&self.server.stats, entry.id, failed, slept);
         if let Some(micros) = micros {
             record::slow(&self.server, session, entry, arguments, self.now, micros);
         }
@@ -450,7 +496,8 @@ impl Runner {
         sweeping.sweep.finish(&scene, &mut self.effects, &mut reply);
         self.effects.append(&server.keyspace.listeners);
         self.after_release();
-        self.tally.record(&server.stats, sweeping.id, false);
+        self.tally
+            .record(&server.stats, sweeping.id, false, Duration::ZERO);
         self.replied(session, sweeping.mark, output);
         None
     }

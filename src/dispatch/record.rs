@@ -1,6 +1,7 @@
 //! What is noted of a run: counts and durations, the slow log, MONITOR.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -59,11 +60,11 @@ impl Tally {
         self.last = self.clock.raw();
     }
 
-    /// Counts a run that ends now. Its duration in microseconds, when it was slow.
+    /// Counts a run that ends now, or after the sleep that it asked for. Its duration in microseconds, when it was slow.
     #[inline]
-    pub fn record(&mut self, stats: &Stats, id: u16, failed: bool) -> Option<u64> {
+    pub fn record(&mut self, stats: &Stats, id: u16, failed: bool, sleep: Duration) -> Option<u64> {
         let end = self.clock.raw();
-        let nanos = self.clock.delta_as_nanos(self.last, end);
+        let nanos = self.clock.delta_as_nanos(self.last, end) + sleep.as_nanos() as u64;
         self.last = end;
         let bucket = Histogram::bucket(nanos);
         if id != self.id {

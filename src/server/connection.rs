@@ -258,7 +258,10 @@ impl<S: Stream> Connection<S> {
                     self.output = Output::new();
                     break BatchEnd::Close;
                 }
-                After::Sleep(duration) => tokio::time::sleep(duration).await,
+                After::Sleep(duration) => {
+                    self.sleep(duration).await;
+                    self.runner.begin_batch();
+                }
             }
             if self.session.authenticated != was_authenticated {
                 limits = self.limits();
@@ -312,7 +315,12 @@ impl<S: Stream> Connection<S> {
                     rest(round).await;
                     round += 1;
                 }
-                Step::Paused => self.paused().await,
+                Step::Paused => {
+                    self.paused().await;
+                    if self.session.after == After::Drop {
+                        return;
+                    }
+                }
                 Step::Sweep(sweeping) => return self.sweep(sweeping).await,
             }
         }
@@ -333,21 +341,28 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Waits for the end of CLIENT PAUSE, or for somebody who wants something of this connection.
+    /// Waits for the end of CLIENT PAUSE. A client that is killed meanwhile does not run its request any more.
     async fn paused(&mut self) {
         let server = Arc::clone(self.server());
         let left = server.pause.left_ms(server.clock.now());
         self.client().set_flag(client_flags::BLOCKED, true);
-        let over = async {
-            tokio::select! {
-                _ = tokio::time::sleep(Duration::from_millis(left)) => {}
-                _ = server.pause.ended() => {}
-                _ = server.shutdown.requested() => server.pause.end(),
-            }
-        };
-        over.await;
+        tokio::select! {
+            _ = tokio::time::sleep(Duration::from_millis(left)) => {}
+            _ = server.pause.ended() => {}
+            _ = server.shutdown.requested() => server.pause.end(),
+            _ = killed(self.client()) => self.session.after = After::Drop,
+        }
         self.client().set_flag(client_flags::BLOCKED, false);
         self.runner.begin_batch();
+    }
+
+    /// Sleeps, unless the client is killed or the server ends.
+    async fn sleep(&mut self, duration: Duration) {
+        tokio::select! {
+            _ = tokio::time::sleep(duration) => {}
+            _ = self.server().shutdown.requested() => {}
+            _ = killed(self.client()) => {}
+        }
     }
 
     /// Receives the payload of a large argument into a buffer of its own, which becomes the value: it is copied nowhere
@@ -540,14 +555,19 @@ impl<S: Stream> Connection<S> {
         if self.over_soft_since.is_some() {
             return Some(Duration::from_millis(100));
         }
-        (!timeout.is_zero() && self.client().kind() == ClientKind::Normal).then_some(timeout)
+        (!timeout.is_zero() && self.may_time_out()).then_some(timeout)
+    }
+
+    /// Replicas, subscribers and who watches with MONITOR wait for as long as they like.
+    fn may_time_out(&self) -> bool {
+        self.client().kind() == ClientKind::Normal && !self.session.monitor
     }
 
     fn is_idle_too_long(&self) -> bool {
         let timeout = self.server().config.settings().timeout;
         let last = self.client().last_interaction.load(Ordering::Relaxed);
         !timeout.is_zero()
-            && self.client().kind() == ClientKind::Normal
+            && self.may_time_out()
             && self.server().clock.now().0 - last >= timeout.as_millis() as i64
     }
 }
@@ -563,6 +583,18 @@ pub fn output_limit(settings: &Settings, kind: ClientKind) -> &OutputLimit {
         ClientKind::Pubsub => &limits.pubsub,
         ClientKind::Replica | ClientKind::Master => &limits.replica,
     }
+}
+
+/// Waits until somebody asks the client to close.
+async fn killed(client: &Client) {
+    poll_fn(|context| {
+        client.register(context.waker());
+        match client.killed() {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        }
+    })
+    .await;
 }
 
 /// Lets others go on while a partition is locked: yields at first, then sleeps.

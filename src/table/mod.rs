@@ -18,7 +18,7 @@ pub use args::Args;
 pub use category::Category;
 pub use error::CommandError;
 pub use keys::{Begin, Find, KeyAccess, KeyFunction, KeySpec, Shape};
-pub use lookup::{Entry, Table, TableBuilder};
+pub use lookup::{Entry, RenameError, Table, TableBuilder};
 pub use usage::Usage;
 
 use crate::resp::decode::Arguments;
