@@ -17,13 +17,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-
 use smallvec::SmallVec;
 
 use crate::admin;
 use crate::base::clock::Millis;
 use crate::base::worker::give_worker_away;
 use crate::commands;
+use crate::config::Settings;
 use crate::keyspace::Keyspace;
 use crate::keyspace::effects::{Effects, Interest};
 use crate::keyspace::evict::Rules;
@@ -147,7 +147,10 @@ pub struct Runner {
     table: &'static Table<Handler>,
     effects: Effects,
     tally: Tally,
+    settings: Arc<Settings>,
     rules: Arc<Rules>,
+    /// Version of both.
+    version: u64,
     now: Millis,
     keys: Vec<(usize, KeyAccess)>,
     /// The requests of the decoder's window.
@@ -157,13 +160,14 @@ pub struct Runner {
 impl Runner {
     /// A runner for one connection.
     pub fn new(server: Arc<Server>) -> Runner {
-        let rules = server.rules.load_full();
-        let tally = Tally::new();
+        let version = server.config.version();
         Runner {
             table: table(&server.config.settings().rename_command),
             effects: Effects::default(),
-            tally,
-            rules,
+            tally: Tally::new(),
+            settings: Arc::clone(&server.config.settings()),
+            rules: server.rules.load_full(),
+            version,
             now: server.clock.now(),
             keys: Vec::new(),
             foreseen: Vec::new(),
@@ -179,15 +183,34 @@ impl Runner {
     /// Begins a batch: the time and the parameters stay the same until the next one.
     pub fn begin_batch(&mut self) {
         self.now = self.server.clock.now();
-        self.renew_rules();
-        self.tally.begin(&self.server.config.settings());
+        self.refresh();
+        self.tally.begin(&self.settings);
     }
 
-    /// Takes over what CONFIG SET has changed.
-    fn renew_rules(&mut self) {
-        let rules = self.server.rules.load();
-        if !Arc::ptr_eq(&rules, &self.rules) {
-            self.rules = Arc::clone(&rules);
+    /// The time of the batch.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// How long the batch has run, as of the end of its last command.
+    #[inline]
+    pub fn elapsed(&self) -> Duration {
+        self.tally.elapsed()
+    }
+
+    /// The parameters as of the last [`Runner::refresh`].
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes over parameters that were changed meanwhile.
+    #[inline]
+    pub fn refresh(&mut self) {
+        let version = self.server.config.version();
+        if version != self.version {
+            self.version = version;
+            self.settings = Arc::clone(&self.server.config.settings());
+            self.rules = self.server.rules.load_full();
         }
     }
 
@@ -348,7 +371,7 @@ impl Runner {
                 if let After::Sleep(duration) = session.after {
                     slept = duration;
                 }
-                self.renew_rules();
+                self.refresh();
                 done
             }
             Handler::Data(commands::Handler::Container)

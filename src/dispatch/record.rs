@@ -20,6 +20,8 @@ pub struct Tally {
     clock: quanta::Clock,
     /// Reading of the clock at the end of the run before.
     last: u64,
+    /// Reading at the begin of the batch.
+    begun: u64,
     id: u16,
     calls: u64,
     nanos: u64,
@@ -39,6 +41,7 @@ impl Tally {
         Tally {
             clock,
             last,
+            begun: last,
             id: 0,
             calls: 0,
             nanos: 0,
@@ -58,6 +61,13 @@ impl Tally {
         };
         self.keeps_durations = settings.latency_tracking;
         self.last = self.clock.raw();
+        self.begun = self.last;
+    }
+
+    /// From the begin of the batch to the end of its last run.
+    #[inline]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.clock.delta_as_nanos(self.begun, self.last))
     }
 
     /// Counts a run that ends now, or after the sleep that it asked for. Its duration in microseconds, when it was slow.

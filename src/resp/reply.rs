@@ -64,6 +64,12 @@ impl Output {
         count
     }
 
+    /// All of it, when it stands in one piece.
+    #[inline]
+    pub fn only_chunk(&self) -> Option<&[u8]> {
+        self.queue.is_empty().then_some(&self.tail)
+    }
+
     /// Drops the first `count` bytes: they are sent. There must be so many.
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.len_bytes(), "more sent than there was");
@@ -85,6 +91,22 @@ impl Output {
         } else {
             self.tail.advance(left);
         }
+    }
+
+    /// Takes over a buffer to write replies in, unless it has one.
+    #[inline]
+    pub fn adopt(&mut self, buffer: BytesMut) {
+        debug_assert!(buffer.is_empty());
+        if self.tail.capacity() == 0 {
+            self.tail = buffer;
+        }
+    }
+
+    /// The buffer that replies were written in, when there is nothing left to send.
+    #[inline]
+    pub fn disown(&mut self) -> Option<BytesMut> {
+        let unused = self.is_empty() && self.tail.capacity() > 0;
+        unused.then(|| std::mem::take(&mut self.tail))
     }
 
     /// Gives memory back if the output is empty and has grown beyond 64 KiB.

@@ -1,4 +1,4 @@
-//! What runs beside the requests: active expiry, eviction that requests left unfinished.
+//! What runs beside the requests: active expiry, eviction that requests left unfinished, the end of idle clients.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,12 +17,14 @@ const WORK: Duration = Duration::from_micros(500);
 const REST: Duration = Duration::from_micros(1500);
 /// How often memory is looked at when requests left it over the limit.
 const EVICT_EVERY: Duration = Duration::from_millis(10);
+/// How often idle clients are looked for.
+const IDLE_EVERY: Duration = Duration::from_secs(1);
 /// Keys evicted in one go.
 const EVICT_ROUNDS: usize = 128;
 
 /// Runs until it is aborted.
 pub async fn run(server: Arc<Server>) {
-    tokio::join!(expire(&server), evict(&server));
+    tokio::join!(expire(&server), evict(&server), close_idle(&server));
 }
 
 async fn expire(server: &Arc<Server>) {
@@ -77,6 +79,24 @@ fn evict_some(server: &Server, effects: &mut Effects) -> Outcome {
     let (outcome, evicted) = evict::evict(&server.keyspace, &pressure, EVICT_ROUNDS, effects);
     server.stats.mine().evicted.add(evicted as u64);
     outcome
+}
+
+/// Closes clients that were silent for `timeout`.
+async fn close_idle(server: &Arc<Server>) {
+    loop {
+        tokio::time::sleep(IDLE_EVERY).await;
+        let timeout = server.config.settings().timeout;
+        if timeout.is_zero() {
+            continue;
+        }
+        let silent_since = server.clock.now().plus(-(timeout.as_millis() as i64));
+        for client in server.clients.snapshot() {
+            if client.is_idle_since(silent_since) {
+                tracing::debug!(client = client.id, addr = %client.addr, "closed: idle for longer than timeout");
+                client.kill(false);
+            }
+        }
+    }
 }
 
 fn settle(server: &Server, effects: &mut Effects) {

@@ -5,14 +5,16 @@
 //! it reads anything; from [`OUTPUT_PAUSE`] on it reads no more until the client has read.
 //!
 //! A batch ends early when it has run for [`SLICE`] or holds [`BATCH_OUTPUT`] of replies: the task then lets the
-//! worker's other connections have their turn. A connection that waits for its peer holds no read buffer.
+//! worker's other connections have their turn. A connection that waits for its peer holds no buffers: it leaves them to
+//! its worker's next connection ([`Spare`]).
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
@@ -34,6 +36,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// Bytes asked of the socket at once; a large pipeline that fills it asks for more.
 const READ_BYTES: usize = 16 * 1024;
+/// With less room than this a buffer is given more before the read.
+const READ_BYTES_MIN: usize = 4 * 1024;
 /// The most that is asked at once.
 const READ_BYTES_MAX: usize = 256 * 1024;
 /// Growth of the buffer of one large argument: what has arrived is never less than half of what is allocated.
@@ -44,12 +48,41 @@ const OUTPUT_PAUSE: usize = 64 * 1024 * 1024;
 const BATCH_OUTPUT: usize = 1024 * 1024;
 /// Time after which a batch lets other connections have their turn.
 const SLICE: Duration = Duration::from_micros(500);
-/// Requests between two looks at the clock for `SLICE`.
-const SLICE_REQUESTS: usize = 64;
+/// Time between two looks at a client that is over its soft output limit.
+const SOFT_LIMIT_LOOK: Duration = Duration::from_millis(100);
 /// Slices of a write.
 const IO_SLICES: usize = 64;
 /// Rounds of a contended request that only yield; then it sleeps in between.
 const YIELD_ROUNDS: u32 = 16;
+
+thread_local! {
+    static SPARE_INPUT: Spare = const { Spare::new() };
+    static SPARE_OUTPUT: Spare = const { Spare::new() };
+}
+
+/// A buffer that the connections of a worker use one after the other, so that it stays in the cache and an idle
+/// connection has none.
+struct Spare(Cell<Option<BytesMut>>);
+
+/// The largest buffer that is kept for others.
+const SPARE_MAX: usize = 64 * 1024;
+
+impl Spare {
+    const fn new() -> Spare {
+        Spare(Cell::new(None))
+    }
+
+    fn take(&self) -> Option<BytesMut> {
+        self.0.take()
+    }
+
+    /// Keeps an empty buffer for the next, or frees it.
+    fn leave(&self, buffer: BytesMut) {
+        if buffer.capacity() <= SPARE_MAX {
+            self.0.set(Some(buffer));
+        }
+    }
+}
 
 /// Serves a connection to its end.
 pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client>) {
@@ -64,6 +97,7 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
         runner: Runner::new(Arc::clone(&server)),
         read_bytes: READ_BYTES,
         over_soft_since: None,
+        registered: None,
     };
     let end = connection.live().await;
     server.monitors.remove(client.id);
@@ -89,6 +123,8 @@ struct Connection<S> {
     read_bytes: usize,
     /// Since when the output is over the soft limit of its class.
     over_soft_since: Option<Instant>,
+    /// The waker that the registry of clients knows.
+    registered: Option<Waker>,
 }
 
 /// Why a batch ended.
@@ -160,12 +196,10 @@ impl<S: Stream> Connection<S> {
                 return Ok(false);
             }
             self.publish();
-            let limit = self.idle_limit();
-            let woken = match limit {
+            let woken = match self.over_soft_since {
                 None => self.woken().await?,
-                Some(limit) => match tokio::time::timeout(limit, self.woken()).await {
+                Some(_) => match tokio::time::timeout(SOFT_LIMIT_LOOK, self.woken()).await {
                     Ok(woken) => woken?,
-                    Err(_) if self.is_idle_too_long() => return Ok(false),
                     Err(_) => continue,
                 },
             };
@@ -173,6 +207,7 @@ impl<S: Stream> Connection<S> {
                 Woken::Read(0) => return Ok(false),
                 Woken::Read(bytes) => {
                     self.count_read(bytes);
+                    self.runner.refresh();
                     if !self.check_query_limit() {
                         return Ok(false);
                     }
@@ -195,11 +230,18 @@ impl<S: Stream> Connection<S> {
             input,
             output,
             read_bytes,
+            registered,
             ..
         } = self;
         let client = &session.client;
         poll_fn(|context| {
-            client.register(context.waker());
+            if !registered
+                .as_ref()
+                .is_some_and(|known| known.will_wake(context.waker()))
+            {
+                client.register(context.waker());
+                *registered = Some(context.waker().clone());
+            }
             if client.has_signal() {
                 return Poll::Ready(Ok(Woken::Signal));
             }
@@ -215,11 +257,17 @@ impl<S: Stream> Connection<S> {
             if output.len_bytes() >= OUTPUT_PAUSE {
                 return Poll::Pending;
             }
+            if input.capacity() == 0 {
+                *input = SPARE_INPUT.with(Spare::take).unwrap_or_default();
+            }
             match poll_read(stream, input, *read_bytes, context) {
                 Poll::Ready(bytes) => Poll::Ready(bytes.map(Woken::Read)),
                 Poll::Pending => {
-                    if input.is_empty() && input.capacity() > 0 {
-                        *input = BytesMut::new();
+                    if input.is_empty() {
+                        SPARE_INPUT.with(|spare| spare.leave(std::mem::take(input)));
+                    }
+                    if let Some(buffer) = output.disown() {
+                        SPARE_OUTPUT.with(|spare| spare.leave(buffer));
                     }
                     Poll::Pending
                 }
@@ -234,8 +282,14 @@ impl<S: Stream> Connection<S> {
             return Ok(BatchEnd::Idle);
         }
         self.runner.begin_batch();
+        if let Some(buffer) = SPARE_OUTPUT.with(Spare::take) {
+            self.output.adopt(buffer);
+        }
+        let now = self.runner.now();
+        self.client()
+            .last_interaction
+            .store(now.0, Ordering::Relaxed);
         let mut limits = self.limits();
-        let begun = Instant::now();
         let mut requests = 0;
         let end = loop {
             match self.decoder.next(&self.input, &limits) {
@@ -269,7 +323,7 @@ impl<S: Stream> Connection<S> {
             if self.output.len_bytes() >= BATCH_OUTPUT {
                 break BatchEnd::More;
             }
-            if requests % SLICE_REQUESTS == 0 && begun.elapsed() >= SLICE {
+            if self.runner.elapsed() >= SLICE {
                 break BatchEnd::More;
             }
         };
@@ -401,6 +455,10 @@ impl<S: Stream> Connection<S> {
                 return Ok(false);
             }
             self.count_read(read);
+            let now = self.server().clock.now();
+            self.client()
+                .last_interaction
+                .store(now.0, Ordering::Relaxed);
         }
         let mut payload = payload.freeze();
         if payload.len() < SHARED_MIN {
@@ -427,7 +485,7 @@ impl<S: Stream> Connection<S> {
             return Ok(());
         }
         let before = self.output.len_bytes();
-        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut context = Context::from_waker(Waker::noop());
         while !self.output.is_empty()
             && poll_write(&mut self.stream, &mut self.output, &mut context)?.is_ready()
         {}
@@ -457,7 +515,7 @@ impl<S: Stream> Connection<S> {
 
     fn limits(&self) -> Limits {
         if self.session.authenticated {
-            Limits::authenticated(self.server().config.settings().proto_max_bulk_len as usize)
+            Limits::authenticated(self.runner.settings().proto_max_bulk_len as usize)
         } else {
             Limits::unauthenticated()
         }
@@ -481,9 +539,6 @@ impl<S: Stream> Connection<S> {
         shard.reads.add(1);
         let client = &self.session.client;
         client.net_in.fetch_add(bytes as u64, Ordering::Relaxed);
-        client
-            .last_interaction
-            .store(self.runner.server().clock.now().0, Ordering::Relaxed);
         self.read_bytes = if bytes >= self.read_bytes {
             (self.read_bytes * 2).min(READ_BYTES_MAX)
         } else if bytes < self.read_bytes / 4 {
@@ -523,13 +578,11 @@ impl<S: Stream> Connection<S> {
             self.over_soft_since = None;
             return true;
         }
-        let settings = self.server().config.settings();
-        let limit = *output_limit(&settings, self.client().kind());
+        let limit = *output_limit(self.runner.settings(), self.client().kind());
         let over_soft = limit.soft_bytes != 0 && pending > limit.soft_bytes;
         let since = over_soft.then(|| self.over_soft_since.unwrap_or_else(Instant::now));
         let too_long = since.is_some_and(|since| since.elapsed() > limit.soft_duration);
         let over = limit.hard_bytes != 0 && pending > limit.hard_bytes || too_long;
-        drop(settings);
         self.over_soft_since = since;
         if over {
             let server = self.server();
@@ -540,35 +593,13 @@ impl<S: Stream> Connection<S> {
     }
 
     fn check_query_limit(&mut self) -> bool {
-        let limit = self.server().config.settings().client_query_buffer_limit;
+        let limit = self.runner.settings().client_query_buffer_limit;
         let over = self.input.len() as u64 > limit;
         if over {
             self.server().stats.query_limit_disconnections.add(1);
             tracing::warn!(client = self.client().id, addr = %self.client().addr, "closed: over client-query-buffer-limit");
         }
         !over
-    }
-
-    /// How long it may wait before it has to look at the clock: for `timeout`, or for a soft output limit.
-    fn idle_limit(&self) -> Option<Duration> {
-        let timeout = self.server().config.settings().timeout;
-        if self.over_soft_since.is_some() {
-            return Some(Duration::from_millis(100));
-        }
-        (!timeout.is_zero() && self.may_time_out()).then_some(timeout)
-    }
-
-    /// Replicas, subscribers and who watches with MONITOR wait for as long as they like.
-    fn may_time_out(&self) -> bool {
-        self.client().kind() == ClientKind::Normal && !self.session.monitor
-    }
-
-    fn is_idle_too_long(&self) -> bool {
-        let timeout = self.server().config.settings().timeout;
-        let last = self.client().last_interaction.load(Ordering::Relaxed);
-        !timeout.is_zero()
-            && self.may_time_out()
-            && self.server().clock.now().0 - last >= timeout.as_millis() as i64
     }
 }
 
@@ -614,7 +645,7 @@ fn poll_read<S: Stream>(
     limit: usize,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    if buffer.capacity() == buffer.len() {
+    if buffer.capacity() - buffer.len() < limit.min(READ_BYTES_MIN) {
         buffer.reserve(limit);
     }
     let mut free = buffer.limit(limit);
@@ -627,10 +658,17 @@ fn poll_write<S: Stream>(
     output: &mut Output,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    let mut slices = [IoSlice::new(&[]); IO_SLICES];
-    let count = output.fill(&mut slices);
-    let written =
-        std::task::ready!(Pin::new(stream).poll_write_vectored(context, &slices[..count]))?;
+    let stream = Pin::new(stream);
+    // One piece is what nearly every batch has, and the kernel takes it for less than a list of one.
+    let written = match output.only_chunk() {
+        Some(chunk) => stream.poll_write(context, chunk),
+        None => {
+            let mut slices = [IoSlice::new(&[]); IO_SLICES];
+            let count = output.fill(&mut slices);
+            stream.poll_write_vectored(context, &slices[..count])
+        }
+    };
+    let written = std::task::ready!(written)?;
     if written == 0 {
         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
     }

@@ -170,6 +170,14 @@ impl Client {
         }
     }
 
+    /// Whether `timeout` applies to it, and it has sent nothing since then.
+    pub fn is_idle_since(&self, then: Millis) -> bool {
+        let exempt = client_flags::MONITOR | client_flags::BLOCKED;
+        self.kind() == ClientKind::Normal
+            && self.flags.load(Ordering::Relaxed) & exempt == 0
+            && self.last_interaction.load(Ordering::Relaxed) <= then.0
+    }
+
     /// Asks the connection to close: at once, or after what it has to send.
     pub fn kill(&self, after_reply: bool) {
         self.kill_after_reply.store(after_reply, Ordering::Relaxed);
