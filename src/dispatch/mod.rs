@@ -33,7 +33,7 @@ use crate::keyspace::view::{Run, View};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
-use crate::state::session::{After, ReplyMode, Session};
+use crate::state::session::{ReplyMode, Session};
 use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
 use crate::table::{Args, Command, CommandError, Flags, RenameError, Scope, Table};
@@ -323,7 +323,6 @@ impl Runner {
         let first = if entry.parent.is_some() { 2 } else { 1 };
         let mut args = Args::new(arguments, first);
         let mut reply = Reply::new(output, session.protocol);
-        let mut slept = Duration::ZERO;
         let done = match entry.handler {
             Handler::Data(commands::Handler::Read(handler)) => {
                 match self.with_view(session, entry, arguments, hash, round, |view| {
@@ -347,7 +346,7 @@ impl Runner {
                 let begun = begin(&mut args, &self.scene(session));
                 match begun {
                     Ok(sweep) => {
-                        self.show(session, entry, arguments);
+                        self.show(session, entry.command, arguments);
                         return Step::Sweep(Sweeping {
                             sweep,
                             id: entry.id,
@@ -368,9 +367,6 @@ impl Runner {
                     now: self.now,
                 };
                 let done = handler(&mut args, &mut caller, &mut reply);
-                if let After::Sleep(duration) = session.after {
-                    slept = duration;
-                }
                 self.refresh();
                 done
             }
@@ -388,21 +384,26 @@ impl Runner {
             reply.truncate(mark);
             self.refuse(session, Some(entry.command), &error, &mut reply);
         }
-        let micros = self
-            .tally
-            .record(&self.server.stats, entry.id, failed, slept);
+        let micros = self.tally.record(&self.server.stats, entry.id, failed);
         if let Some(micros) = micros {
-            record::slow(&self.server, session, entry, arguments, self.now, micros);
+            record::slow(
+                &self.server,
+                session,
+                entry.command,
+                arguments,
+                self.now,
+                micros,
+            );
         }
-        self.show(session, entry, arguments);
+        self.show(session, entry.command, arguments);
         self.replied(session, mark, output)
     }
 
     /// Shows a request that ran to those who watch: after it, as in Redis, so in the database that SELECT chose.
     #[inline]
-    fn show(&self, session: &Session, entry: &Entry<Handler>, arguments: Arguments<'_>) {
+    fn show(&self, session: &Session, command: &Command, arguments: Arguments<'_>) {
         if self.server.monitors.any() {
-            record::monitor(&self.server, session, entry, arguments);
+            record::monitor(&self.server, session, command, arguments);
         }
     }
 
@@ -519,8 +520,7 @@ impl Runner {
         sweeping.sweep.finish(&scene, &mut self.effects, &mut reply);
         self.effects.append(&server.keyspace.listeners);
         self.after_release();
-        self.tally
-            .record(&server.stats, sweeping.id, false, Duration::ZERO);
+        self.tally.record(&server.stats, sweeping.id, false);
         self.replied(session, sweeping.mark, output);
         None
     }

@@ -12,8 +12,7 @@ use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::state::Server;
 use crate::state::session::Session;
 use crate::state::stats::Stats;
-use crate::table::Flags;
-use crate::table::lookup::Entry;
+use crate::table::{Command, Flags};
 
 /// Counts runs, a batch's runs of one command at a time: consecutive runs of the same command cost one addition.
 pub struct Tally {
@@ -70,11 +69,11 @@ impl Tally {
         Duration::from_nanos(self.clock.delta_as_nanos(self.begun, self.last))
     }
 
-    /// Counts a run that ends now, or after the sleep that it asked for. Its duration in microseconds, when it was slow.
+    /// Counts a run that ends now. Its duration in microseconds, when it was slow.
     #[inline]
-    pub fn record(&mut self, stats: &Stats, id: u16, failed: bool, sleep: Duration) -> Option<u64> {
+    pub fn record(&mut self, stats: &Stats, id: u16, failed: bool) -> Option<u64> {
         let end = self.clock.raw();
-        let nanos = self.clock.delta_as_nanos(self.last, end) + sleep.as_nanos() as u64;
+        let nanos = self.clock.delta_as_nanos(self.last, end);
         self.last = end;
         let bucket = Histogram::bucket(nanos);
         if id != self.id {
@@ -131,21 +130,20 @@ impl Tally {
 
 /// Notes a slow run.
 #[cold]
-pub fn slow<H>(
+pub fn slow(
     server: &Server,
     session: &Session,
-    entry: &Entry<H>,
+    command: &Command,
     arguments: Arguments<'_>,
     now: Millis,
     micros: u64,
 ) {
-    let flags = entry.command.flags;
-    if flags.contains(Flags::SKIP_SLOWLOG) {
+    if command.flags.contains(Flags::SKIP_SLOWLOG) {
         return;
     }
     let redacted;
-    let shown = if flags.contains(Flags::SENSITIVE) {
-        redacted = shown(entry, arguments).collect::<OwnedArguments>();
+    let shown = if command.flags.contains(Flags::SENSITIVE) {
+        redacted = shown(command, arguments).collect::<OwnedArguments>();
         redacted.as_arguments()
     } else {
         arguments
@@ -157,13 +155,12 @@ pub fn slow<H>(
 }
 
 /// The arguments of a request, with a word in place of each secret.
-fn shown<'a, H>(
-    entry: &'a Entry<H>,
+fn shown<'a>(
+    command: &'a Command,
     arguments: Arguments<'a>,
 ) -> impl Iterator<Item = &'a [u8]> + 'a {
-    let first = 1 + usize::from(entry.parent.is_some());
     arguments.iter().enumerate().map(move |(index, argument)| {
-        if entry.command.hides(&arguments, index, first) {
+        if command.hides(&arguments, index) {
             b"(redacted)"
         } else {
             argument
@@ -173,14 +170,13 @@ fn shown<'a, H>(
 
 /// Shows a request to the clients that watch: `+seconds.micros [db addr] "name" "argument" ...`.
 #[cold]
-pub fn monitor<H>(
+pub fn monitor(
     server: &Arc<Server>,
     session: &Session,
-    entry: &Entry<H>,
+    command: &Command,
     arguments: Arguments<'_>,
 ) {
-    let flags = entry.command.flags;
-    if flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
+    if command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
         return;
     }
     let settings = server.config.settings();
@@ -191,7 +187,7 @@ pub fn monitor<H>(
         _ => session.client.addr.clone(),
     };
     let mut line = format!("+{seconds}.{micros:06} [{} {from}]", session.database).into_bytes();
-    for argument in shown(entry, arguments) {
+    for argument in shown(command, arguments) {
         line.push(b' ');
         quote(argument, &mut line);
     }
