@@ -214,7 +214,7 @@ fn hello(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) ->
     if let Some((user, password)) = greeting.credentials {
         authenticate(caller, user, password)?;
     }
-    if !caller.session.authenticated && caller.server.needs_password() {
+    if !caller.session.authenticated {
         return Err(HELLO_NEEDS_AUTH);
     }
     let session = &mut *caller.session;

@@ -187,8 +187,8 @@ fn serialized_bytes(entry: &Entry) -> usize {
         Some(number) if i32::try_from(number).is_ok() => 5,
         _ => {
             let header = match bytes.len() {
-                ..64 => 1,
-                ..16384 => 2,
+                0..64 => 1,
+                64..16384 => 2,
                 _ => 5,
             };
             header + bytes.len()
@@ -196,6 +196,7 @@ fn serialized_bytes(entry: &Entry) -> usize {
     }
 }
 
+#[expect(clippy::approx_constant, reason = "Redis's test value, to the digit")]
 fn debug_protocol(args: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     let is_resp3 = reply.protocol() == Protocol::Resp3;
     match args.bytes()?.to_ascii_lowercase().as_slice() {

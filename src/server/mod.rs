@@ -140,7 +140,10 @@ fn provide_files(config: &Config) {
     let Err(possible) = open_files::provide(maxclients) else {
         return;
     };
-    let possible = possible.max(1).to_string();
+    let possible = possible.max(1);
+    // As many as may be, where not as many as wanted.
+    let _ = open_files::provide(u32::try_from(possible).unwrap_or(maxclients));
+    let possible = possible.to_string();
     tracing::warn!(
         maxclients,
         possible,
