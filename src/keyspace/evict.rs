@@ -7,8 +7,10 @@
 
 use super::effects::{Effects, EventClass};
 use super::entry::Entry;
+use super::hash::partition_of;
 use super::lock::lock_in;
-use super::{Keyspace, partition::Partition};
+use super::partition::Partition;
+use super::{Keyspace, PARTITIONS};
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
 
@@ -20,7 +22,9 @@ pub const ROUNDS_PER_COMMAND: usize = 64;
 const POOL_SIZE: usize = 16;
 /// Places of the table looked at for each sample, so that a sparse partition ends the search.
 const PLACES_PER_SAMPLE: usize = 16;
-/// Partitions asked for candidates before eviction gives up.
+/// Partitions looked at for the samples of one database.
+const PARTITIONS_PER_GATHER: usize = PARTITIONS / 4;
+/// Samples drawn without a candidate before eviction gives up: one key in a database is missed once in 10^8.
 const ATTEMPTS: usize = 64;
 const CLOCK_MASK: u32 = 0xff_ffff;
 
@@ -282,35 +286,32 @@ fn evict_one(keyspace: &Keyspace, pressure: &Pressure<'_>, effects: &mut Effects
     false
 }
 
-/// Samples one partition of every database into the pool.
+/// Samples every database into the pool, each from a random partition on until there are enough samples: one partition
+/// of a small data set has a key or two.
 fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
     let volatile = pressure.rules.policy.is_volatile();
+    let wanted = pressure.rules.samples.max(1);
     for (number, database) in keyspace.built() {
-        let Some(partition) = pick_partition(database, volatile, pressure.rng) else {
-            continue;
-        };
-        let Ok(held) = lock_in(keyspace, database, partition, 0) else {
-            continue;
-        };
-        let samples = pressure.rules.samples.max(1);
-        // One volatile key among thousands must be found: its tag is seen in the table, a nanosecond per place.
-        let places = if volatile {
-            usize::MAX
-        } else {
-            samples.saturating_mul(PLACES_PER_SAMPLE)
-        };
-        let found: Vec<Candidate> = held
-            .from_random(pressure.rng.bits(), places)
-            .filter(|entry| !volatile || entry.tag() != 0)
-            .take(samples)
-            .map(|entry| Candidate {
-                score: pressure.rules.score(entry, pressure.now, pressure.rng),
-                database: number,
-                partition: partition as u32,
-                hash: keyspace.hasher.hash(entry.key()),
-            })
-            .collect();
-        drop(held);
+        let mut found = Vec::with_capacity(wanted.min(POOL_SIZE));
+        // A hash drawn at random meets the partitions by their shares of the keys.
+        let start = partition_of(pressure.rng.bits(), PARTITIONS);
+        for partition in (0..PARTITIONS_PER_GATHER).map(|ahead| (start + ahead) % PARTITIONS) {
+            let counters = database.counters(partition);
+            let candidates = if volatile {
+                counters.expires()
+            } else {
+                counters.len()
+            };
+            if candidates > 0
+                && let Ok(held) = lock_in(keyspace, database, partition, 0)
+            {
+                let place = (number, partition as u32);
+                sample(&held, place, wanted, keyspace, pressure, &mut found);
+            }
+            if found.len() >= wanted {
+                break;
+            }
+        }
         let mut pool = keyspace.pool.lock();
         pool.follow(pressure.rules.policy);
         found
@@ -319,14 +320,32 @@ fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
     }
 }
 
-fn pick_partition(database: &super::Database, volatile: bool, rng: &Rng) -> Option<usize> {
-    if !volatile {
-        return database.random_partition(rng);
-    }
-    let start = rng.below(super::PARTITIONS as u64) as usize;
-    (0..super::PARTITIONS)
-        .map(|ahead| (start + ahead) % super::PARTITIONS)
-        .find(|number| database.counters(*number).expires() > 0)
+/// Draws entries of a locked partition, until there are `wanted` in all.
+fn sample(
+    held: &Partition<'_>,
+    (database, partition): (u32, u32),
+    wanted: usize,
+    keyspace: &Keyspace,
+    pressure: &Pressure<'_>,
+    found: &mut Vec<Candidate>,
+) {
+    let volatile = pressure.rules.policy.is_volatile();
+    // One volatile key among thousands must be found: its tag is seen in the table, a nanosecond per place.
+    let places = if volatile {
+        usize::MAX
+    } else {
+        wanted.saturating_mul(PLACES_PER_SAMPLE)
+    };
+    let entries = held
+        .from_random(pressure.rng.bits(), places)
+        .filter(|entry| !volatile || entry.tag() != 0)
+        .take(wanted - found.len());
+    found.extend(entries.map(|entry| Candidate {
+        score: pressure.rules.score(entry, pressure.now, pressure.rng),
+        database,
+        partition,
+        hash: keyspace.hasher.hash(entry.key()),
+    }));
 }
 
 fn take(
