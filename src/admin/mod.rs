@@ -10,6 +10,8 @@ pub mod latency;
 pub mod memory;
 pub mod server;
 pub mod slowlog;
+#[cfg(test)]
+pub mod testing;
 
 use std::sync::Arc;
 
