@@ -246,3 +246,200 @@ pub fn quote(bytes: &[u8], line: &mut Vec<u8>) {
     }
     line.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::testing::Host;
+    use crate::config::{Config, Machine};
+    use crate::dispatch::{Runner, Step};
+    use crate::resp::decode::OwnedArguments;
+    use crate::resp::reply::Output;
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        let machine = Machine {
+            memory_limit_bytes: None,
+            memory_total_bytes: 1 << 30,
+            cpu_count: 1,
+        };
+        let config = Config::new(Settings::new(machine));
+        let pairs: Vec<(&[u8], &[u8])> = pairs
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+            .collect();
+        config
+            .set(&pairs, |_, _| Ok(()))
+            .expect("the values are good");
+        Settings::clone(&config.settings())
+    }
+
+    /// What a run of 20 ms is to these parameters: slow or not.
+    fn is_slow(pairs: &[(&str, &str)]) -> bool {
+        let stats = Stats::new(2, 1);
+        let mut tally = Tally::new();
+        tally.begin(&settings(pairs));
+        let took = tally.record(&stats, 1, false, 20_000_000);
+        assert!(took.is_none_or(|took| took >= Duration::from_millis(20)));
+        took.is_some()
+    }
+
+    #[test]
+    fn either_threshold_makes_a_run_slow() {
+        let log = "slowlog-log-slower-than";
+        let monitor = "latency-monitor-threshold";
+        assert!(is_slow(&[]));
+        assert!(is_slow(&[(log, "0")]));
+        assert!(!is_slow(&[(log, "-1")]));
+        assert!(is_slow(&[(log, "-1"), (monitor, "20")]));
+        assert!(!is_slow(&[(log, "600000000"), (monitor, "600000")]));
+        assert!(is_slow(&[(log, "20000"), (monitor, "0")]));
+    }
+
+    #[test]
+    fn runs_are_counted_and_refusals_are_not() {
+        let stats = Stats::new(2, 1);
+        let mut tally = Tally::new();
+        tally.begin(&settings(&[]));
+        tally.record(&stats, 1, false, 1_000);
+        tally.record(&stats, 1, true, 1_000);
+        tally.record(&stats, 0, false, 0);
+        tally.skip();
+        tally.rejected(&stats, 0);
+        tally.flush(&stats);
+        assert_eq!(stats.totals().commands, 3);
+        let sums = stats.command_sums(1);
+        assert_eq!((sums.calls, sums.failed, sums.durations.count()), (2, 1, 2));
+        assert!(sums.nanos >= 2_000);
+        let sums = stats.command_sums(0);
+        assert_eq!((sums.calls, sums.rejected), (1, 1));
+    }
+
+    /// A server without sockets, its one client, and what runs the client's requests.
+    struct World {
+        server: Arc<Server>,
+        session: Session,
+        runner: Runner,
+    }
+
+    impl World {
+        fn new(pairs: &[(&str, &str)]) -> World {
+            let host = Host::with(pairs);
+            World {
+                session: host.client().session,
+                runner: Runner::new(Arc::clone(&host.server)),
+                server: host.server,
+            }
+        }
+
+        fn run(&mut self, words: &[&str]) {
+            let mut output = Output::new();
+            let request = OwnedArguments::from(words);
+            let request = request.as_arguments();
+            self.runner.begin_batch();
+            let step = self
+                .runner
+                .run(&mut self.session, request, &mut output, 0, 0);
+            let mut next = match step {
+                Step::Sweep(sweeping) => Some(sweeping),
+                _ => None,
+            };
+            while let Some(sweeping) = next {
+                let session = &mut self.session;
+                next = self
+                    .runner
+                    .sweep_step(session, sweeping, request, &mut output);
+            }
+            self.runner.end_batch();
+        }
+    }
+
+    #[test]
+    fn the_slow_log_has_every_kind_of_command() {
+        // Aim: reads, writes, refusals by the handler and sweeps are logged as they came; what did not run is not.
+        let mut world = World::new(&[("slowlog-log-slower-than", "0")]);
+        let ran: [&[&str]; 4] = [
+            &["SET", "k", "v"],
+            &["get", "k"],
+            &["INCR", "k"],
+            &["KEYS", "*"],
+        ];
+        ran.iter().for_each(|words| world.run(words));
+        world.run(&["GET"]);
+        world.run(&["nosuch", "k"]);
+        let logged: Vec<Vec<String>> = world
+            .server
+            .slowlog
+            .newest(10)
+            .into_iter()
+            .map(|entry| {
+                let words = entry.arguments.into_iter();
+                words
+                    .map(|word| String::from_utf8(word).expect("text"))
+                    .collect()
+            })
+            .rev()
+            .collect();
+        assert_eq!(logged, ran);
+        assert_eq!(world.server.slowlog.newest(1)[0].addr, "127.0.0.1:1001");
+        assert_eq!(world.server.stats.totals().commands, 4);
+    }
+
+    #[test]
+    fn slow_commands_are_events_of_their_speed() {
+        let world = World::new(&[
+            ("latency-monitor-threshold", "10"),
+            ("slowlog-log-slower-than", "-1"),
+        ]);
+        let note = |name: &str, millis| {
+            let entry = world.server.commands.find(name.as_bytes());
+            let entry = entry.expect("the command is there");
+            let request = OwnedArguments::from(&[name]);
+            let took = Duration::from_millis(millis);
+            let at = world.server.clock.now();
+            let request = request.as_arguments();
+            slow(
+                &world.server,
+                &world.session,
+                entry.command,
+                request,
+                at,
+                took,
+            );
+        };
+        note("get", 9);
+        assert!(world.server.latency.all().is_empty());
+        note("get", 10);
+        note("keys", 15);
+        let events: Vec<(&str, u64)> = world
+            .server
+            .latency
+            .all()
+            .iter()
+            .map(|(event, series)| (event.name(), series.worst()))
+            .collect();
+        assert_eq!(events, [("command", 15), ("fast-command", 10)]);
+        assert!(world.server.slowlog.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_number_of_arguments_is_a_rejected_call() {
+        let mut world = World::new(&[]);
+        world.run(&["GET"]);
+        world.run(&["OBJECT", "FREQ"]);
+        world.run(&["OBJECT", "NOSUCH"]);
+        world.run(&["NOSUCH"]);
+        let stats = &world.server.stats;
+        let rejected = |name: &[u8]| {
+            let entry = world.server.commands.find_full(name);
+            let id = entry.expect("the command is there").id;
+            stats.command_sums(id).rejected
+        };
+        assert_eq!(rejected(b"get"), 1);
+        assert_eq!(rejected(b"object|freq"), 1);
+        assert_eq!(stats.totals().commands, 0);
+        assert_eq!(
+            stats.error_counts().into_iter().collect::<Vec<_>>(),
+            [("ERR".to_owned(), 4)]
+        );
+    }
+}

@@ -89,8 +89,6 @@ pub struct Counters {
     swept: AtomicI64,
     /// Longest probe of any entry, in steps; see the file's head.
     reach: AtomicU32,
-    /// Bytes of the table alone, by size class; stops at 4 GiB.
-    table_bytes: AtomicU32,
     /// Address of the table's tags, and its bucket mask: where to fetch from ahead of a run. Never dereferenced.
     tags: AtomicUsize,
     mask: AtomicUsize,
@@ -105,7 +103,6 @@ impl Counters {
             bytes: AtomicI64::new(0),
             swept: AtomicI64::new(now.0),
             reach: AtomicU32::new(0),
-            table_bytes: AtomicU32::new(0),
             tags: AtomicUsize::new(0),
             mask: AtomicUsize::new(0),
         }
@@ -137,7 +134,13 @@ impl Counters {
 
     /// Bytes of the table without the entries.
     pub fn table_bytes(&self) -> i64 {
-        i64::from(self.table_bytes.load(Ordering::Relaxed))
+        let buckets = self.mask.load(Ordering::Relaxed) + 1;
+        if buckets == 1 {
+            return 0;
+        }
+        // Slots, then a tag for each and for one group more (hashbrown's layout).
+        let slots = (size_of::<Slot>() * buckets).next_multiple_of(GROUP);
+        good_size(slots + buckets + GROUP) as i64
     }
 
     /// When active expiry last went through.
@@ -250,8 +253,7 @@ impl<'a> Partition<'a> {
             }
         }
         self.moved();
-        let table = self.table_changed(table_before);
-        self.account(size as i64 + table);
+        self.account(size as i64 + table_bytes(&self.table) - table_before);
         add(&self.counters.len, 1);
         if expires {
             add(&self.counters.expires, 1);
@@ -331,7 +333,6 @@ impl<'a> Partition<'a> {
         self.counters.len.store(0, Ordering::Relaxed);
         self.counters.expires.store(0, Ordering::Relaxed);
         self.counters.reach.store(0, Ordering::Relaxed);
-        self.counters.table_bytes.store(0, Ordering::Relaxed);
         let table = std::mem::replace(&mut *self.table, RawTable::new());
         self.moved();
         Detached(table.into_iter())
@@ -444,19 +445,7 @@ impl<'a> Partition<'a> {
             .shrink_to(target, |slot| hasher.hash(slot.0.key()));
         self.counters.reach.store(REACH_UNKNOWN, Ordering::Relaxed);
         self.moved();
-        let change = self.table_changed(before);
-        self.account(change);
-    }
-
-    /// By how much the table has grown since it took `before` bytes.
-    #[inline]
-    fn table_changed(&self, before: i64) -> i64 {
-        let now = table_bytes(&self.table);
-        if now != before {
-            let shown = u32::try_from(now).unwrap_or(u32::MAX);
-            self.counters.table_bytes.store(shown, Ordering::Relaxed);
-        }
-        now - before
+        self.account(table_bytes(&self.table) - before);
     }
 
     /// Tells where the table is, if it was moved.
@@ -581,6 +570,23 @@ mod tests {
             }
         }
         assert_eq!(seen, [0, 4, 2, 6, 1, 5, 3, 7]);
+    }
+
+    #[test]
+    fn the_bytes_of_a_table_are_known_from_outside() {
+        let hasher = KeyHasher::with_key(1, 2);
+        let counters = Counters::new(Millis(0));
+        let table = dashmap::RwLock::new(RawTable::new());
+        let mut partition = Partition::new(table.write(), &counters, &hasher);
+        assert_eq!(counters.table_bytes(), 0);
+        for number in 0..1000u32 {
+            let key = number.to_le_bytes();
+            let entry = Entry::new(&key, super::super::entry::NewValue::Copy(b""), None, false);
+            partition.insert(hasher.hash(&key), entry);
+            assert_eq!(counters.table_bytes(), table_bytes(&partition.table));
+        }
+        drop(partition.detach());
+        assert_eq!(counters.table_bytes(), 0);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What runs beside the requests: active expiry, eviction that requests left unfinished, the end of idle clients, samples for
-//! INFO.
+//! What runs beside the requests: active expiry, eviction that requests left unfinished, the end of idle clients, samples
+//! for INFO.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,8 +31,8 @@ pub async fn run(server: Arc<Server>) {
     tokio::join!(
         expire(&server),
         evict(&server),
-        sample(&server),
-        close_idle(&server)
+        close_idle(&server),
+        sample(&server)
     );
 }
 

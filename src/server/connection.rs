@@ -230,8 +230,8 @@ impl<S: Stream> Connection<S> {
             decoder,
             input,
             output,
-            runner,
             read_bytes,
+            runner,
             registered,
             ..
         } = self;
@@ -522,13 +522,17 @@ impl<S: Stream> Connection<S> {
             self.output.append(mail);
         }
         let Connection { stream, output, .. } = self;
+        let before = output.len_bytes();
         let sent = poll_fn(|context| {
             while !output.is_empty() {
                 std::task::ready!(poll_write(stream, output, context))?;
             }
             Poll::Ready(Ok(()))
         });
-        tokio::time::timeout(LINGER, sent).await.unwrap_or(Ok(()))
+        let done = tokio::time::timeout(LINGER, sent).await.unwrap_or(Ok(()));
+        let sent = before - self.output.len_bytes();
+        self.server().stats.mine().net_out.add(sent as u64);
+        done
     }
 
     fn limits(&self) -> Limits {

@@ -50,6 +50,8 @@ impl Peak {
 pub struct DatabaseOverhead {
     /// Its number as clients know it.
     pub number: u32,
+    /// Its tables.
+    pub tables: u64,
     /// Its tables and the headers of its entries.
     pub main: u64,
     /// The expiries of its entries.
@@ -85,6 +87,37 @@ pub struct Memory {
     pub resident: u64,
 }
 
+/// By how much one figure is larger than another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Excess {
+    /// The one by the other.
+    pub ratio: f64,
+    /// The one less the other.
+    pub bytes: i64,
+}
+
+impl Excess {
+    fn of(more: u64, less: u64) -> Excess {
+        Excess {
+            ratio: ratio(more, less),
+            bytes: more as i64 - less as i64,
+        }
+    }
+}
+
+/// How much more each layer takes than the one it holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fragmentation {
+    /// Pages in use over what was given out.
+    pub allocator: Excess,
+    /// Pages in memory over pages in use.
+    pub allocator_resident: Excess,
+    /// The process over the allocator.
+    pub process: Excess,
+    /// The process over what maxmemory limits.
+    pub total: Excess,
+}
+
 /// What maxmemory limits, in bytes.
 pub fn used_bytes(server: &Server) -> i64 {
     server.base_bytes.load(Ordering::Relaxed) + server.keyspace.used_bytes()
@@ -99,10 +132,14 @@ impl Memory {
             .keyspace
             .built()
             .filter(|(_, database)| !database.is_empty())
-            .map(|(number, database)| DatabaseOverhead {
-                number,
-                main: database.table_bytes().max(0) as u64 + database.len() as u64 * HEADER_BYTES,
-                expires: database.expires() as u64 * EXPIRY_BYTES,
+            .map(|(number, database)| {
+                let tables = database.table_bytes().max(0) as u64;
+                DatabaseOverhead {
+                    number,
+                    tables,
+                    main: tables + database.len() as u64 * HEADER_BYTES,
+                    expires: database.expires() as u64 * EXPIRY_BYTES,
+                }
             })
             .collect();
         let mut memory = Memory {
@@ -152,6 +189,28 @@ impl Memory {
             .map(|one| one.main + one.expires)
             .sum();
         self.startup + databases
+    }
+
+    /// Bytes per key of what is used beside the server itself; 0 without keys.
+    pub fn bytes_per_key(&self) -> u64 {
+        let data = self.used.saturating_sub(self.startup);
+        data.checked_div(self.keys).unwrap_or(0)
+    }
+
+    /// How much more each layer takes than the one it holds.
+    pub fn fragmentation(&self) -> Fragmentation {
+        let AllocatorStats {
+            allocated,
+            active,
+            resident,
+            ..
+        } = self.allocator;
+        Fragmentation {
+            allocator: Excess::of(active, allocated),
+            allocator_resident: Excess::of(resident, active),
+            process: Excess::of(self.resident, resident),
+            total: Excess::of(self.resident, self.used),
+        }
     }
 
     /// Keys and values.

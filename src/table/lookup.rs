@@ -243,7 +243,9 @@ impl<H> TableBuilder<H> {
         entry.map(|entry| entry.id)
     }
 
-    /// Adds the rows of one layer, whose handlers `convert` turns into the table's.
+    /// Adds the rows of one layer, whose handlers `convert` turns into the table's. A container whose subcommands belong to
+    /// several layers (MEMORY USAGE looks at a key, MEMORY STATS at the server) has a row in each; the first is the one
+    /// that is shown, and the subcommands of all come under it.
     ///
     /// # Panics
     ///
@@ -254,12 +256,22 @@ impl<H> TableBuilder<H> {
         convert: impl Fn(&'static R) -> H,
     ) {
         for row in rows {
-            let parent = self.add_row(row, None, convert(&row.handler));
+            let parent = self
+                .container(row)
+                .unwrap_or_else(|| self.add_row(row, None, convert(&row.handler)));
             for subcommand in row.subcommands {
                 let id = self.add_row(subcommand, Some(parent), convert(&subcommand.handler));
                 self.entries[usize::from(parent)].subcommands.push(id);
             }
         }
+    }
+
+    /// The container of this name that another layer added, when the row is one itself.
+    fn container<R>(&self, row: &Row<R>) -> Option<u16> {
+        let name = Name::new(row.command.name.as_bytes(), None)?;
+        let at = self.names.iter().position(|known| *known == name)?;
+        let both = !row.subcommands.is_empty() && self.entries[at].is_container();
+        both.then_some(at as u16)
     }
 
     /// The table of all rows added.

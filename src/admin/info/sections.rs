@@ -9,9 +9,8 @@ use crate::base::process::cpu_times;
 use crate::base::rng::Rng;
 use crate::base::version::{QUOIT_VERSION, REDIS_VERSION};
 use crate::config::Row;
-use crate::keyspace::Database;
-use crate::keyspace::PARTITIONS;
 use crate::keyspace::lock::lock_in;
+use crate::keyspace::{Database, Keyspace, PARTITIONS};
 use crate::state::clients::client_flags;
 use crate::state::memory::{Memory, human, ratio};
 use crate::table::lookup::Entry;
@@ -209,24 +208,16 @@ fn scripts_memory(lines: &mut Lines) {
 }
 
 fn fragmentation(memory: &Memory, lines: &mut Lines) {
-    let pairs = [
-        (
-            "allocator_frag",
-            memory.allocator.active,
-            memory.allocator.allocated,
-        ),
-        (
-            "allocator_rss",
-            memory.allocator.resident,
-            memory.allocator.active,
-        ),
-        ("rss_overhead", memory.resident, memory.allocator.resident),
-        ("mem_fragmentation", memory.resident, memory.used),
-    ];
-    for (name, more, less) in pairs {
-        let times = ratio(more, less);
+    let fragmentation = memory.fragmentation();
+    for (name, excess) in [
+        ("allocator_frag", fragmentation.allocator),
+        ("allocator_rss", fragmentation.allocator_resident),
+        ("rss_overhead", fragmentation.process),
+        ("mem_fragmentation", fragmentation.total),
+    ] {
+        let times = excess.ratio;
         lines.field(&format!("{name}_ratio"), format_args!("{times:.2}"));
-        lines.field(&format!("{name}_bytes"), more as i64 - less as i64);
+        lines.field(&format!("{name}_bytes"), excess.bytes);
     }
 }
 
@@ -448,13 +439,17 @@ fn latencystats(facts: &Facts<'_>, lines: &mut Lines) {
 }
 
 fn keyspace(facts: &Facts<'_>, lines: &mut Lines) {
-    for (number, database) in facts.server.keyspace.built() {
-        let keys = database.len();
-        if keys == 0 {
-            continue;
-        }
-        let ttl = average_ttl(facts, database);
-        let expires = database.expires();
+    databases(&facts.server.keyspace, facts.now, lines);
+}
+
+/// A line per database that holds keys.
+pub(super) fn databases(keyspace: &Keyspace, now: Millis, lines: &mut Lines) {
+    for (number, database) in keyspace
+        .built()
+        .filter(|(_, database)| !database.is_empty())
+    {
+        let (keys, expires) = (database.len(), database.expires());
+        let ttl = average_ttl(keyspace, database, now);
         lines.field(
             &format!("db{number}"),
             format_args!("keys={keys},expires={expires},avg_ttl={ttl},subexpiry=0"),
@@ -468,7 +463,7 @@ const TTL_PARTITIONS: usize = 16;
 const TTL_KEYS: usize = 16;
 
 /// Milliseconds that keys with an expiry have left on average, by a sample of at most 256 of them.
-fn average_ttl(facts: &Facts<'_>, database: &Database) -> i64 {
+fn average_ttl(keyspace: &Keyspace, database: &Database, now: Millis) -> i64 {
     let rng = Rng::from_system();
     let start = rng.below(PARTITIONS as u64) as usize;
     let asked = (0..PARTITIONS)
@@ -478,7 +473,7 @@ fn average_ttl(facts: &Facts<'_>, database: &Database) -> i64 {
     let (mut sum, mut count) = (0i128, 0);
     for number in asked {
         // A partition that is busy is left out of the sample.
-        let Ok(partition) = lock_in(&facts.server.keyspace, database, number, 0) else {
+        let Ok(partition) = lock_in(keyspace, database, number, 0) else {
             continue;
         };
         let expiries = partition
@@ -486,13 +481,9 @@ fn average_ttl(facts: &Facts<'_>, database: &Database) -> i64 {
             .filter_map(|entry| entry.expiry())
             .take(TTL_KEYS);
         for expiry in expiries {
-            sum += i128::from(left(expiry, facts.now));
+            sum += i128::from(expiry.since(now).max(0));
             count += 1;
         }
     }
     if count == 0 { 0 } else { (sum / count) as i64 }
-}
-
-fn left(expiry: Millis, now: Millis) -> i64 {
-    expiry.since(now).max(0)
 }

@@ -1,5 +1,6 @@
 //! What goes, compared with what ought to go; what must not go; and when it ends.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use super::*;
@@ -66,15 +67,22 @@ impl World {
     /// Evicts with this much memory too many.
     fn evict(&mut self, excess: i64, rounds: usize) -> (Outcome, usize) {
         self.rules.maxmemory = (self.keyspace.used_bytes() - excess).max(1) as u64;
+        let removals = Cell::new(0);
+        let watch = |_| removals.set(removals.get() + 1);
         let pressure = Pressure {
             rules: &self.rules,
             base_bytes: 0,
             now: NOW,
             rng: &self.rng,
-            watch: None,
+            watch: Some(&watch),
         };
         let mut effects = Effects::default();
         let result = evict(&self.keyspace, &pressure, rounds, &mut effects);
+        assert_eq!(
+            removals.get(),
+            result.1,
+            "every removal is told, and no other"
+        );
         self.keyspace.account(effects.bytes);
         let sum: i64 = self
             .keyspace
