@@ -466,6 +466,11 @@ fn no_unwrap_outside_tests() {
     report("an unwrap without a reason", found);
 }
 
+/// The table, no command renamed.
+fn directory() -> quoit::table::Table<()> {
+    quoit::dispatch::directory(&[]).expect("nothing is renamed")
+}
+
 /// The words of a text: letters, digits and dashes, as they are written.
 fn tokens(text: &str) -> Vec<&str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
@@ -507,7 +512,7 @@ fn every_command_is_tested() {
         words.extend(&tokens);
         pairs.extend(tokens.windows(2).map(|pair| (pair[0], pair[1])));
     }
-    let table = quoit::dispatch::directory();
+    let table = directory();
     let untested = table.entries().iter().filter(|entry| {
         let name = entry.full_name.to_ascii_uppercase();
         match name.split_once('|') {
@@ -524,7 +529,7 @@ fn every_command_is_tested() {
 #[test]
 fn names_of_commands_stand_in_the_table_only() {
     // `quoit ping` is a client, and says what a client says.
-    let table = quoit::dispatch::directory();
+    let table = directory();
     let names: BTreeSet<String> = table
         .commands()
         .map(|entry| entry.full_name.clone())
@@ -544,14 +549,20 @@ fn names_of_commands_stand_in_the_table_only() {
         }
         for (number, line) in source.code() {
             let code = without_comment(line);
-            let strings = code.split('"').skip(1).step_by(2);
-            for string in strings.filter(|string| names.contains(&string.to_ascii_lowercase())) {
-                // A record or an event is named by what was done: these write names, they compare none.
-                let compares = ["==", "eq_ignore_ascii_case", "matches!", "=>"]
-                    .iter()
-                    .any(|word| code.contains(word));
-                if compares {
-                    found.push(format!("{}:{number}: {string}", source.path));
+            let parts: Vec<&str> = code.split('"').collect();
+            for at in (1..parts.len()).step_by(2) {
+                let is_name = names.contains(&parts[at].to_ascii_lowercase());
+                // Records and events are named by what was done: these write names, they compare none.
+                let before = parts[at - 1].trim_end_matches('b').trim_end();
+                let after = parts.get(at + 1).map_or("", |after| after.trim_start());
+                let compares = before.ends_with("==")
+                    || before.ends_with("!=")
+                    || before.ends_with("eq_ignore_ascii_case(")
+                    || after.starts_with("=>")
+                    || after.starts_with('|')
+                    || after.starts_with("==");
+                if is_name && compares {
+                    found.push(format!("{}:{number}: {}", source.path, parts[at]));
                 }
             }
         }
@@ -584,7 +595,7 @@ fn readme_lists_the_commands() {
             *counts.entry(word.to_ascii_lowercase()).or_default() += 1;
             counts
         });
-    let table = quoit::dispatch::directory();
+    let table = directory();
     let known: BTreeSet<String> = table
         .commands()
         .map(|entry| entry.full_name.clone())

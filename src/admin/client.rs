@@ -46,7 +46,7 @@ pub const ROWS: &[Row<Handler>] = &[Row {
         family: Family::Connection,
         since: "2.4.0",
         summary: "Holds the commands about connections.",
-        complexity: "",
+        complexity: "Depends on the subcommand.",
         // Newer clients ask at their start for subcommands that do not exist here.
         flags: Flags::HANDSHAKE,
         ..Command::NEW
@@ -729,4 +729,280 @@ fn client_unpause(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'
     caller.server.pause.end();
     reply.ok();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::admin::testing::{Connection, Host};
+
+    /// The line has the fields of Redis 7.4 in its order.
+    #[test]
+    fn fields_of_client_info() {
+        let host = Host::new();
+        let mut client = host.client();
+        client.run("CLIENT SETNAME me");
+        client.run("CLIENT SETINFO LIB-NAME lib");
+        client.run("CLIENT SETINFO LIB-VER 1.2");
+        client.run("SELECT 3");
+        host.server.clock.advance(Duration::from_millis(2_500));
+        let text = client.run("CLIENT INFO");
+        let line = text.split("\r\n").nth(1).expect("a bulk string");
+        let names: Vec<&str> = line
+            .trim_end()
+            .split(' ')
+            .map(|field| field.split('=').next().unwrap_or_default())
+            .collect();
+        let expected = "id addr laddr fd name age idle flags db sub psub ssub multi watch qbuf qbuf-free argv-mem multi-mem rbs \
+            rbp obl oll omem tot-mem events cmd user redir resp lib-name lib-ver";
+        assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>());
+        assert!(
+            line.starts_with(
+                "id=1 addr=127.0.0.1:1001 laddr=127.0.0.1:6379 fd=3 name=me age=2 idle=2 flags=N db=3 sub=0 "
+            ),
+            "{line}"
+        );
+        assert!(
+            line.ends_with(
+                " events=r cmd=NULL user=default redir=-1 resp=2 lib-name=lib lib-ver=1.2\n"
+            ),
+            "{line}"
+        );
+        client.run("HELLO 3");
+        assert!(
+            client.run("CLIENT INFO").starts_with('='),
+            "a verbatim string in RESP3"
+        );
+    }
+
+    /// Names and library names hold nothing that would break a line; an empty one takes the name away.
+    #[test]
+    fn names() {
+        let host = Host::new();
+        let mut client = host.client();
+        for bad in ["a b", "a\\n", "\\x00", "\\x7f", "\\xff"] {
+            assert_eq!(
+                client.run(&format!("CLIENT SETNAME \"{bad}\"")),
+                "-ERR Client names cannot contain spaces, newlines or special characters.\r\n"
+            );
+            assert_eq!(
+                client.run(&format!("CLIENT SETINFO Lib-Ver \"{bad}\"")),
+                "-ERR Lib-Ver cannot contain spaces, newlines or special characters.\r\n"
+            );
+        }
+        assert_eq!(
+            client.run("CLIENT SETINFO x y"),
+            "-ERR Unrecognized option 'x'\r\n"
+        );
+        assert_eq!(client.run("CLIENT SETNAME !~"), "+OK\r\n");
+        assert_eq!(client.run("CLIENT GETNAME"), "$2\r\n!~\r\n");
+        assert_eq!(client.run("CLIENT SETNAME \"\""), "+OK\r\n");
+        assert_eq!(client.run("CLIENT GETNAME"), "$-1\r\n");
+    }
+
+    fn is_killed(client: &Connection) -> bool {
+        client.session.client.killed().is_some()
+    }
+
+    /// Every filter alone, filters together, and the old form, which may hit the caller.
+    #[test]
+    fn kill_filters() {
+        let host = Host::new();
+        // Runs a KILL on four fresh connections, the last being older; tells which of them it closed.
+        let killed = |line: &str| {
+            let mut others: Vec<Connection> = (0..4).map(|_| host.client()).collect();
+            let first = others[0].session.client.id;
+            host.server.clock.advance(Duration::from_secs(100));
+            let mut caller = host.client();
+            others[1].session.client.set_kind(ClientKind::Pubsub);
+            others[2].session.client.set_kind(ClientKind::Replica);
+            let line = line
+                .replace("$0", &first.to_string())
+                .replace("$3", &(first + 3).to_string())
+                .replace("@0", &others[0].session.client.addr)
+                .replace("@me", &caller.session.client.addr);
+            let reply = caller.run(&line);
+            let mut hit: String = (0..4)
+                .filter(|&at| is_killed(&others[at]))
+                .map(|at| at.to_string())
+                .collect();
+            if caller.session.after == After::Close {
+                hit.push('c');
+            }
+            others.push(caller);
+            for client in others {
+                host.server.clients.remove(client.session.client.id);
+            }
+            format!("{} {hit}", reply.trim_end())
+        };
+        for (line, expected) in [
+            ("CLIENT KILL @0", "+OK 0"),
+            ("CLIENT KILL @me", "+OK c"),
+            ("CLIENT KILL 1.1.1.1:1", "-ERR No such client "),
+            ("CLIENT KILL ADDR @0", ":1 0"),
+            ("CLIENT KILL ADDR @me", ":0 "),
+            ("CLIENT KILL ADDR @me SKIPME no", ":1 c"),
+            ("CLIENT KILL ID $0", ":1 0"),
+            ("CLIENT KILL ID $0 $3", ":2 03"),
+            ("CLIENT KILL ID $0 $3 TYPE pubsub", ":0 "),
+            ("CLIENT KILL ID 99999", ":0 "),
+            ("CLIENT KILL TYPE pubsub", ":1 1"),
+            ("CLIENT KILL TYPE slave", ":1 2"),
+            ("CLIENT KILL TYPE replica LADDR 127.0.0.1:6379", ":1 2"),
+            ("CLIENT KILL TYPE master", ":0 "),
+            ("CLIENT KILL TYPE normal SKIPME no", ":3 03c"),
+            ("CLIENT KILL LADDR 127.0.0.1:1", ":0 "),
+            ("CLIENT KILL USER default MAXAGE 100", ":4 0123"),
+            ("CLIENT KILL MAXAGE 101", ":0 "),
+            ("CLIENT KILL SKIPME yes", ":4 0123"),
+            ("CLIENT KILL USER bob", "-ERR No such user 'bob' "),
+        ] {
+            assert_eq!(killed(line), expected, "{line}");
+        }
+    }
+
+    /// Refusals, as redis-server 7.0.15 words them.
+    #[test]
+    fn refusals() {
+        let host = Host::new();
+        let mut client = host.client();
+        for (line, text) in [
+            ("CLIENT KILL ID 0", "ERR client-id should be greater than 0"),
+            ("CLIENT KILL ID x", "ERR client-id should be greater than 0"),
+            (
+                "CLIENT KILL ID 1 0",
+                "ERR client-id should be greater than 0",
+            ),
+            ("CLIENT KILL ID 99 ID", "ERR syntax error"),
+            ("CLIENT KILL TYPE x", "ERR Unknown client type 'x'"),
+            (
+                "CLIENT KILL MAXAGE x",
+                "ERR maxage is not an integer or out of range",
+            ),
+            (
+                "CLIENT KILL MAXAGE 0",
+                "ERR maxage should be greater than 0",
+            ),
+            ("CLIENT KILL SKIPME x", "ERR syntax error"),
+            ("CLIENT KILL x y", "ERR syntax error"),
+            (
+                "CLIENT KILL",
+                "ERR wrong number of arguments for 'client|kill' command",
+            ),
+            ("CLIENT LIST TYPE x", "ERR Unknown client type 'x'"),
+            ("CLIENT LIST TYPE", "ERR syntax error"),
+            ("CLIENT LIST ID", "ERR syntax error"),
+            ("CLIENT LIST ID 1 x", "ERR Invalid client ID"),
+            ("CLIENT LIST x", "ERR syntax error"),
+            ("CLIENT NO-EVICT x", "ERR syntax error"),
+            ("CLIENT NO-TOUCH x", "ERR syntax error"),
+            ("CLIENT REPLY x", "ERR syntax error"),
+            (
+                "CLIENT PAUSE x",
+                "ERR timeout is not an integer or out of range",
+            ),
+            ("CLIENT PAUSE -1", "ERR timeout is negative"),
+            (
+                "CLIENT PAUSE 9223372036854775807",
+                "ERR timeout is out of range",
+            ),
+            (
+                "CLIENT PAUSE 1 x",
+                "ERR CLIENT PAUSE mode must be WRITE or ALL",
+            ),
+            (
+                "CLIENT UNBLOCK x",
+                "ERR value is not an integer or out of range",
+            ),
+            (
+                "CLIENT UNBLOCK 1 x",
+                "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
+            ),
+            (
+                "CLIENT CACHING yes",
+                "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
+            ),
+        ] {
+            assert_eq!(client.run(line), format!("-{text}\r\n"), "{line}");
+        }
+        assert_eq!(host.server.pause.mode(), PauseMode::Off);
+    }
+
+    /// LIST shows all, those of a type, or those of the numbers in the order given.
+    #[test]
+    fn list_filters() {
+        let host = Host::new();
+        let (mut first, second) = (host.client(), host.client());
+        second.session.client.set_kind(ClientKind::Pubsub);
+        let mut ids = |line: &str| {
+            let text = first.run(line);
+            let ids: Vec<String> = text
+                .lines()
+                .filter_map(|line| Some(line.strip_prefix("id=")?.split(' ').next()?.to_owned()))
+                .collect();
+            ids.join(" ")
+        };
+        assert_eq!(ids("CLIENT LIST"), "1 2");
+        assert_eq!(ids("CLIENT LIST TYPE pubsub"), "2");
+        assert_eq!(ids("CLIENT LIST TYPE normal"), "1");
+        assert_eq!(ids("CLIENT LIST TYPE master"), "");
+        assert_eq!(ids("CLIENT LIST ID 2 99 -1 1"), "2 1");
+    }
+
+    /// The order of REPLY's modes; suppression itself is dispatch's.
+    #[test]
+    fn reply_modes() {
+        let host = Host::new();
+        let mut client = host.client();
+        for (line, reply, mode) in [
+            ("CLIENT REPLY SKIP", "", ReplyMode::SkipNext),
+            ("CLIENT REPLY ON", "+OK\r\n", ReplyMode::On),
+            ("CLIENT REPLY OFF", "", ReplyMode::Off),
+            // SKIP does not end OFF.
+            ("CLIENT REPLY SKIP", "", ReplyMode::Off),
+            ("CLIENT REPLY ON", "+OK\r\n", ReplyMode::On),
+        ] {
+            assert_eq!(client.run(line), reply);
+            assert_eq!(client.session.reply_mode, mode);
+        }
+    }
+
+    /// PAUSE lasts, is lengthened and strengthened by a second one, and ends by UNPAUSE or by itself.
+    #[test]
+    fn pause() {
+        let host = Host::new();
+        let mut client = host.client();
+        let left = |host: &Host| host.server.pause.left_ms(host.server.clock.now());
+        assert_eq!(client.run("CLIENT PAUSE 1000 WRITE"), "+OK\r\n");
+        assert_eq!(
+            (host.server.pause.mode(), left(&host)),
+            (PauseMode::Write, 1000)
+        );
+        assert_eq!(client.run("CLIENT PAUSE 500"), "+OK\r\n");
+        assert_eq!(
+            (host.server.pause.mode(), left(&host)),
+            (PauseMode::All, 1000)
+        );
+        assert_eq!(client.run("CLIENT UNPAUSE"), "+OK\r\n");
+        assert_eq!((host.server.pause.mode(), left(&host)), (PauseMode::Off, 0));
+        assert_eq!(client.run("CLIENT PAUSE 100 all"), "+OK\r\n");
+        host.server.clock.advance(Duration::from_millis(100));
+        assert_eq!((left(&host), host.server.pause.mode()), (0, PauseMode::Off));
+    }
+
+    /// What is not built says so truthfully: nobody is tracked, nobody is blocked.
+    #[test]
+    fn tracking_and_unblock() {
+        let host = Host::new();
+        let mut client = host.client();
+        assert_eq!(client.run("CLIENT GETREDIR"), ":-1\r\n");
+        assert_eq!(
+            client.run("CLIENT TRACKINGINFO"),
+            "*6\r\n$5\r\nflags\r\n*1\r\n$3\r\noff\r\n$8\r\nredirect\r\n:-1\r\n$8\r\nprefixes\r\n*0\r\n"
+        );
+        assert_eq!(client.run("CLIENT UNBLOCK 1 ERROR"), ":0\r\n");
+        assert_eq!(client.run("CLIENT CAPA redirect anything"), "+OK\r\n");
+    }
 }

@@ -188,3 +188,94 @@ fn command_list(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<
     docs::command_list(&caller.server.commands, filter, reply);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::admin::testing::Host;
+
+    /// The shapes of the replies; what they hold is compared with redis-server in `table::docs`.
+    #[test]
+    fn shapes() {
+        let host = Host::new();
+        let mut client = host.client();
+        let count = host.server.commands.commands().count();
+        assert_eq!(client.run("COMMAND COUNT"), format!(":{count}\r\n"));
+        assert!(client.run("COMMAND").starts_with(&format!("*{count}\r\n")));
+        assert!(
+            client
+                .run("COMMAND INFO")
+                .starts_with(&format!("*{count}\r\n"))
+        );
+        assert!(
+            client
+                .run("COMMAND INFO get nosuch")
+                .starts_with("*2\r\n*10\r\n$3\r\nget\r\n:2\r\n")
+        );
+        assert_eq!(client.run("COMMAND INFO nosuch"), "*1\r\n$-1\r\n");
+        assert!(
+            client
+                .run("COMMAND DOCS get")
+                .starts_with("*2\r\n$3\r\nget\r\n*10\r\n$7\r\nsummary\r\n")
+        );
+        assert_eq!(client.run("COMMAND DOCS nosuch"), "*0\r\n");
+        client.run("HELLO 3");
+        assert!(
+            client
+                .run("COMMAND DOCS")
+                .starts_with(&format!("%{count}\r\n"))
+        );
+        assert!(
+            client
+                .run("COMMAND INFO get")
+                .starts_with("*1\r\n*10\r\n$3\r\nget\r\n:2\r\n~2\r\n")
+        );
+    }
+
+    /// LIST with each filter, GETKEYS with each refusal.
+    #[test]
+    fn list_and_getkeys() {
+        let host = Host::new();
+        let mut client = host.client();
+        for (line, reply) in [
+            (
+                "COMMAND LIST FILTERBY PATTERN GET*X",
+                "*1\r\n$5\r\ngetex\r\n",
+            ),
+            (
+                "COMMAND LIST FILTERBY PATTERN config|re*",
+                "*2\r\n$16\r\nconfig|resetstat\r\n$14\r\nconfig|rewrite\r\n",
+            ),
+            ("COMMAND LIST FILTERBY MODULE x", "*0\r\n"),
+            ("COMMAND LIST FILTERBY ACLCAT nosuch", "*0\r\n"),
+            ("COMMAND LIST FILTERBY x y", "-ERR syntax error\r\n"),
+            ("COMMAND LIST FILTERBY PATTERN", "-ERR syntax error\r\n"),
+            ("COMMAND LIST x", "-ERR syntax error\r\n"),
+            (
+                "COMMAND GETKEYS mset a 1 b 2",
+                "*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+            ),
+            (
+                "COMMAND GETKEYSANDFLAGS set k v",
+                "*1\r\n*2\r\n$1\r\nk\r\n*2\r\n+OW\r\n+update\r\n",
+            ),
+            (
+                "COMMAND GETKEYS nosuch k",
+                "-ERR Invalid command specified\r\n",
+            ),
+            (
+                "COMMAND GETKEYS echo k",
+                "-ERR The command has no key arguments\r\n",
+            ),
+            (
+                "COMMAND GETKEYS get a b",
+                "-ERR Invalid number of arguments specified for command\r\n",
+            ),
+            (
+                "COMMAND GETKEYS get",
+                "-ERR wrong number of arguments for 'command|getkeys' command\r\n",
+            ),
+        ] {
+            assert_eq!(client.run(line), reply, "{line}");
+        }
+    }
+}

@@ -18,7 +18,7 @@ pub const ROWS: &[Row<Handler>] = &[Row {
         family: Family::Server,
         since: "2.0.0",
         summary: "Holds the commands about the server's parameters.",
-        complexity: "",
+        complexity: "Depends on the subcommand.",
         ..Command::NEW
     },
     handler: Handler::Container,
@@ -169,4 +169,127 @@ fn config_set_secrets(request: &Arguments<'_>, position: usize) -> bool {
             .and_then(|name| std::str::from_utf8(name).ok())
             .and_then(config::Row::find)
             .is_some_and(|(row, _)| row.sensitive())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::testing::Host;
+    use crate::resp::decode::OwnedArguments;
+
+    /// GET is a map in RESP3; SET changes all of its parameters or none.
+    #[test]
+    fn get_and_set() {
+        let host = Host::new();
+        let mut client = host.client();
+        assert_eq!(
+            client.run("CONFIG SET timeout 7 MAXMEMORY-samples 9"),
+            "+OK\r\n"
+        );
+        assert_eq!(
+            client.run("CONFIG GET timeou*"),
+            "*2\r\n$7\r\ntimeout\r\n$1\r\n7\r\n"
+        );
+        assert_eq!(
+            client.run("CONFIG SET timeout 8 maxmemory-policy x"),
+            "-ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - argument(s) must be one of the \
+             following: volatile-lru, volatile-lfu, volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, \
+             noeviction\r\n"
+        );
+        client.run("HELLO 3");
+        assert_eq!(
+            client.run("CONFIG GET timeout maxmemory-samples nosuch"),
+            "%2\r\n$7\r\ntimeout\r\n$1\r\n7\r\n$17\r\nmaxmemory-samples\r\n$1\r\n9\r\n"
+        );
+        assert_eq!(client.run("CONFIG GET nosuch"), "%0\r\n");
+        assert_eq!(
+            client.run("CONFIG SET timeout 1 x"),
+            "-ERR syntax error\r\n"
+        );
+        assert_eq!(
+            client.run("CONFIG SET timeout"),
+            "-ERR wrong number of arguments for 'config|set' command\r\n"
+        );
+        assert_eq!(
+            client.run("CONFIG REWRITE"),
+            "-ERR The server is running without a config file\r\n"
+        );
+    }
+
+    /// What a new number alone does not do is done: rules, length of the slow log; what cannot be done refuses the change.
+    #[test]
+    fn set_takes_effect() {
+        let host = Host::new();
+        let mut client = host.client();
+        assert_eq!(
+            client.run("CONFIG SET maxmemory 100mb maxmemory-policy allkeys-lfu"),
+            "+OK\r\n"
+        );
+        let rules = host.server.rules.load();
+        assert_eq!(rules.maxmemory, 100 << 20);
+        assert!(rules.policy.is_lfu());
+        let refusal = client.run("CONFIG SET maxmemory 1 maxclients 4294967295");
+        assert!(
+            refusal.starts_with(
+                "-ERR CONFIG SET failed (possibly related to argument 'maxclients') - The operating system is not able to \
+                 handle the specified number of clients, try with "
+            ),
+            "{refusal}"
+        );
+        assert_eq!(host.server.rules.load().maxmemory, 100 << 20);
+        assert_eq!(
+            client.run("CONFIG GET maxclients"),
+            "*2\r\n$10\r\nmaxclients\r\n$5\r\n10000\r\n"
+        );
+    }
+
+    /// A password that is set asks new connections for it, and none when it is taken away.
+    #[test]
+    fn requirepass() {
+        let host = Host::new();
+        let mut client = host.client();
+        assert_eq!(client.run("CONFIG SET requirepass pw"), "+OK\r\n");
+        assert!(client.session.authenticated, "who is in stays in");
+        assert!(!host.client().session.authenticated);
+        assert_eq!(client.run("CONFIG SET requirepass \"\""), "+OK\r\n");
+        assert!(host.client().session.authenticated);
+    }
+
+    /// RESETSTAT forgets counts and error counts.
+    #[test]
+    fn resetstat() {
+        let host = Host::new();
+        let mut client = host.client();
+        client.run("AUTH other x");
+        host.server.stats.count_error("ERR");
+        host.server.stats.connections.add(3);
+        host.server.stats.command(0).calls.add(5);
+        assert_eq!(client.run("CONFIG RESETSTAT"), "+OK\r\n");
+        let stats = &host.server.stats;
+        assert_eq!(
+            stats.auth_failures.value() + stats.connections.value() + stats.errors.value(),
+            0
+        );
+        assert!(stats.error_counts().is_empty());
+        assert_eq!(stats.command_sums(0).calls, 0);
+    }
+
+    /// The values of passwords are secret, other values are not.
+    #[test]
+    fn secrets() {
+        let words = [
+            "CONFIG",
+            "SET",
+            "timeout",
+            "1",
+            "RequirePass",
+            "pw",
+            "requirepass",
+        ];
+        let request = OwnedArguments::from(&words);
+        let hidden: Vec<usize> = (0..words.len())
+            .filter(|&position| config_set_secrets(&request.as_arguments(), position))
+            .collect();
+        assert_eq!(hidden, [5]);
+    }
 }

@@ -214,7 +214,7 @@ fn hello(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) ->
     if let Some((user, password)) = greeting.credentials {
         authenticate(caller, user, password)?;
     }
-    if !caller.session.authenticated && caller.server.needs_password() {
+    if !caller.session.authenticated {
         return Err(HELLO_NEEDS_AUTH);
     }
     let session = &mut *caller.session;
@@ -316,4 +316,179 @@ fn select(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -
         .store(database, Ordering::Relaxed);
     reply.ok();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::testing::Host;
+    use crate::resp::decode::OwnedArguments;
+
+    const WRONG: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+
+    /// Without a password AUTH with one argument is an error, with two it takes any password of the default user.
+    #[test]
+    fn auth_without_password() {
+        let host = Host::new();
+        let mut client = host.client();
+        assert_eq!(
+            client.run("AUTH x"),
+            "-ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+             configuration is correct?\r\n"
+        );
+        assert_eq!(client.run("AUTH default x"), "+OK\r\n");
+        assert_eq!(client.run("AUTH other x"), WRONG);
+        assert_eq!(client.run("AUTH a b c"), "-ERR syntax error\r\n");
+        assert_eq!(host.server.stats.auth_failures.value(), 1);
+    }
+
+    /// Only the whole password of the default user lets a connection in.
+    #[test]
+    fn auth_with_password() {
+        let host = Host::with(&[("requirepass", "secret")]);
+        let mut client = host.client();
+        assert!(!client.session.authenticated);
+        for wrong in ["", "secre", "secret1", "Secret"] {
+            assert_eq!(client.run(&format!("AUTH \"{wrong}\"")), WRONG);
+            assert_eq!(client.run(&format!("AUTH default \"{wrong}\"")), WRONG);
+        }
+        assert_eq!(client.run("AUTH other secret"), WRONG);
+        assert!(!client.session.authenticated);
+        assert_eq!(client.run("AUTH default secret"), "+OK\r\n");
+        assert!(client.session.authenticated);
+        // A later failure leaves the connection as it is, and RESET asks for the password again.
+        assert_eq!(client.run("AUTH no"), WRONG);
+        assert!(client.session.authenticated);
+        assert_eq!(client.run("RESET"), "+RESET\r\n");
+        assert!(!client.session.authenticated);
+        assert_eq!(client.run("AUTH secret"), "+OK\r\n");
+    }
+
+    /// HELLO answers in the protocol that it chooses, and stays in it.
+    #[test]
+    fn hello_chooses_the_protocol() {
+        let host = Host::new();
+        let mut client = host.client();
+        let fields = |proto: u8| {
+            format!(
+                "$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n${}\r\n{REDIS_VERSION}\r\n$5\r\nproto\r\n:{proto}\r\n\
+                 $2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$7\r\nmodules\r\n*0\r\n",
+                REDIS_VERSION.len()
+            )
+        };
+        assert_eq!(client.run("HELLO"), format!("*14\r\n{}", fields(2)));
+        assert_eq!(client.run("HELLO 3"), format!("%7\r\n{}", fields(3)));
+        assert_eq!(client.run("HELLO"), format!("%7\r\n{}", fields(3)));
+        assert_eq!(client.session.client.protocol.load(Ordering::Relaxed), 3);
+        assert_eq!(client.run("HELLO 2"), format!("*14\r\n{}", fields(2)));
+    }
+
+    /// Refusals of HELLO, which change nothing: neither name nor protocol.
+    #[test]
+    fn hello_refusals() {
+        let host = Host::with(&[("requirepass", "secret")]);
+        let mut client = host.client();
+        for (line, refusal) in [
+            ("HELLO 4", "-NOPROTO unsupported protocol version\r\n"),
+            ("HELLO 1", "-NOPROTO unsupported protocol version\r\n"),
+            (
+                "HELLO x",
+                "-ERR Protocol version is not an integer or out of range\r\n",
+            ),
+            ("HELLO 3 foo", "-ERR Syntax error in HELLO option 'foo'\r\n"),
+            (
+                "HELLO 3 auth x",
+                "-ERR Syntax error in HELLO option 'auth'\r\n",
+            ),
+            (
+                "HELLO 3 SETNAME",
+                "-ERR Syntax error in HELLO option 'SETNAME'\r\n",
+            ),
+            (
+                "HELLO 3 SETNAME \"a b\" AUTH default secret",
+                "-ERR Client names cannot contain spaces, newlines or special characters.\r\n",
+            ),
+            ("HELLO 3 SETNAME n AUTH default no", WRONG),
+            (
+                "HELLO 3 SETNAME n",
+                "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+                 <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+                 the same time\r\n",
+            ),
+        ] {
+            assert_eq!(client.run(line), refusal, "{line}");
+            assert_eq!(client.session.protocol, Protocol::Resp2);
+            assert_eq!(client.run("CLIENT GETNAME"), "$-1\r\n");
+            assert!(!client.session.authenticated);
+        }
+        let greeting = client.run("HELLO 3 SETNAME n AUTH default secret");
+        assert!(greeting.starts_with("%7\r\n"), "{greeting}");
+        assert_eq!(client.run("CLIENT GETNAME"), "$1\r\nn\r\n");
+        assert!(client.session.authenticated);
+    }
+
+    /// SELECT takes what there is, and RESET returns to 0 with all else that a connection may have set.
+    #[test]
+    fn select_and_reset() {
+        let host = Host::with(&[]);
+        let mut client = host.client();
+        for (number, reply) in [
+            ("15", "+OK\r\n"),
+            ("16", "-ERR DB index is out of range\r\n"),
+            ("-1", "-ERR DB index is out of range\r\n"),
+            ("x", "-ERR value is not an integer or out of range\r\n"),
+            (
+                "2147483648",
+                "-ERR value is out of range, value must between -2147483648 and 2147483647\r\n",
+            ),
+        ] {
+            assert_eq!(client.run(&format!("SELECT {number}")), reply);
+        }
+        assert_eq!(client.session.database, 15);
+        for line in [
+            "CLIENT NO-TOUCH ON",
+            "CLIENT NO-EVICT ON",
+            "CLIENT SETNAME n",
+            "CLIENT SETINFO LIB-NAME lib",
+            "MONITOR",
+        ] {
+            assert_eq!(client.run(line), "+OK\r\n");
+        }
+        assert_eq!(client.session.client.flag_letters(), "OeT");
+        assert_eq!(client.run("HELLO 3").get(..4), Some("%7\r\n"));
+        assert_eq!(client.run("RESET"), "+RESET\r\n");
+        assert_eq!(client.session.client.flag_letters(), "N");
+        assert!(!host.server.monitors.any());
+        let session = &client.session;
+        assert_eq!((session.database, session.protocol), (0, Protocol::Resp2));
+        assert!(!session.no_touch && !session.no_evict && !session.monitor);
+        assert_eq!(client.run("CLIENT GETNAME"), "$-1\r\n");
+        assert_eq!(session_library(&client), "lib");
+    }
+
+    fn session_library(client: &crate::admin::testing::Connection) -> String {
+        client.session.client.labels.lock().lib_name.clone()
+    }
+
+    /// Of HELLO only the credentials are secret, of AUTH all.
+    #[test]
+    fn secrets() {
+        let hidden = |line: &str| -> Vec<usize> {
+            let words: Vec<&str> = line.split(' ').collect();
+            let request = OwnedArguments::from(words.as_slice());
+            let row = ROWS
+                .iter()
+                .find(|row| row.command.name.eq_ignore_ascii_case(words[0]))
+                .expect("a row of this file");
+            (0..words.len())
+                .filter(|position| row.command.hides(&request.as_arguments(), *position))
+                .collect()
+        };
+        assert_eq!(hidden("AUTH pw"), [1]);
+        assert_eq!(hidden("AUTH user pw"), [1, 2]);
+        assert_eq!(hidden("HELLO 3 auth user pw SETNAME x"), [3, 4]);
+        assert_eq!(hidden("HELLO 3 SETNAME x AUTH user pw"), [5, 6]);
+        assert_eq!(hidden("HELLO AUTH"), [0; 0]);
+        assert_eq!(hidden("ECHO auth x"), [0; 0]);
+    }
 }

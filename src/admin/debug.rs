@@ -184,8 +184,8 @@ fn serialized_bytes(entry: &Entry) -> usize {
         Some(number) if i32::try_from(number).is_ok() => 5,
         _ => {
             let header = match bytes.len() {
-                ..64 => 1,
-                ..16384 => 2,
+                0..64 => 1,
+                64..16384 => 2,
                 _ => 5,
             };
             header + bytes.len()
@@ -193,6 +193,7 @@ fn serialized_bytes(entry: &Entry) -> usize {
     }
 }
 
+#[expect(clippy::approx_constant, reason = "Redis's test value, to the digit")]
 fn debug_protocol(args: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     let is_resp3 = reply.protocol() == Protocol::Resp3;
     match args.bytes()?.to_ascii_lowercase().as_slice() {
@@ -277,4 +278,133 @@ fn debug_stringmatch_len(args: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Re
     let (pattern, text) = (args.bytes()?, args.bytes()?);
     reply.integer(glob_match(pattern, text, false).into());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::testing::Host;
+
+    /// An unknown name and a wrong number of arguments have one refusal, which shows a bounded part of the name.
+    #[test]
+    fn unknown_subcommands() {
+        let host = Host::new();
+        let mut client = host.client();
+        for line in [
+            "foo",
+            "sleep",
+            "sleep 1 2",
+            "object",
+            "help x",
+            "panic",
+            "reload",
+            "segfault",
+        ] {
+            let name = line.split(' ').next().unwrap_or_default();
+            assert_eq!(
+                client.run(&format!("DEBUG {line}")),
+                format!(
+                    "-ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP.\r\n"
+                )
+            );
+        }
+        assert!(client.run(&format!("DEBUG {}", "x".repeat(100_000))).len() < 300);
+        assert_eq!(client.session.after, After::Nothing);
+    }
+
+    /// SLEEP asks its own connection to sleep; numbers beyond all measure neither panic nor sleep for ever.
+    #[test]
+    fn sleep() {
+        let host = Host::new();
+        let mut client = host.client();
+        for (seconds, expected) in [
+            ("0.25", Duration::from_millis(250)),
+            ("-1", Duration::ZERO),
+            ("nan", Duration::ZERO),
+            ("x", Duration::ZERO),
+            ("1e300", Duration::from_secs(30_000_000)),
+            ("inf", Duration::from_secs(30_000_000)),
+        ] {
+            assert_eq!(client.run(&format!("DEBUG SLEEP {seconds}")), "+OK\r\n");
+            assert_eq!(client.session.after, After::Sleep(expected), "{seconds}");
+        }
+    }
+
+    /// Switches and answers.
+    #[test]
+    fn others() {
+        let host = Host::new();
+        let mut client = host.client();
+        let is_active = || host.server.active_expire.load(Ordering::Relaxed);
+        assert!(is_active());
+        assert_eq!(client.run("DEBUG SET-ACTIVE-EXPIRE 0"), "+OK\r\n");
+        assert!(!is_active());
+        assert_eq!(client.run("DEBUG set-active-expire 1"), "+OK\r\n");
+        assert!(is_active());
+        let id = host.server.replication_id.lock().clone();
+        assert_eq!(client.run("DEBUG CHANGE-REPL-ID"), "+OK\r\n");
+        let changed = host.server.replication_id.lock().clone();
+        assert_ne!(changed, id);
+        assert_eq!(changed.len(), 40);
+        assert_eq!(client.run("DEBUG STRINGMATCH-LEN a*b aXb"), ":1\r\n");
+        assert_eq!(client.run("DEBUG STRINGMATCH-LEN a*b aXc"), ":0\r\n");
+        assert_eq!(client.run("DEBUG ERROR \"CODE a\\nb\""), "-CODE a b\r\n");
+        assert_eq!(client.run("DEBUG OBJECT nosuch"), "-ERR no such key\r\n");
+    }
+
+    /// The types of PROTOCOL, in both protocols, as redis-server 7.0.15 writes them.
+    #[test]
+    fn protocol() {
+        let host = Host::new();
+        let mut client = host.client();
+        let types = [
+            ("string", "$11\r\nHello World\r\n", "$11\r\nHello World\r\n"),
+            ("integer", ":12345\r\n", ":12345\r\n"),
+            ("double", "$5\r\n3.141\r\n", ",3.141\r\n"),
+            ("null", "$-1\r\n", "_\r\n"),
+            (
+                "array",
+                "*3\r\n:0\r\n:1\r\n:2\r\n",
+                "*3\r\n:0\r\n:1\r\n:2\r\n",
+            ),
+            (
+                "set",
+                "*3\r\n:0\r\n:1\r\n:2\r\n",
+                "~3\r\n:0\r\n:1\r\n:2\r\n",
+            ),
+            (
+                "map",
+                "*6\r\n:0\r\n:0\r\n:1\r\n:1\r\n:2\r\n:0\r\n",
+                "%3\r\n:0\r\n#f\r\n:1\r\n#t\r\n:2\r\n#f\r\n",
+            ),
+            ("true", ":1\r\n", "#t\r\n"),
+            ("false", ":0\r\n", "#f\r\n"),
+            (
+                "verbatim",
+                "$25\r\nThis is a verbatim\nstring\r\n",
+                "=29\r\ntxt:This is a verbatim\nstring\r\n",
+            ),
+            (
+                "bignum",
+                "$37\r\n1234567999999999999999999999999999999\r\n",
+                "(1234567999999999999999999999999999999\r\n",
+            ),
+            (
+                "attrib",
+                "$39\r\nSome real reply following the attribute\r\n",
+                "|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n$39\r\nSome real reply following the attribute\r\n",
+            ),
+            (
+                "push",
+                "-ERR RESP2 is not supported by this command\r\n",
+                ">2\r\n$16\r\nserver-cpu-usage\r\n:42\r\n$40\r\nSome real reply following the push reply\r\n",
+            ),
+        ];
+        for (name, resp2, resp3) in types {
+            client.run("HELLO 2");
+            assert_eq!(client.run(&format!("DEBUG PROTOCOL {name}")), resp2);
+            client.run("HELLO 3");
+            assert_eq!(client.run(&format!("DEBUG PROTOCOL {name}")), resp3);
+        }
+    }
 }

@@ -302,3 +302,129 @@ fn waitaof(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) 
     reply.integer(0);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::testing::Host;
+
+    /// TIME and ROLE.
+    #[test]
+    fn time_and_role() {
+        let host = Host::new();
+        let mut client = host.client();
+        host.server
+            .clock
+            .advance(std::time::Duration::from_millis(25));
+        assert_eq!(
+            client.run("TIME"),
+            "*2\r\n$10\r\n1700000000\r\n$5\r\n25000\r\n"
+        );
+        assert_eq!(client.run("ROLE"), "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n");
+    }
+
+    /// WAIT and WAITAOF answer at once, and refuse what Redis refuses.
+    #[test]
+    fn waits() {
+        let host = Host::new();
+        let mut client = host.client();
+        for (line, reply) in [
+            ("WAIT 0 0", ":0\r\n"),
+            ("WAIT 3 1000", ":0\r\n"),
+            ("WAIT -1 0", ":0\r\n"),
+            (
+                "WAIT x 0",
+                "-ERR value is not an integer or out of range\r\n",
+            ),
+            (
+                "WAIT 0 x",
+                "-ERR timeout is not an integer or out of range\r\n",
+            ),
+            ("WAIT 0 -1", "-ERR timeout is negative\r\n"),
+            ("WAITAOF 0 0 0", "*2\r\n:0\r\n:0\r\n"),
+            (
+                "WAITAOF 2 0 0",
+                "-ERR value is out of range, value must between 0 and 1\r\n",
+            ),
+            (
+                "WAITAOF 0 -1 0",
+                "-ERR value is out of range, must be positive\r\n",
+            ),
+            ("WAITAOF 0 0 -1", "-ERR timeout is negative\r\n"),
+            (
+                "WAITAOF 1 0 0",
+                "-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.\r\n",
+            ),
+        ] {
+            assert_eq!(client.run(line), reply, "{line}");
+        }
+    }
+
+    /// Options of SHUTDOWN: what is refused does not end the server, what is taken does, without a reply.
+    #[test]
+    fn shutdown_options() {
+        for (options, reply) in [
+            ("foo", "-ERR syntax error\r\n"),
+            ("SAVE NOSAVE", "-ERR syntax error\r\n"),
+            ("ABORT NOW", "-ERR syntax error\r\n"),
+            ("ABORT NOSAVE", "-ERR syntax error\r\n"),
+            ("ABORT", "-ERR No shutdown in progress.\r\n"),
+            ("SAVE", "-ERR Errors trying to SHUTDOWN. Check logs.\r\n"),
+            ("", ""),
+            ("nosave", ""),
+            ("NOW FORCE", ""),
+            ("SAVE FORCE", ""),
+        ] {
+            let host = Host::new();
+            let mut client = host.client();
+            assert_eq!(client.run(&format!("SHUTDOWN {options}")), reply);
+            assert_eq!(
+                host.server.shutdown.is_requested(),
+                reply.is_empty(),
+                "{options}"
+            );
+            let ends = client.session.after == After::Close;
+            assert_eq!(ends, reply.is_empty(), "{options}");
+        }
+    }
+
+    /// MONITOR is answered once.
+    #[test]
+    fn monitor_once() {
+        let host = Host::new();
+        let mut client = host.client();
+        assert_eq!(client.run("MONITOR"), "+OK\r\n");
+        assert_eq!(client.run("MONITOR"), "");
+        assert!(host.server.monitors.any());
+    }
+
+    /// Pictures have the size that was asked for, within bounds, and say the version.
+    #[test]
+    fn lolwut_sizes() {
+        let host = Host::new();
+        let mut client = host.client();
+        client.run("HELLO 3");
+        for (options, columns, rows) in [
+            ("", 66, 16),
+            ("x", 66, 16),
+            ("VERSION 5", 66, 16),
+            ("VERSION 5 10 3 2", 10, 3),
+            (
+                "VERSION 5 -9223372036854775808 9223372036854775807 9223372036854775807",
+                1,
+                200,
+            ),
+        ] {
+            let text = client.run(&format!("LOLWUT {options}"));
+            let (_, text) = text.split_once("txt:").expect("a verbatim string");
+            let lines: Vec<&str> = text.split('\n').collect();
+            assert_eq!(lines[0].len(), columns, "{options}");
+            assert_eq!(lines[rows], "", "{options}");
+            assert!(lines[rows + 1].ends_with(&format!("Redis ver. {REDIS_VERSION}")));
+        }
+        assert_eq!(
+            client.run("LOLWUT VERSION x"),
+            "-ERR value is not an integer or out of range\r\n"
+        );
+    }
+}

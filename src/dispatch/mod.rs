@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::admin;
@@ -35,7 +36,7 @@ use crate::state::Server;
 use crate::state::session::{After, ReplyMode, Session};
 use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
-use crate::table::{Args, Command, CommandError, Flags, Scope, Table};
+use crate::table::{Args, Command, CommandError, Flags, RenameError, Scope, Table};
 use record::Tally;
 
 /// What runs a command, of whichever layer.
@@ -47,23 +48,50 @@ pub enum Handler {
     Admin(admin::Handler),
 }
 
-/// The one table. Built when first used, from the rows of all layers.
-pub fn table() -> &'static Table<Handler> {
-    static TABLE: LazyLock<Table<Handler>> = LazyLock::new(|| {
-        let mut builder = TableBuilder::new();
-        commands::FAMILIES
-            .iter()
-            .for_each(|rows| builder.add(*rows, |handler| Handler::Data(*handler)));
-        admin::FAMILIES
-            .iter()
-            .for_each(|rows| builder.add(*rows, |handler| Handler::Admin(*handler)));
-        builder.finish()
-    });
-    &TABLE
+/// New names of commands, as `rename-command` gives them; an empty one removes the command.
+type Renames = [(String, String)];
+
+/// The one table of commands with these names, built when first used, from the rows of all layers. Tables live for ever:
+/// there are as many as the servers of this process have different `rename-command` lines, one in all but tests.
+///
+/// # Panics
+///
+/// When the names are refused: [`directory`] has refused them before.
+pub fn table(renames: &Renames) -> &'static Table<Handler> {
+    type Tables = Vec<(Vec<(String, String)>, &'static Table<Handler>)>;
+    static PLAIN: LazyLock<Table<Handler>> = LazyLock::new(|| build(&[]));
+    /// A leaf lock, taken by each new connection of a server with renamed commands.
+    static RENAMED: Mutex<Tables> = Mutex::new(Vec::new());
+    if renames.is_empty() {
+        return &PLAIN;
+    }
+    let mut tables = RENAMED.lock();
+    if let Some((_, table)) = tables.iter().find(|(known, _)| known == renames) {
+        return table;
+    }
+    let table: &'static Table<Handler> = Box::leak(Box::new(build(renames)));
+    tables.push((renames.to_vec(), table));
+    table
+}
+
+fn build(renames: &Renames) -> Table<Handler> {
+    let mut builder = TableBuilder::new();
+    commands::FAMILIES
+        .iter()
+        .for_each(|rows| builder.add(*rows, |handler| Handler::Data(*handler)));
+    admin::FAMILIES
+        .iter()
+        .for_each(|rows| builder.add(*rows, |handler| Handler::Admin(*handler)));
+    for (from, to) in renames {
+        builder
+            .rename(from, to)
+            .expect("the start of the server refuses such names");
+    }
+    builder.finish()
 }
 
 /// The same rows without handlers and with the same numbers, for what only asks about commands.
-pub fn directory() -> Table<()> {
+pub fn directory(renames: &Renames) -> Result<Table<()>, RenameError> {
     let mut builder = TableBuilder::new();
     commands::FAMILIES
         .iter()
@@ -71,7 +99,10 @@ pub fn directory() -> Table<()> {
     admin::FAMILIES
         .iter()
         .for_each(|rows| builder.add(*rows, |_| ()));
-    builder.finish()
+    for (from, to) in renames {
+        builder.rename(from, to)?;
+    }
+    Ok(builder.finish())
 }
 
 /// What a connection does next with its request.
@@ -105,6 +136,8 @@ struct Foreseen {
 
 /// Requests whose keys are fetched into the cache together. Their lines, about six each, fit the first cache.
 pub const WINDOW: usize = 32;
+/// Keys of one request that are fetched together: as many as the second cache holds without strain.
+const PREFETCHED_KEYS: usize = 256;
 /// Arguments from which a request may take more than a millisecond: the worker's other connections are given away first.
 const HEAVY_ARGUMENTS: usize = 2048;
 /// Bytes of change after which a batch settles its account early.
@@ -131,7 +164,7 @@ impl Runner {
     pub fn new(server: Arc<Server>) -> Runner {
         let version = server.config.version();
         Runner {
-            table: table(),
+            table: table(&server.config.settings().rename_command),
             effects: Effects::default(),
             tally: Tally::new(),
             settings: Arc::clone(&server.config.settings()),
@@ -331,7 +364,7 @@ impl Runner {
                 let begun = begin(&mut args, &self.scene(session));
                 match begun {
                     Ok(sweep) => {
-                        self.show(session, entry, arguments);
+                        self.show(session, entry.command, arguments);
                         return Step::Sweep(Sweeping {
                             sweep,
                             id: entry.id,
@@ -352,7 +385,8 @@ impl Runner {
                     now: self.now,
                 };
                 let done = handler(&mut args, &mut caller, &mut reply);
-                self.tally.follow(&self.server.config.settings());
+                self.refresh();
+                self.tally.follow(&self.settings);
                 if let After::Sleep(duration) = session.after {
                     sleep_nanos = duration.as_nanos() as u64;
                 }
@@ -376,17 +410,24 @@ impl Runner {
             .tally
             .record(&self.server.stats, entry.id, failed, sleep_nanos);
         if let Some(took) = slow {
-            record::slow(&self.server, session, entry, arguments, self.now, took);
+            record::slow(
+                &self.server,
+                session,
+                entry.command,
+                arguments,
+                self.now,
+                took,
+            );
         }
-        self.show(session, entry, arguments);
+        self.show(session, entry.command, arguments);
         self.replied(session, mark, output)
     }
 
     /// Shows a request that ran to those who watch: after it, as in Redis, so in the database that SELECT chose.
     #[inline]
-    fn show(&self, session: &Session, entry: &Entry<Handler>, arguments: Arguments<'_>) {
+    fn show(&self, session: &Session, command: &Command, arguments: Arguments<'_>) {
         if self.server.monitors.any() {
-            record::monitor(&self.server, session, entry, arguments);
+            record::monitor(&self.server, session, command, arguments);
         }
     }
 
@@ -508,7 +549,7 @@ impl Runner {
         let slow = self.tally.record(&server.stats, id, false, 0);
         if let Some(took) = slow {
             let entry = self.table.entry(id);
-            record::slow(&server, session, entry, arguments, self.now, took);
+            record::slow(&server, session, entry.command, arguments, self.now, took);
         }
         self.replied(session, sweeping.mark, output);
         None
@@ -648,10 +689,14 @@ fn plan(
         _ => None,
     };
     let mut plan = Plan::new();
+    let mut ahead = SmallVec::<[u64; WINDOW]>::new();
     let mut add = |position: usize| {
         let hash = keyspace
             .hasher()
             .hash(arguments.get(position).unwrap_or_default());
+        if ahead.len() < PREFETCHED_KEYS {
+            ahead.push(hash);
+        }
         plan.push(keyspace.place(database, hash));
         if let Some(other) = other {
             plan.push(keyspace.place(other as u32, hash));
@@ -664,6 +709,9 @@ fn plan(
             let _ = locate(entry.command, &arguments, keys);
             keys.iter().for_each(|(position, _)| add(*position));
         }
+    }
+    if ahead.len() > 1 {
+        keyspace.prefetch(database, &ahead);
     }
     Ok(plan)
 }

@@ -13,8 +13,7 @@ use crate::state::Server;
 use crate::state::latency::LatencyEvent;
 use crate::state::session::Session;
 use crate::state::stats::Stats;
-use crate::table::Flags;
-use crate::table::lookup::Entry;
+use crate::table::{Command, Flags};
 
 /// Counts runs, a batch's runs of one command at a time: consecutive runs of the same command cost one addition.
 pub struct Tally {
@@ -143,15 +142,15 @@ fn slowlog_nanos(settings: &Settings) -> u64 {
 
 /// Notes a run that was slow by one of the thresholds.
 #[cold]
-pub fn slow<H>(
+pub fn slow(
     server: &Server,
     session: &Session,
-    entry: &Entry<H>,
+    command: &Command,
     arguments: Arguments<'_>,
     now: Millis,
     took: Duration,
 ) {
-    let event = if entry.command.flags.contains(Flags::FAST) {
+    let event = if command.flags.contains(Flags::FAST) {
         LatencyEvent::FastCommand
     } else {
         LatencyEvent::Command
@@ -159,26 +158,25 @@ pub fn slow<H>(
     server.note_latency(event, took);
     if took.as_nanos() >= u128::from(slowlog_nanos(&server.config.settings())) {
         let micros = took.as_micros() as u64;
-        slowlog(server, session, entry, arguments, now, micros);
+        slowlog(server, session, command, arguments, now, micros);
     }
 }
 
 /// Adds a run to the slow log.
-fn slowlog<H>(
+fn slowlog(
     server: &Server,
     session: &Session,
-    entry: &Entry<H>,
+    command: &Command,
     arguments: Arguments<'_>,
     now: Millis,
     micros: u64,
 ) {
-    let flags = entry.command.flags;
-    if flags.contains(Flags::SKIP_SLOWLOG) {
+    if command.flags.contains(Flags::SKIP_SLOWLOG) {
         return;
     }
     let redacted;
-    let told = if flags.contains(Flags::SENSITIVE) {
-        redacted = shown(entry, arguments).collect::<OwnedArguments>();
+    let told = if command.flags.contains(Flags::SENSITIVE) {
+        redacted = shown(command, arguments).collect::<OwnedArguments>();
         redacted.as_arguments()
     } else {
         arguments
@@ -190,13 +188,12 @@ fn slowlog<H>(
 }
 
 /// The arguments of a request, with a word in place of each secret.
-fn shown<'a, H>(
-    entry: &'a Entry<H>,
+fn shown<'a>(
+    command: &'a Command,
     arguments: Arguments<'a>,
 ) -> impl Iterator<Item = &'a [u8]> + 'a {
-    let first = 1 + usize::from(entry.parent.is_some());
     arguments.iter().enumerate().map(move |(index, argument)| {
-        if entry.command.hides(&arguments, index, first) {
+        if command.hides(&arguments, index) {
             b"(redacted)"
         } else {
             argument
@@ -206,14 +203,13 @@ fn shown<'a, H>(
 
 /// Shows a request to the clients that watch: `+seconds.micros [db addr] "name" "argument" ...`.
 #[cold]
-pub fn monitor<H>(
+pub fn monitor(
     server: &Arc<Server>,
     session: &Session,
-    entry: &Entry<H>,
+    command: &Command,
     arguments: Arguments<'_>,
 ) {
-    let flags = entry.command.flags;
-    if flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
+    if command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
         return;
     }
     let settings = server.config.settings();
@@ -224,7 +220,7 @@ pub fn monitor<H>(
         _ => session.client.addr.clone(),
     };
     let mut line = format!("+{seconds}.{micros:06} [{} {from}]", session.database).into_bytes();
-    for argument in shown(entry, arguments) {
+    for argument in shown(command, arguments) {
         line.push(b' ');
         quote(argument, &mut line);
     }

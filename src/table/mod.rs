@@ -18,7 +18,7 @@ pub use args::Args;
 pub use category::Category;
 pub use error::CommandError;
 pub use keys::{Begin, Find, KeyAccess, KeyFunction, KeySpec, Shape};
-pub use lookup::{Entry, Table, TableBuilder};
+pub use lookup::{Entry, RenameError, Table, TableBuilder};
 pub use usage::Usage;
 
 use crate::resp::decode::Arguments;
@@ -210,11 +210,10 @@ impl Command {
         history: &[],
     };
 
-    /// Whether the argument at this position must not be shown. `first` is that of the first argument: 1, or 2 after the
-    /// name of a subcommand.
-    pub fn hides(&self, request: &Arguments<'_>, position: usize, first: usize) -> bool {
+    /// Whether the argument at this position of a request must not be shown.
+    pub fn hides(&self, request: &Arguments<'_>, position: usize) -> bool {
         self.flags.contains(Flags::SENSITIVE)
-            && position >= first
+            && position > 0
             && self
                 .secrets
                 .is_none_or(|is_secret| is_secret(request, position))

@@ -406,4 +406,11 @@ fn names_of_the_file_of_redis_are_understood() {
     assert_eq!(get(&mut client, "maxmemory"), "1073741824");
     assert_eq!(get(&mut client, "save"), "");
     assert_eq!(get(&mut client, "slave-read-only"), "yes");
+    assert_eq!(client.line("HOWMANY"), Value::Int(0));
+    for gone in ["FLUSHALL", "DBSIZE"] {
+        assert!(
+            client.line(gone).text().starts_with("ERR unknown command"),
+            "{gone}"
+        );
+    }
 }

@@ -197,13 +197,9 @@ fn malformed_requests() {
         ),
         (b"\x00\x00\x00\r\n", vec![]),
         (b"GET \xff\xfe\x80\r\n", vec!["nil".into()]),
-        (
-            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-            vec![
-                "-ERR wrong number of arguments for 'get' command".into(),
-                unknown("Host:") + "'x' ",
-            ],
-        ),
+        // A browser that was tricked into talking to us: hung up on without a word, and what stands in the body is not run.
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\nPING\r\n", vec![]),
+        (b"PING\r\nPOST / HTTP/1.1\r\n\r\nPING\r\n", vec![]),
     ] {
         let got: Vec<String> = throw(&scene.server, bytes)
             .iter()
