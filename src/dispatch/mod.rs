@@ -448,7 +448,11 @@ impl Runner {
         let locked = match (entry.shape, entry.command.scope) {
             (Shape::Single(index), Scope::Keys) => {
                 let key = arguments.get(index).unwrap_or_default();
-                let hash = hash.unwrap_or_else(|| keyspace.hasher().hash(key));
+                let hash = hash.unwrap_or_else(|| {
+                    let hash = keyspace.hasher().hash(key);
+                    keyspace.prefetch_home(session.database, hash);
+                    hash
+                });
                 known = Some((key, hash));
                 let mut locked = Locked::new();
                 locked.push(lock_one(

@@ -180,9 +180,12 @@ impl<'a> Partition<'a> {
     /// The entry of a key, expired or not.
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
-        self.table
-            .get(hash, |slot| slot.0.key() == key)
-            .map(|slot| &slot.0)
+        let matches = |slot: &Slot| {
+            // A short value ends here: it comes with the key instead of after it.
+            prefetch(slot.0.address() + CACHE_LINE);
+            slot.0.key() == key
+        };
+        self.table.get(hash, matches).map(|slot| &slot.0)
     }
 
     /// Fetches the entry of a hash into the cache, as far as it is nearly always read.
