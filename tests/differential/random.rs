@@ -4,7 +4,7 @@ use crate::generate::Generator;
 use crate::pair::{Pair, Step};
 use crate::shrink::shrink;
 use crate::support::{scaled, seed};
-use crate::usage::{forms, known_to_redis};
+use crate::usage::{forms, known_to_redis, table};
 
 /// Commands of one sequence: long enough for states to build up, short enough to be shrunk quickly.
 const SEQUENCE: usize = 250;
@@ -43,7 +43,7 @@ fn by_hand(_: &Pair, generator: &mut Generator) -> Vec<Step> {
 }
 
 fn by_usage(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
-    let table = quoit::dispatch::directory();
+    let table = table();
     let known = known_to_redis(pair);
     let forms = forms(&table, |entry| known.contains(&entry.full_name));
     assert!(

@@ -2,7 +2,7 @@
 
 use crate::pair::{Pair, Sides};
 use crate::support::seed;
-use crate::usage::known_to_redis;
+use crate::usage::{known_to_redis, table};
 
 /// Runs requests on both; all differences at once.
 fn compare(pair: &Pair, requests: impl IntoIterator<Item = Vec<Vec<u8>>>) {
@@ -39,7 +39,7 @@ fn arity() {
         return;
     };
     let known = known_to_redis(&pair);
-    let table = quoit::dispatch::directory();
+    let table = table();
     let mut requests = Vec::new();
     for entry in table
         .entries()
@@ -113,7 +113,7 @@ fn unknown_subcommands() {
         return;
     };
     let known = known_to_redis(&pair);
-    let table = quoit::dispatch::directory();
+    let table = table();
     let mut requests = Vec::new();
     for entry in table
         .entries()

@@ -51,6 +51,11 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("object|help", "our own words"),
 ];
 
+/// The table of the server under test, with no command renamed.
+pub fn table() -> Table<()> {
+    quoit::dispatch::directory(&[]).expect("nothing is renamed")
+}
+
 /// A command to be made: its name as words, and its arguments.
 pub struct Form {
     /// `get`, or `object|encoding`.

@@ -274,8 +274,9 @@ fn mutated_requests() {
     for round in 0..scaled("QUOIT_TEST_STEPS", 12_000) / 10 {
         let mut input = base.to_vec();
         for _ in 0..rng.usize(1..4) {
-            let at = rng.usize(0..input.len());
+            let at = rng.usize(0..input.len().max(1));
             match rng.u8(0..5) {
+                _ if input.is_empty() => input.push(rng.u8(..)),
                 0 => input[at] = rng.u8(..),
                 1 => input[at] = b"*$\r\n0123456789- \"'+x\0"[rng.usize(0..21)],
                 2 => drop(input.remove(at)),
