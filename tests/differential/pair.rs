@@ -7,8 +7,9 @@ use crate::compare::{difference, sorted};
 use crate::support::text::show_request;
 use crate::support::{Client, PATIENCE, Reply, Server, Value, oracle, show};
 
-/// Parameters of both servers. Strings end at 1 MiB, so that the largest offsets can be tried.
-const PARAMETERS: &[(&str, &str)] = &[("proto-max-bulk-len", "1mb")];
+/// Parameters of both servers. Strings end at 1 MiB, so that the largest offsets can be tried; a container's limit of memory
+/// does not matter.
+const PARAMETERS: &[(&str, &str)] = &[("proto-max-bulk-len", "1mb"), ("maxmemory", "0")];
 /// The databases that sequences use and that are compared.
 pub const DATABASES: usize = 4;
 

@@ -1,6 +1,6 @@
 //! Random sequences against both servers.
 
-use crate::generate::Generator;
+use crate::generate::{Generator, Request};
 use crate::pair::{Pair, Step};
 use crate::shrink::shrink;
 use crate::support::{scaled, seed};
@@ -42,23 +42,64 @@ fn by_hand(_: &Pair, generator: &mut Generator) -> Vec<Step> {
     generator.sequence(SEQUENCE)
 }
 
-fn by_usage(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
-    let table = table();
+/// Requests of all forms that both know.
+fn requests_by_usage(pair: &Pair, generator: &mut Generator, count: usize) -> Vec<Request> {
     let known = known_to_redis(pair);
-    let forms = forms(&table, |entry| known.contains(&entry.full_name));
+    let forms = forms(&table(), |entry| known.contains(&entry.full_name));
     assert!(
         forms.len() > 30,
         "few commands that both know: {}",
         forms.len()
     );
+    (0..count)
+        .map(|_| forms[generator.rng.usize(0..forms.len())].make(generator))
+        .collect()
+}
+
+fn by_usage(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
     let mut steps = Vec::new();
-    for number in 1..=SEQUENCE {
-        let form = &forms[generator.rng.usize(0..forms.len())];
-        steps.push(Step::Run(form.make(generator)));
-        if number % 25 == 0 {
+    for request in requests_by_usage(pair, generator, SEQUENCE) {
+        steps.push(Step::Run(request));
+        if steps.len() % 26 == 25 {
             steps.push(Step::Compare);
         }
     }
+    steps
+}
+
+/// What COMMAND finds in requests, right and wrong ones.
+fn keys_of_requests(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
+    let requests = requests_by_usage(pair, generator, SEQUENCE);
+    let asked = requests.into_iter().map(|request| {
+        let word: &[u8] = if generator.rng.bool() {
+            b"GETKEYS"
+        } else {
+            b"GETKEYSANDFLAGS"
+        };
+        Step::Run([vec![b"COMMAND".to_vec(), word.to_vec()], request].concat())
+    });
+    asked.collect()
+}
+
+/// Some keys, then no memory for more: what is refused, and what still runs.
+fn out_of_memory(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
+    let limit = |bytes: &str| {
+        Step::Run(
+            ["CONFIG", "SET", "maxmemory", bytes]
+                .map(Vec::from)
+                .to_vec(),
+        )
+    };
+    let mut steps: Vec<Step> = (0..30).map(|_| Step::Run(generator.request())).collect();
+    steps.push(limit("1"));
+    steps.extend(
+        requests_by_usage(pair, generator, SEQUENCE)
+            .into_iter()
+            .map(Step::Run),
+    );
+    steps.extend((0..SEQUENCE).map(|_| Step::Run(generator.request())));
+    steps.push(Step::Compare);
+    steps.push(limit("0"));
     steps
 }
 
@@ -80,4 +121,19 @@ fn sequences_by_usage_resp2() {
 #[test]
 fn sequences_by_usage_resp3() {
     run("sequences_by_usage_resp3", 3, by_usage);
+}
+
+#[test]
+fn keys_of_requests_resp2() {
+    run("keys_of_requests_resp2", 2, keys_of_requests);
+}
+
+#[test]
+fn keys_of_requests_resp3() {
+    run("keys_of_requests_resp3", 3, keys_of_requests);
+}
+
+#[test]
+fn writes_over_the_memory_limit() {
+    run("writes_over_the_memory_limit", 2, out_of_memory);
 }

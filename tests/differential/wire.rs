@@ -244,6 +244,41 @@ fn inline_commands() {
     );
 }
 
+/// Connections that change how they are talked to, in the middle of a pipeline.
+#[test]
+fn sessions_in_a_pipeline() {
+    compare_all(
+        "sessions_in_a_pipeline",
+        &[
+            b"CLIENT REPLY OFF\r\nPING\r\nSET k v\r\nNOTHING\r\nCLIENT REPLY ON\r\nGET k\r\n",
+            b"CLIENT REPLY SKIP\r\nPING 1\r\nPING 2\r\nPING 3\r\n",
+            b"CLIENT REPLY SKIP\r\nCLIENT REPLY SKIP\r\nPING 1\r\nPING 2\r\n",
+            b"CLIENT REPLY SKIP\r\nNOTHING\r\nPING 2\r\n",
+            b"CLIENT REPLY SKIP\r\nGET\r\nPING 2\r\n",
+            b"CLIENT REPLY SKIP\r\nCLIENT REPLY OFF\r\nPING\r\nCLIENT REPLY ON\r\nPING\r\n",
+            b"CLIENT REPLY OFF\r\nCLIENT REPLY SKIP\r\nPING\r\nPING\r\nCLIENT REPLY ON\r\n",
+            b"CLIENT REPLY OFF\r\nRESET\r\nPING\r\n",
+            b"CLIENT REPLY SKIP\r\nRESET\r\nPING\r\n",
+            b"CLIENT REPLY OFF\r\nQUIT\r\nPING\r\n",
+            b"CLIENT REPLY OFF\r\n*x\r\n",
+            b"CLIENT REPLY SKIP\r\nKEYS *\r\nPING\r\n",
+            b"CLIENT REPLY OFF\r\nSCAN 0\r\nFLUSHALL\r\nCLIENT REPLY ON\r\n",
+            b"SELECT 3\r\nSET here 1\r\nSELECT 4\r\nGET here\r\nRESET\r\nGET here\r\nSELECT 3\r\nGET here\r\nFLUSHALL\r\n",
+            b"CLIENT SETNAME a\r\nRESET\r\nCLIENT GETNAME\r\n",
+            b"GET missing\r\nMGET missing\r\nQUIT\r\nGET k\r\n",
+            b"FLUSHALL\r\nSET k v\r\nKEYS *\r\nDBSIZE\r\nFLUSHALL ASYNC\r\nDBSIZE\r\nKEYS *\r\n",
+            b"MONITOR\r\nQUIT\r\n",
+            b"MONITOR\r\nRESET\r\nPING\r\n",
+            b"CLIENT KILL TYPE normal SKIPME yes\r\nPING\r\n",
+            b"CLIENT KILL TYPE normal SKIPME no\r\nPING\r\n",
+            b"CLIENT KILL USER default SKIPME no\r\nPING\r\n",
+            b"CLIENT NO-EVICT ON\r\nCLIENT TRACKINGINFO\r\nCLIENT GETREDIR\r\n",
+            b"DEBUG SLEEP 0.01\r\nPING\r\n",
+            b"PING\r\nDEBUG SLEEP 0.01\r\nSET k v\r\nGET k\r\n",
+        ],
+    );
+}
+
 /// A pipeline cut anywhere gives the same replies as the whole.
 #[test]
 fn requests_in_pieces() {
