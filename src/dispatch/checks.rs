@@ -202,3 +202,51 @@ pub fn is_cross_protocol(name: &[u8]) -> bool {
     let name = shown(name);
     name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::decode::OwnedArguments;
+
+    fn refusal(of: fn(Arguments<'_>) -> CommandError, request: &[&[u8]]) -> Vec<u8> {
+        let owned = OwnedArguments::from(request);
+        of(owned.as_arguments()).wire().into_owned()
+    }
+
+    /// Found by the differential test: bytes that are not UTF-8 came back as replacement characters, and a NUL did not end
+    /// the name as it does in Redis's C strings.
+    #[test]
+    fn refusals_quote_bytes_as_they_are() {
+        assert_eq!(
+            refusal(unknown_command, &[b"n\xffm", b"a\0b", b"\xe4"]),
+            b"ERR unknown command 'n\xffm', with args beginning with: 'a' '\xe4' "
+        );
+        assert_eq!(
+            refusal(unknown_subcommand, &[b"config", b"\xffx\0y"]),
+            b"ERR unknown subcommand '\xffx'. Try CONFIG HELP."
+        );
+    }
+
+    /// Redis shows 128 bytes of the name, and of all arguments together.
+    #[test]
+    fn refusals_are_cut() {
+        let long = [b'x'; 200];
+        let shown = "x".repeat(128);
+        assert_eq!(
+            refusal(unknown_command, &[&long, &long, b"more"]),
+            format!("ERR unknown command '{shown}', with args beginning with: '{shown}' ")
+                .into_bytes()
+        );
+    }
+
+    /// Found by the differential test: requests of HTTP were answered, and what followed them was run.
+    #[test]
+    fn http_is_told_from_commands() {
+        for name in [&b"POST"[..], b"post", b"Host:", b"HOST:", b"post\0x"] {
+            assert!(is_cross_protocol(name), "{}", name.escape_ascii());
+        }
+        for name in [&b"GET"[..], b"Host", b"posts", b""] {
+            assert!(!is_cross_protocol(name), "{}", name.escape_ascii());
+        }
+    }
+}
