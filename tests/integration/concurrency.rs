@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 use crate::support::client::encode;
 use crate::support::{Client, Server, Value, scaled, seed};
 
+/// Works on a connection of its own to its end.
+type Writer = Box<dyn FnOnce(Client) + Send>;
+/// Looks once, on a connection of its own.
+type Reader = Box<dyn FnMut(&mut Client) + Send>;
+
 /// Rounds of each writer; more for longer runs.
 fn rounds(default: usize) -> usize {
     default * scaled("QUOIT_TEST_ROUNDS", 1)
 }
 
 /// Runs `writers` to their end, and `readers` again and again until then. How often readers ran.
-fn race(
-    server: &Server,
-    writers: Vec<Box<dyn FnOnce(Client) + Send>>,
-    readers: Vec<Box<dyn FnMut(&mut Client) + Send>>,
-) -> usize {
+fn race(server: &Server, writers: Vec<Writer>, readers: Vec<Reader>) -> usize {
     let done = Arc::new(AtomicBool::new(false));
     let reads = Arc::new(AtomicUsize::new(0));
     std::thread::scope(|scope| {
@@ -94,11 +95,11 @@ fn mset_is_never_seen_by_halves() {
                 let value = format!("{writer}:{round}:").repeat(1 + round % 3 * 10);
                 assert_eq!(client.run(&mset(&keys, &value)), Value::ok());
             }
-        }) as Box<dyn FnOnce(Client) + Send>
+        }) as Writer
     });
     let readers = [keys.clone(), reversed].map(|keys| {
         Box::new(move |client: &mut Client| assert_all_same(&client.run(&over("MGET", &keys))))
-            as Box<dyn FnMut(&mut Client) + Send>
+            as Reader
     });
     assert!(race(&server, writers.collect(), readers.into()) > 10);
 }
@@ -122,7 +123,7 @@ fn msetnx_sets_all_or_none() {
                     );
                 }
             }
-        }) as Box<dyn FnOnce(Client) + Send>
+        }) as Writer
     });
     let all = over("MGET", &keys);
     let reader = Box::new(move |client: &mut Client| assert_all_same(&client.run(&all)));
@@ -146,7 +147,7 @@ fn rename_copy_and_bitop_are_atomic() {
                     "{reply:?}"
                 );
             }
-        }) as Box<dyn FnOnce(Client) + Send>
+        }) as Writer
     };
     let pairs = Box::new(|mut client: Client| {
         for round in 0..rounds(500) {
@@ -214,7 +215,7 @@ fn swapdb_is_seen_whole() {
                 selected = true;
             }
             assert_all_same(&client.run(&all));
-        }) as Box<dyn FnMut(&mut Client) + Send>
+        }) as Reader
     });
     assert!(race(&server, vec![swapper, writer], readers.collect()) > 10);
     assert_eq!(client.line("DBSIZE"), Value::Int(60));
@@ -229,7 +230,7 @@ fn move_loses_and_doubles_nothing() {
     let mut client = server.client();
     let keys: Vec<String> = (0..20).map(|index| format!("wander:{index}")).collect();
     client.run(&mset(&keys, "1"));
-    let mut writers: Vec<Box<dyn FnOnce(Client) + Send>> = Vec::new();
+    let mut writers: Vec<Writer> = Vec::new();
     for from in 0..3 {
         let keys = keys.clone();
         writers.push(Box::new(move |mut client: Client| {
@@ -289,7 +290,7 @@ fn counters_lose_nothing() {
             for _ in 0..per_client * 5 {
                 assert!(!client.read().value.is_error());
             }
-        }) as Box<dyn FnOnce(Client) + Send>
+        }) as Writer
     });
     race(&server, writers.collect(), Vec::new());
     let mut client = server.client();
@@ -337,7 +338,7 @@ fn nothing_waits_for_ever() {
                     client.read();
                 }
             }
-        }) as Box<dyn FnOnce(Client) + Send>
+        }) as Writer
     });
     race(&server, writers.collect(), Vec::new());
     assert!(
@@ -394,7 +395,7 @@ fn scan_and_keys_keep_their_promise_among_writers() {
                     assert!(!reply.is_error(), "wave {wave}, reply {index}: {reply:?}");
                 }
             }
-        }) as Box<dyn FnOnce(Client) + Send>
+        }) as Writer
     });
     let expected: BTreeSet<String> = stable.into_iter().collect();
     let of_scan = expected.clone();
@@ -442,7 +443,7 @@ fn flushes_among_writers() {
                 let read = client.run(&["GET", &key]);
                 assert!(read == Value::bulk(&key) || read.is_nil(), "{read:?}");
             }
-        }) as Box<dyn FnOnce(Client) + Send>
+        }) as Writer
     });
     let flusher = Box::new(|mut client: Client| {
         for round in 0..rounds(100) {
@@ -457,9 +458,7 @@ fn flushes_among_writers() {
         assert!(key.is_nil() || key.text().starts_with("own:"), "{key:?}");
         client.line("DBSIZE").int();
     });
-    let writers = writers
-        .chain([flusher as Box<dyn FnOnce(Client) + Send>])
-        .collect();
+    let writers = writers.chain([flusher as Writer]).collect();
     assert!(race(&server, writers, vec![reader]) > 10);
     let mut client = server.client();
     assert_eq!(client.line("FLUSHALL"), Value::ok());
@@ -509,7 +508,7 @@ fn eviction_under_load() {
                     "{found:?}"
                 );
             }
-        }) as Box<dyn FnOnce(Client) + Send>
+        }) as Writer
     });
     let most = Arc::new(AtomicUsize::new(0));
     let watcher = {

@@ -82,7 +82,8 @@ fn mistakes_end_the_start() {
     let dir = TempDir::new("mistakes");
     let bad = dir.write("bad.conf", "port 0\n# comment\nmaxmemory lots\n");
     let outer = dir.write("outer.conf", &format!("hz 10\ninclude {}\n", path(&bad)));
-    let cases: Vec<(Vec<&str>, Vec<(&str, &str)>, Vec<String>)> = vec![
+    type Case<'a> = (Vec<&'a str>, Vec<(&'a str, &'a str)>, Vec<String>);
+    let cases: Vec<Case<'_>> = vec![
         (
             vec!["--maxmemroy", "1"],
             vec![],

@@ -203,7 +203,7 @@ fn malformed_requests() {
     ] {
         let got: Vec<String> = throw(&scene.server, bytes)
             .iter()
-            .map(|value| crate::support::show(value))
+            .map(crate::support::show)
             .collect();
         assert_eq!(got, replies, "{}", bytes.escape_ascii());
     }

@@ -491,16 +491,24 @@ fn memory_is_told() {
 fn help_of_containers() {
     let server = Server::start(&[]);
     let mut client = server.client();
-    for container in [
-        "CLIENT", "COMMAND", "CONFIG", "DEBUG", "LATENCY", "MEMORY", "OBJECT", "SLOWLOG",
+    for line in [
+        "CLIENT HELP",
+        "COMMAND HELP",
+        "CONFIG HELP",
+        "DEBUG HELP",
+        "LATENCY HELP",
+        "MEMORY HELP",
+        "OBJECT HELP",
+        "SLOWLOG HELP",
     ] {
-        let lines = client.run(&[container, "HELP"]).items();
+        let lines = client.line(line).items();
+        let container = line.strip_suffix(" HELP").expect("each ends so");
         assert_eq!(
             lines[0].text(),
             format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:")
         );
         assert!(lines.len() > 3, "{lines:?}");
-        // COMMAND HELP and the like are commands as any other: they know their arity.
+        // They are commands as any other: they know their arity.
         let reply = client.run(&[container, "HELP", "x"]);
         assert!(reply.is_error() || container == "DEBUG", "{reply:?}");
     }
