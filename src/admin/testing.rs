@@ -29,6 +29,10 @@ pub struct Host {
 
 impl Host {
     /// One with all parameters at their defaults.
+    #[expect(
+        clippy::new_without_default,
+        reason = "a test's server begins in one way"
+    )]
     pub fn new() -> Host {
         Host::with(&[])
     }

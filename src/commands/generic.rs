@@ -475,9 +475,12 @@ fn exists(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     Ok(())
 }
 
-/// As EXISTS, and moves the access clocks.
+/// As EXISTS, and moves the access clocks, also for a client that otherwise leaves them alone.
 fn touch(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
-    let found = args.rest().filter(|key| view.lookup(key).is_some()).count();
+    let found = args
+        .rest()
+        .filter(|key| view.lookup_and_touch(key).is_some())
+        .count();
     reply.integer(found as i64);
     Ok(())
 }
@@ -892,7 +895,7 @@ fn object_encoding(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) 
 }
 
 /// The encoding that Redis would report.
-fn encoding_name(entry: &Entry) -> &'static str {
+pub fn encoding_name(entry: &Entry) -> &'static str {
     let bytes = entry.bytes();
     if entry.is_raw() || bytes.len() > EMBEDDED_MAX {
         "raw"

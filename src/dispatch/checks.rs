@@ -35,7 +35,9 @@ pub fn run(
     now: Millis,
     effects: &mut Effects,
 ) -> Verdict {
-    if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
+    // The password may have been taken away since the client came.
+    if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) && server.needs_password()
+    {
         return Verdict::Refuse(CommandError::NoAuth);
     }
     if command.flags.contains(Flags::PROTECTED)
@@ -150,11 +152,12 @@ pub fn unknown_command(arguments: Arguments<'_>) -> CommandError {
 
 /// The refusal of a subcommand that a container does not have.
 #[cold]
-pub fn unknown_subcommand(command: &Command, name: &[u8]) -> CommandError {
-    let name = text(name, SHOWN_BYTES);
+pub fn unknown_subcommand(arguments: Arguments<'_>) -> CommandError {
+    let part = |index| text(arguments.get(index).unwrap_or_default(), SHOWN_BYTES);
+    // The container is named as the client called it: it may have been renamed.
+    let (container, name) = (part(0).to_ascii_uppercase(), part(1));
     CommandError::text_of(format!(
-        "ERR unknown subcommand '{name}'. Try {} HELP.",
-        command.name.to_ascii_uppercase()
+        "ERR unknown subcommand '{name}'. Try {container} HELP."
     ))
 }
 

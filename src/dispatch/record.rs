@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::base::clock::Millis;
 use crate::base::stats::Histogram;
 use crate::config::Settings;
-use crate::resp::decode::Arguments;
+use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::state::Server;
 use crate::state::latency::LatencyEvent;
 use crate::state::session::Session;
@@ -174,30 +174,31 @@ fn slowlog(
     if command.flags.contains(Flags::SKIP_SLOWLOG) {
         return;
     }
-    let name = session.client.labels.lock().name.clone();
-    if command.flags.contains(Flags::SENSITIVE) {
-        let redacted = redacted(arguments);
-        server.slowlog.add(
-            now,
-            micros,
-            redacted.as_arguments(),
-            &session.client.addr,
-            &name,
-        );
+    let redacted;
+    let shown = if command.flags.contains(Flags::SENSITIVE) {
+        redacted = shown(command, arguments).collect::<OwnedArguments>();
+        redacted.as_arguments()
     } else {
-        server
-            .slowlog
-            .add(now, micros, arguments, &session.client.addr, &name);
-    }
+        arguments
+    };
+    let name = session.client.labels.lock().name.clone();
+    server
+        .slowlog
+        .add(now, micros, shown, &session.client.addr, &name);
 }
 
-/// The command's name, and a word in place of each argument.
-fn redacted(arguments: Arguments<'_>) -> crate::resp::decode::OwnedArguments {
-    let mut owned = crate::resp::decode::OwnedArguments::default();
-    for (index, argument) in arguments.iter().enumerate() {
-        owned.push(if index == 0 { argument } else { b"(redacted)" });
-    }
-    owned
+/// The arguments of a request, with a word in place of each secret.
+fn shown<'a>(
+    command: &'a Command,
+    arguments: Arguments<'a>,
+) -> impl Iterator<Item = &'a [u8]> + 'a {
+    arguments.iter().enumerate().map(move |(index, argument)| {
+        if command.hides(&arguments, index) {
+            b"(redacted)"
+        } else {
+            argument
+        }
+    })
 }
 
 /// Shows a request to the clients that watch: `+seconds.micros [db addr] "name" "argument" ...`.
@@ -207,43 +208,24 @@ pub fn monitor(
     session: &Session,
     command: &Command,
     arguments: Arguments<'_>,
-    now: Millis,
 ) {
     if command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
         return;
     }
-    let addr = if session.client.is_unix { "unix:" } else { "" };
-    let mut line = format!(
-        "+{}.{:03}000 [{} {addr}{}]",
-        now.0 / 1000,
-        now.0 % 1000,
-        session.database,
-        if session.client.is_unix {
-            session.client.laddr.as_str()
-        } else {
-            session.client.addr.as_str()
-        }
-    )
-    .into_bytes();
-    let sensitive = command.flags.contains(Flags::SENSITIVE);
-    for (index, argument) in arguments.iter().enumerate() {
+    let settings = server.config.settings();
+    let micros = server.clock.micros();
+    let (seconds, micros) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+    let from = match &settings.unixsocket {
+        Some(path) if session.client.is_unix => format!("unix:{}", path.display()),
+        _ => session.client.addr.clone(),
+    };
+    let mut line = format!("+{seconds}.{micros:06} [{} {from}]", session.database).into_bytes();
+    for argument in shown(command, arguments) {
         line.push(b' ');
-        quote(
-            if sensitive && index > 0 {
-                b"(redacted)"
-            } else {
-                argument
-            },
-            &mut line,
-        );
+        quote(argument, &mut line);
     }
     line.extend_from_slice(b"\r\n");
-    let limit = server
-        .config
-        .settings()
-        .client_output_buffer_limit
-        .replica
-        .hard_bytes as usize;
+    let limit = settings.client_output_buffer_limit.replica.hard_bytes as usize;
     server.monitors.show(&Bytes::from(line), limit);
 }
 

@@ -318,7 +318,7 @@ impl<S: Stream> Connection<S> {
                     break BatchEnd::Close;
                 }
                 After::Sleep(duration) => {
-                    tokio::time::sleep(duration).await;
+                    self.sleep(duration).await;
                     self.runner.begin_batch();
                 }
             }
@@ -374,7 +374,12 @@ impl<S: Stream> Connection<S> {
                     rest(round).await;
                     round += 1;
                 }
-                Step::Paused => self.paused().await,
+                Step::Paused => {
+                    self.paused().await;
+                    if self.session.after == After::Drop {
+                        return;
+                    }
+                }
                 Step::Sweep(sweeping) => return self.sweep(sweeping).await,
             }
         }
@@ -401,21 +406,28 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Waits for the end of CLIENT PAUSE, or for somebody who wants something of this connection.
+    /// Waits for the end of CLIENT PAUSE. A client that is killed meanwhile does not run its request any more.
     async fn paused(&mut self) {
         let server = Arc::clone(self.server());
         let left = server.pause.left_ms(server.clock.now());
         self.client().set_flag(client_flags::BLOCKED, true);
-        let over = async {
-            tokio::select! {
-                _ = tokio::time::sleep(Duration::from_millis(left)) => {}
-                _ = server.pause.ended() => {}
-                _ = server.shutdown.requested() => server.pause.end(),
-            }
-        };
-        over.await;
+        tokio::select! {
+            _ = tokio::time::sleep(Duration::from_millis(left)) => {}
+            _ = server.pause.ended() => {}
+            _ = server.shutdown.requested() => server.pause.end(),
+            _ = killed(self.client()) => self.session.after = After::Drop,
+        }
         self.client().set_flag(client_flags::BLOCKED, false);
         self.runner.begin_batch();
+    }
+
+    /// Sleeps, unless the client is killed or the server ends.
+    async fn sleep(&mut self, duration: Duration) {
+        tokio::select! {
+            _ = tokio::time::sleep(duration) => {}
+            _ = self.server().shutdown.requested() => {}
+            _ = killed(self.client()) => {}
+        }
     }
 
     /// Receives the payload of a large argument into a buffer of its own, which becomes the value: it is copied nowhere
@@ -617,6 +629,18 @@ pub fn output_limit(settings: &Settings, kind: ClientKind) -> &OutputLimit {
         ClientKind::Pubsub => &limits.pubsub,
         ClientKind::Replica | ClientKind::Master => &limits.replica,
     }
+}
+
+/// Waits until somebody asks the client to close.
+async fn killed(client: &Client) {
+    poll_fn(|context| {
+        client.register(context.waker());
+        match client.killed() {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        }
+    })
+    .await;
 }
 
 /// Lets others go on while a partition is locked: yields at first, then sleeps.

@@ -2,8 +2,10 @@
 
 pub mod clients;
 pub mod latency;
+pub mod log_level;
 pub mod memory;
 pub mod monitor;
+pub mod open_files;
 pub mod pause;
 pub mod rates;
 pub mod session;
@@ -159,10 +161,23 @@ impl Server {
         })
     }
 
-    /// Takes over changed parameters: called by CONFIG SET before they become visible.
-    pub fn apply(&self, settings: &Settings) {
-        self.rules.store(Arc::new(rules_of(settings)));
-        self.slowlog.set_limit(settings.slowlog_max_len as usize);
+    /// Takes over changed parameters: called by CONFIG SET before they become visible, under the mutex of changes. `Err`
+    /// names the parameter and says why; then nothing is taken over.
+    pub fn apply(&self, old: &Settings, new: &Settings) -> Result<(), (String, String)> {
+        if new.maxclients != old.maxclients {
+            open_files::provide(new.maxclients).map_err(|possible| {
+                let why = format!(
+                    "The operating system is not able to handle the specified number of clients, try with {possible}"
+                );
+                ("maxclients".to_owned(), why)
+            })?;
+        }
+        if new.loglevel != old.loglevel {
+            log_level::set(new.loglevel);
+        }
+        self.rules.store(Arc::new(rules_of(new)));
+        self.slowlog.set_limit(new.slowlog_max_len as usize);
+        Ok(())
     }
 
     /// Frees large values on the background thread, or here when it has too much to do.

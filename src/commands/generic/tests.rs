@@ -561,3 +561,20 @@ fn memory_usage_is_that_of_the_entry() {
     let integer = "-ERR value is not an integer or out of range\r\n";
     assert_eq!(run(&world, "MEMORY USAGE big SAMPLES x"), integer);
 }
+
+/// A client with NO-TOUCH leaves access clocks alone, but for TOUCH.
+#[test]
+fn no_touch() {
+    let world = World::new();
+    run(&world, "SET k v");
+    world.advance_ms(30_000);
+    world.touch.set(false);
+    assert_eq!(run(&world, "GET k"), "$1\r\nv\r\n");
+    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":30\r\n");
+    assert_eq!(run(&world, "TOUCH k nosuch"), ":1\r\n");
+    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":0\r\n");
+    world.advance_ms(30_000);
+    world.touch.set(true);
+    run(&world, "GET k");
+    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":0\r\n");
+}
