@@ -250,12 +250,11 @@ pub fn quote(bytes: &[u8], line: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::Clock;
+    use crate::admin::testing::Host;
     use crate::config::{Config, Machine};
-    use crate::dispatch::{Runner, Step, directory, table};
+    use crate::dispatch::{Runner, Step};
     use crate::resp::decode::OwnedArguments;
     use crate::resp::reply::Output;
-    use crate::state::clients::Client;
 
     fn settings(pairs: &[(&str, &str)]) -> Settings {
         let machine = Machine {
@@ -324,14 +323,11 @@ mod tests {
 
     impl World {
         fn new(pairs: &[(&str, &str)]) -> World {
-            let config = Config::new(settings(pairs));
-            let clock = Clock::manual(Millis(1_700_000_000_000));
-            let server = Server::new(config, clock, directory(), 1);
-            let client = Client::new(1, "127.0.0.1:5".into(), String::new(), 0, false, Millis(0));
+            let host = Host::with(pairs);
             World {
-                session: Session::new(Arc::new(client), true),
-                runner: Runner::new(Arc::clone(&server)),
-                server,
+                session: host.client().session,
+                runner: Runner::new(Arc::clone(&host.server)),
+                server: host.server,
             }
         }
 
@@ -384,7 +380,7 @@ mod tests {
             .rev()
             .collect();
         assert_eq!(logged, ran);
-        assert_eq!(world.server.slowlog.newest(1)[0].addr, "127.0.0.1:5");
+        assert_eq!(world.server.slowlog.newest(1)[0].addr, "127.0.0.1:1001");
         assert_eq!(world.server.stats.totals().commands, 4);
     }
 
@@ -395,7 +391,8 @@ mod tests {
             ("slowlog-log-slower-than", "-1"),
         ]);
         let note = |name: &str, millis| {
-            let entry = table().find(name.as_bytes()).expect("the command is there");
+            let entry = world.server.commands.find(name.as_bytes());
+            let entry = entry.expect("the command is there");
             let request = OwnedArguments::from(&[name]);
             let took = Duration::from_millis(millis);
             let at = world.server.clock.now();
@@ -427,14 +424,18 @@ mod tests {
     #[test]
     fn a_wrong_number_of_arguments_is_a_rejected_call() {
         let mut world = World::new(&[]);
-        let id = |name: &[u8]| table().find_full(name).expect("the command is there").id;
         world.run(&["GET"]);
         world.run(&["OBJECT", "FREQ"]);
         world.run(&["OBJECT", "NOSUCH"]);
         world.run(&["NOSUCH"]);
         let stats = &world.server.stats;
-        assert_eq!(stats.command_sums(id(b"get")).rejected, 1);
-        assert_eq!(stats.command_sums(id(b"object|freq")).rejected, 1);
+        let rejected = |name: &[u8]| {
+            let entry = world.server.commands.find_full(name);
+            let id = entry.expect("the command is there").id;
+            stats.command_sums(id).rejected
+        };
+        assert_eq!(rejected(b"get"), 1);
+        assert_eq!(rejected(b"object|freq"), 1);
         assert_eq!(stats.totals().commands, 0);
         assert_eq!(
             stats.error_counts().into_iter().collect::<Vec<_>>(),

@@ -209,11 +209,6 @@ impl Server {
         self.latency.note(event, took, threshold, self.clock.now());
     }
 
-    /// CONFIG RESETSTAT: all counters start again.
-    pub fn reset_stats(&self) {
-        self.stats.reset();
-    }
-
     /// Whether a password is asked of clients.
     pub fn needs_password(&self) -> bool {
         self.config.settings().requirepass.is_some()

@@ -268,7 +268,8 @@ impl Stats {
         }
     }
 
-    /// CONFIG RESETSTAT, except what [`Server::reset_stats`](super::Server::reset_stats) resets besides.
+    /// CONFIG RESETSTAT: all counters, histograms, rates and error counts. The peak of memory, the slow log and the latency
+    /// monitor stay, as in Redis.
     pub fn reset(&self) {
         for shard in self.shards.all() {
             let plain = [

@@ -239,7 +239,7 @@ fn counters_show() {
     ] {
         assert_eq!(value(&text, field), expected, "{field}");
     }
-    host.server.reset_stats();
+    host.server.stats.reset();
     let text = info(&host, &["stats"]);
     for field in [
         "total_commands_processed",
