@@ -25,7 +25,7 @@ fn server() -> Arc<Server> {
     Server::new(
         Config::new(Settings::new(Machine::probe())),
         Clock::system(),
-        directory(),
+        directory(&[]).expect("nothing is renamed"),
         2,
     )
 }

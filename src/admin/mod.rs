@@ -10,10 +10,13 @@ pub mod latency;
 pub mod memory;
 pub mod server;
 pub mod slowlog;
+#[cfg(test)]
+pub mod testing;
 
 use std::sync::Arc;
 
 use crate::base::clock::Millis;
+use crate::data::number;
 use crate::resp::reply::Reply;
 use crate::state::Server;
 use crate::state::session::Session;
@@ -42,6 +45,31 @@ pub enum Handler {
     Container,
 }
 
+/// Writes the reply of a container's HELP: what it is, its lines, and HELP itself.
+pub fn help(reply: &mut Reply<'_>, container: &str, lines: &[&str]) {
+    reply.array(lines.len() + 3);
+    reply.simple(&format!(
+        "{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"
+    ));
+    lines.iter().for_each(|line| reply.simple(line));
+    reply.simple("HELP");
+    reply.simple("    Print this help.");
+}
+
+/// A timeout in milliseconds that leaves room for the present time.
+pub fn timeout_ms(text: &[u8], now: Millis) -> Result<i64, CommandError> {
+    match number::parse_i64(text) {
+        None => Err(CommandError::fixed(
+            "ERR timeout is not an integer or out of range",
+        )),
+        Some(..=-1) => Err(CommandError::fixed("ERR timeout is negative")),
+        Some(timeout) if timeout > i64::MAX - now.0 => {
+            Err(CommandError::fixed("ERR timeout is out of range"))
+        }
+        Some(timeout) => Ok(timeout),
+    }
+}
+
 /// All rows of the administrative families.
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     connection::ROWS,
@@ -55,3 +83,22 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     server::ROWS,
     slowlog::ROWS,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::check::check_row;
+
+    /// Every row of every family holds what rows must hold.
+    #[test]
+    fn rows_hold() {
+        for row in FAMILIES
+            .iter()
+            .copied()
+            .flatten()
+            .flat_map(|row| std::iter::once(row).chain(row.subcommands))
+        {
+            assert_eq!(check_row(&row.command), Ok(()));
+        }
+    }
+}

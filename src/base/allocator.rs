@@ -13,6 +13,8 @@ pub struct AllocatorStats {
     pub mapped: u64,
     /// Kept for later use.
     pub retained: u64,
+    /// In pages that the kernel may take back when it needs them.
+    pub muzzy: u64,
     /// The allocator's own records.
     pub metadata: u64,
 }
@@ -38,8 +40,16 @@ pub fn stats() -> AllocatorStats {
         resident: stats::resident::read().unwrap_or(0) as u64,
         mapped: stats::mapped::read().unwrap_or(0) as u64,
         retained: stats::retained::read().unwrap_or(0) as u64,
+        muzzy: (read_all(b"stats.arenas.4096.pmuzzy\0") * rustix::param::page_size()) as u64,
         metadata: stats::metadata::read().unwrap_or(0) as u64,
     }
+}
+
+/// A figure over all arenas: jemalloc gives the index 4096 to their sum.
+#[cfg(feature = "jemalloc")]
+fn read_all(name: &'static [u8]) -> usize {
+    use tikv_jemalloc_ctl::{Access, AsName};
+    name.name().read().unwrap_or(0)
 }
 
 /// Without jemalloc: the process's resident memory stands for all.
@@ -74,4 +84,56 @@ pub fn start_background() {
     if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
         tracing::warn!(%error, "the allocator gives memory back late: no background thread");
     }
+}
+
+/// Gives the pages that hold nothing back to the kernel. `false` when the allocator cannot.
+#[cfg(feature = "jemalloc")]
+pub fn purge() -> bool {
+    use tikv_jemalloc_ctl::{Access, AsName};
+    let Ok(arenas) = tikv_jemalloc_ctl::arenas::narenas::read() else {
+        return false;
+    };
+    // An arena whose pages decay in no time gives them all back at once; `arena.<i>.purge` would need unsafe code.
+    let mut purged = false;
+    for arena in 0..arenas {
+        for kind in ["dirty", "muzzy"] {
+            let name = format!("arena.{arena}.{kind}_decay_ms\0");
+            let name = name.as_bytes().name();
+            // Arenas that were never used have nothing, and say so by an error.
+            if let Ok(decay_ms) = Access::<isize>::update(name, 0) {
+                purged |= name.write(decay_ms).is_ok();
+            }
+        }
+    }
+    purged
+}
+
+/// Without jemalloc there is nothing that could be asked.
+#[cfg(not(feature = "jemalloc"))]
+pub fn purge() -> bool {
+    false
+}
+
+/// The most of the allocator's report that is kept.
+const REPORT_BYTES: usize = 256 * 1024;
+
+/// The allocator's own report of its state, cut at 256 KiB; `None` when it has none. Takes about a millisecond.
+#[cfg(feature = "jemalloc")]
+pub fn report() -> Option<Vec<u8>> {
+    use tikv_jemalloc_ctl::{epoch, stats_print};
+    // As in `stats`: a failure leaves older figures.
+    let _ = epoch::advance();
+    let mut options = stats_print::Options::default();
+    // Arena by arena it would be megabytes.
+    options.skip_per_arena = true;
+    let mut report = Vec::new();
+    stats_print::stats_print(&mut report, options).ok()?;
+    report.truncate(REPORT_BYTES);
+    Some(report)
+}
+
+/// Without jemalloc there is none.
+#[cfg(not(feature = "jemalloc"))]
+pub fn report() -> Option<Vec<u8>> {
+    None
 }

@@ -60,13 +60,22 @@ impl Clock {
     /// The time now.
     pub fn now(&self) -> Millis {
         match self.fixed.load(Ordering::Relaxed) {
-            SYSTEM => {
-                let since = SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default();
-                Millis(since.as_millis() as i64)
-            }
+            SYSTEM => Millis(since_epoch().as_millis() as i64),
             fixed => Millis(fixed),
         }
     }
+
+    /// Microseconds since the Unix epoch, for what shows them to clients (TIME, MONITOR).
+    pub fn micros(&self) -> i64 {
+        match self.fixed.load(Ordering::Relaxed) {
+            SYSTEM => since_epoch().as_micros() as i64,
+            fixed => fixed.saturating_mul(1000),
+        }
+    }
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }

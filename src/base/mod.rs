@@ -1,7 +1,10 @@
-//! What everything else may use: time as a value, chance as a value, counters, words of a line.
+//! What everything else may use: time as a value, chance as a value, counters, words of a line, figures of the process.
 
 pub mod allocator;
 pub mod clock;
+pub mod process;
 pub mod rng;
 pub mod split;
 pub mod stats;
+pub mod version;
+pub mod worker;

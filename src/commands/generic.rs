@@ -122,6 +122,19 @@ pub const ROWS: &[Row<Handler>] = &[
         },
         Handler::Read(expiretime),
     ),
+    Row {
+        command: Command {
+            name: "memory",
+            family: Family::Server,
+            since: "4.0.0",
+            summary: "Shows what memory is used for.",
+            complexity: "",
+            ..Command::NEW
+        },
+        handler: Handler::Container,
+        // The others look at the server: admin/memory.rs.
+        subcommands: MEMORY,
+    },
     Row::new(
         Command {
             name: "move",
@@ -339,6 +352,22 @@ pub const ROWS: &[Row<Handler>] = &[
     ),
 ];
 
+const MEMORY: &[Row<Handler>] = &[Row::new(
+    Command {
+        name: "usage",
+        family: Family::Server,
+        since: "4.0.0",
+        summary: "Tells how many bytes a key and its value take.",
+        complexity: "O(N) in the number of sampled values",
+        usage: "key [SAMPLES count:int]",
+        flags: Flags::READONLY,
+        keys: &[KeySpec::one(2, KeyAccess::RO)],
+        scope: Scope::Keys,
+        ..Command::NEW
+    },
+    Handler::Read(memory_usage),
+)];
+
 const OBJECT: &[Row<Handler>] = &[
     Row::new(
         Command {
@@ -446,9 +475,12 @@ fn exists(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     Ok(())
 }
 
-/// As EXISTS, and moves the access clocks.
+/// As EXISTS, and moves the access clocks, also for a client that otherwise leaves them alone.
 fn touch(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
-    let found = args.rest().filter(|key| view.lookup(key).is_some()).count();
+    let found = args
+        .rest()
+        .filter(|key| view.lookup_and_touch(key).is_some())
+        .count();
     reply.integer(found as i64);
     Ok(())
 }
@@ -863,7 +895,7 @@ fn object_encoding(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) 
 }
 
 /// The encoding that Redis would report.
-fn encoding_name(entry: &Entry) -> &'static str {
+pub fn encoding_name(entry: &Entry) -> &'static str {
     let bytes = entry.bytes();
     if entry.is_raw() || bytes.len() > EMBEDDED_MAX {
         "raw"
@@ -916,6 +948,22 @@ fn object_refcount(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) 
     match view.lookup_quietly(key) {
         Some(_) => reply.integer(1),
         None => reply.null(),
+    }
+    Ok(())
+}
+
+/// What the key's entry takes from the allocator, its value included; its place in the table (about 14 bytes) is not its
+/// own. SAMPLES is for values that hold others.
+fn memory_usage(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
+    let key = args.bytes()?;
+    while !args.is_empty() {
+        if !args.keyword("SAMPLES") || args.is_empty() || args.integer()? < 0 {
+            return Err(CommandError::Syntax);
+        }
+    }
+    match view.peek(key) {
+        None => reply.null(),
+        Some(entry) => reply.integer(entry.allocated_bytes() as i64),
     }
     Ok(())
 }

@@ -41,6 +41,8 @@ pub struct World {
     pub database: Cell<u32>,
     /// What the client speaks.
     pub protocol: Cell<Protocol>,
+    /// Whether its commands move access clocks (CLIENT NO-TOUCH).
+    pub touch: Cell<bool>,
     /// Reads that found their key, and that did not.
     pub hits: Cell<(u64, u64)>,
     now: Cell<Millis>,
@@ -60,6 +62,7 @@ impl World {
             rules: Rules::default(),
             database: Cell::new(0),
             protocol: Cell::new(Protocol::Resp2),
+            touch: Cell::new(true),
             hits: Cell::new((0, 0)),
             now: Cell::new(now),
             rng: Rng::seeded(7),
@@ -141,7 +144,7 @@ impl World {
             now: self.now(),
             rules: &self.rules,
             rng: &self.rng,
-            touch: true,
+            touch: self.touch.get(),
         };
         match entry.handler {
             Handler::Read(_) | Handler::Write(_) => self.run_on_keys(entry, args, run, reply),

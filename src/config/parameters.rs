@@ -375,7 +375,7 @@ pub static PARAMETERS: &[Parameter] = &[
 
     // process
     integer!(threads, "threads" [], "0", 0, 1024, Immutable, "Threads that run commands; 0 takes the container's processor quota, rounded up, else every core."),
-    integer!(databases, "databases" [], "16", 1, INT_MAX, Immutable, "Number of databases SELECT reaches."),
+    integer!(databases, "databases" [], "16", 1, 65536, Immutable, "Number of databases SELECT reaches."),
     row!("hz" [], "10", Kind::Integer { min: 0, max: INT_MAX, unit: "" }, Mutable, "Rounds of background work per second, 1 to 500.",
         |s| s.hz.to_string(), |s, words| { s.hz = units::integer(one(words)?, 0, INT_MAX)?.clamp(1, 500) as u32; Ok(()) }),
     flag!(dynamic_hz, "dynamic-hz" [], "yes", Mutable, "Lets background work run more often with many clients."),

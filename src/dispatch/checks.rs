@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::base::clock::Millis;
 use crate::config::Access;
@@ -9,6 +10,7 @@ use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::{self, Outcome, Pressure, ROUNDS_PER_COMMAND, Rules};
 use crate::resp::decode::Arguments;
 use crate::state::Server;
+use crate::state::latency::LatencyEvent;
 use crate::state::pause::PauseMode;
 use crate::state::session::Session;
 use crate::table::{Command, CommandError, Flags};
@@ -33,7 +35,9 @@ pub fn run(
     now: Millis,
     effects: &mut Effects,
 ) -> Verdict {
-    if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) {
+    // The password may have been taken away since the client came.
+    if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) && server.needs_password()
+    {
         return Verdict::Refuse(CommandError::NoAuth);
     }
     if command.flags.contains(Flags::PROTECTED)
@@ -86,18 +90,25 @@ fn memory(
     effects: &mut Effects,
 ) -> Result<(), CommandError> {
     let base_bytes = server.base_bytes.load(Ordering::Relaxed);
-    let pressure = Pressure {
+    let mut pressure = Pressure {
         rules,
         base_bytes,
         now,
         rng: &session.rng,
+        watch: None,
     };
     if !pressure.is_over(&server.keyspace, effects.bytes) {
         return Ok(());
     }
+    let watch = |took| server.note_latency(LatencyEvent::EvictionDel, took);
+    let begun = server.watches_latency().then(Instant::now);
+    pressure.watch = begun.map(|_| &watch as &dyn Fn(Duration));
     effects.begin(server.keyspace.listeners.interest());
     let (outcome, evicted) = evict::evict(&server.keyspace, &pressure, ROUNDS_PER_COMMAND, effects);
     server.stats.mine().evicted.add(evicted as u64);
+    if let Some(begun) = begun {
+        server.note_latency(LatencyEvent::EvictionCycle, begun.elapsed());
+    }
     if outcome == Outcome::Exhausted && command.flags.contains(Flags::DENYOOM) {
         return Err(CommandError::OutOfMemory);
     }
@@ -141,11 +152,12 @@ pub fn unknown_command(arguments: Arguments<'_>) -> CommandError {
 
 /// The refusal of a subcommand that a container does not have.
 #[cold]
-pub fn unknown_subcommand(command: &Command, name: &[u8]) -> CommandError {
-    let name = text(name, SHOWN_BYTES);
+pub fn unknown_subcommand(arguments: Arguments<'_>) -> CommandError {
+    let part = |index| text(arguments.get(index).unwrap_or_default(), SHOWN_BYTES);
+    // The container is named as the client called it: it may have been renamed.
+    let (container, name) = (part(0).to_ascii_uppercase(), part(1));
     CommandError::text_of(format!(
-        "ERR unknown subcommand '{name}'. Try {} HELP.",
-        command.name.to_ascii_uppercase()
+        "ERR unknown subcommand '{name}'. Try {container} HELP."
     ))
 }
 

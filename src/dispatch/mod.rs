@@ -12,13 +12,16 @@
 mod checks;
 mod record;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::admin;
 use crate::base::clock::Millis;
+use crate::base::worker::give_worker_away;
 use crate::commands;
 use crate::config::Settings;
 use crate::keyspace::Keyspace;
@@ -30,10 +33,10 @@ use crate::keyspace::view::{Run, View};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
-use crate::state::session::{ReplyMode, Session};
+use crate::state::session::{After, ReplyMode, Session};
 use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
-use crate::table::{Args, Command, CommandError, Flags, Scope, Table};
+use crate::table::{Args, Command, CommandError, Flags, RenameError, Scope, Table};
 use record::Tally;
 
 /// What runs a command, of whichever layer.
@@ -45,23 +48,50 @@ pub enum Handler {
     Admin(admin::Handler),
 }
 
-/// The one table. Built when first used, from the rows of all layers.
-pub fn table() -> &'static Table<Handler> {
-    static TABLE: LazyLock<Table<Handler>> = LazyLock::new(|| {
-        let mut builder = TableBuilder::new();
-        commands::FAMILIES
-            .iter()
-            .for_each(|rows| builder.add(*rows, |handler| Handler::Data(*handler)));
-        admin::FAMILIES
-            .iter()
-            .for_each(|rows| builder.add(*rows, |handler| Handler::Admin(*handler)));
-        builder.finish()
-    });
-    &TABLE
+/// New names of commands, as `rename-command` gives them; an empty one removes the command.
+type Renames = [(String, String)];
+
+/// The one table of commands with these names, built when first used, from the rows of all layers. Tables live for ever:
+/// there are as many as the servers of this process have different `rename-command` lines, one in all but tests.
+///
+/// # Panics
+///
+/// When the names are refused: [`directory`] has refused them before.
+pub fn table(renames: &Renames) -> &'static Table<Handler> {
+    type Tables = Vec<(Vec<(String, String)>, &'static Table<Handler>)>;
+    static PLAIN: LazyLock<Table<Handler>> = LazyLock::new(|| build(&[]));
+    /// A leaf lock, taken by each new connection of a server with renamed commands.
+    static RENAMED: Mutex<Tables> = Mutex::new(Vec::new());
+    if renames.is_empty() {
+        return &PLAIN;
+    }
+    let mut tables = RENAMED.lock();
+    if let Some((_, table)) = tables.iter().find(|(known, _)| known == renames) {
+        return table;
+    }
+    let table: &'static Table<Handler> = Box::leak(Box::new(build(renames)));
+    tables.push((renames.to_vec(), table));
+    table
+}
+
+fn build(renames: &Renames) -> Table<Handler> {
+    let mut builder = TableBuilder::new();
+    commands::FAMILIES
+        .iter()
+        .for_each(|rows| builder.add(*rows, |handler| Handler::Data(*handler)));
+    admin::FAMILIES
+        .iter()
+        .for_each(|rows| builder.add(*rows, |handler| Handler::Admin(*handler)));
+    for (from, to) in renames {
+        builder
+            .rename(from, to)
+            .expect("the start of the server refuses such names");
+    }
+    builder.finish()
 }
 
 /// The same rows without handlers and with the same numbers, for what only asks about commands.
-pub fn directory() -> Table<()> {
+pub fn directory(renames: &Renames) -> Result<Table<()>, RenameError> {
     let mut builder = TableBuilder::new();
     commands::FAMILIES
         .iter()
@@ -69,7 +99,10 @@ pub fn directory() -> Table<()> {
     admin::FAMILIES
         .iter()
         .for_each(|rows| builder.add(*rows, |_| ()));
-    builder.finish()
+    for (from, to) in renames {
+        builder.rename(from, to)?;
+    }
+    Ok(builder.finish())
 }
 
 /// What a connection does next with its request.
@@ -131,7 +164,7 @@ impl Runner {
     pub fn new(server: Arc<Server>) -> Runner {
         let version = server.config.version();
         Runner {
-            table: table(),
+            table: table(&server.config.settings().rename_command),
             effects: Effects::default(),
             tally: Tally::new(),
             settings: Arc::clone(&server.config.settings()),
@@ -229,11 +262,19 @@ impl Runner {
         };
         let entry = match found {
             Ok(entry) => entry,
-            Err((entry, error)) => {
-                self.reject(session, entry, &error, &mut reply);
+            Err((command, error)) => {
+                // A wrong number of arguments counts as a refusal of that command.
+                if let Some(entry) = self.table.find_request(&arguments) {
+                    self.tally.rejected(&self.server.stats, entry.id);
+                }
+                self.reject(session, command, &error, &mut reply);
                 return self.replied(session, mark, output);
             }
         };
+        session
+            .client
+            .last_command
+            .store(entry.id, Ordering::Relaxed);
         match checks::run(
             &self.server,
             &self.rules,
@@ -249,9 +290,6 @@ impl Runner {
                 self.tally.rejected(&self.server.stats, entry.id);
                 return self.replied(session, mark, output);
             }
-        }
-        if round == 0 && self.server.monitors.any() {
-            record::monitor(&self.server, session, entry.command, arguments, self.now);
         }
         if arguments.len() > HEAVY_ARGUMENTS {
             return give_worker_away(|| {
@@ -291,6 +329,7 @@ impl Runner {
         let first = if entry.parent.is_some() { 2 } else { 1 };
         let mut args = Args::new(arguments, first);
         let mut reply = Reply::new(output, session.protocol);
+        let mut sleep_nanos = 0;
         let done = match entry.handler {
             Handler::Data(commands::Handler::Read(handler)) => {
                 match self.with_view(session, entry, arguments, hash, round, |view| {
@@ -314,6 +353,7 @@ impl Runner {
                 let begun = begin(&mut args, &self.scene(session));
                 match begun {
                     Ok(sweep) => {
+                        self.show(session, entry.command, arguments);
                         return Step::Sweep(Sweeping {
                             sweep,
                             id: entry.id,
@@ -333,7 +373,13 @@ impl Runner {
                     session,
                     now: self.now,
                 };
-                handler(&mut args, &mut caller, &mut reply)
+                let done = handler(&mut args, &mut caller, &mut reply);
+                self.refresh();
+                self.tally.follow(&self.settings);
+                if let After::Sleep(duration) = session.after {
+                    sleep_nanos = duration.as_nanos() as u64;
+                }
+                done
             }
             Handler::Data(commands::Handler::Container)
             | Handler::Admin(admin::Handler::Container) => {
@@ -349,18 +395,29 @@ impl Runner {
             reply.truncate(mark);
             self.refuse(session, Some(entry.command), &error, &mut reply);
         }
-        let micros = self.tally.record(&self.server.stats, entry.id, failed);
-        if let Some(micros) = micros {
+        let slow = self
+            .tally
+            .record(&self.server.stats, entry.id, failed, sleep_nanos);
+        if let Some(took) = slow {
             record::slow(
                 &self.server,
                 session,
                 entry.command,
                 arguments,
                 self.now,
-                micros,
+                took,
             );
         }
+        self.show(session, entry.command, arguments);
         self.replied(session, mark, output)
+    }
+
+    /// Shows a request that ran to those who watch: after it, as in Redis, so in the database that SELECT chose.
+    #[inline]
+    fn show(&self, session: &Session, command: &Command, arguments: Arguments<'_>) {
+        if self.server.monitors.any() {
+            record::monitor(&self.server, session, command, arguments);
+        }
     }
 
     /// Locks what the row asks for, runs `work` on it, and does what has to be done while it is locked.
@@ -437,6 +494,7 @@ impl Runner {
         &mut self,
         session: &mut Session,
         mut sweeping: Sweeping,
+        arguments: Arguments<'_>,
         output: &mut Output,
     ) -> Option<Sweeping> {
         let server = Arc::clone(&self.server);
@@ -480,7 +538,12 @@ impl Runner {
         sweeping.sweep.finish(&scene, &mut self.effects, &mut reply);
         self.effects.append(&server.keyspace.listeners);
         self.after_release();
-        self.tally.record(&server.stats, sweeping.id, false);
+        let id = sweeping.id;
+        let slow = self.tally.record(&server.stats, id, false, 0);
+        if let Some(took) = slow {
+            let command = self.table.entry(id).command;
+            record::slow(&server, session, command, arguments, self.now, took);
+        }
         self.replied(session, sweeping.mark, output);
         None
     }
@@ -511,10 +574,7 @@ impl Runner {
         if entry.is_container() && arguments.len() > 1 {
             let subcommand = arguments.get(1).unwrap_or_default();
             let Some(found) = self.table.find_subcommand(entry, subcommand) else {
-                return Err((
-                    Some(entry.command),
-                    checks::unknown_subcommand(entry.command, subcommand),
-                ));
+                return Err((Some(entry.command), checks::unknown_subcommand(arguments)));
             };
             entry = found;
         }
@@ -647,15 +707,6 @@ fn plan(
         keyspace.prefetch(database, &ahead);
     }
     Ok(plan)
-}
-
-/// Runs work that may take long: where the runtime allows it, the worker's other tasks move to another thread first.
-pub fn give_worker_away<T>(work: impl FnOnce() -> T) -> T {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
-    }
 }
 
 /// The protocol errors and refusals that happen before there is a session.

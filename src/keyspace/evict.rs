@@ -5,6 +5,8 @@
 //! second of the last access, for the LFU policies 16 bits of minutes and 8 bits of a logarithmic counter
 //! (redis `evict.c`). Work per command is bounded by [`ROUNDS_PER_COMMAND`].
 
+use std::time::{Duration, Instant};
+
 use super::effects::{Effects, EventClass};
 use super::entry::Entry;
 use super::hash::partition_of;
@@ -237,6 +239,8 @@ pub struct Pressure<'a> {
     pub now: Millis,
     /// Chance.
     pub rng: &'a Rng,
+    /// Told how long each removal took, when somebody wants to know.
+    pub watch: Option<&'a dyn Fn(Duration)>,
 }
 
 impl Pressure<'_> {
@@ -365,6 +369,7 @@ fn take(
     ) else {
         return false;
     };
+    let begun = pressure.watch.map(|_| Instant::now());
     let Some(entry) =
         held.remove_by_hash(candidate.hash, |entry| is_eligible(entry, pressure.rules))
     else {
@@ -380,6 +385,10 @@ fn take(
         candidate.database,
         entry.key(),
     );
+    drop(entry);
+    if let (Some(watch), Some(begun)) = (pressure.watch, begun) {
+        watch(begun.elapsed());
+    }
     true
 }
 

@@ -3,8 +3,10 @@
 //! # The order
 //! 1. Partitions, ascending by (database, number). A plan is sorted and its duplicates removed before the first lock.
 //! 2. The mapping of databases (SWAPDB), never taken while a partition is held.
-//! 3. The leaves: client registry, a client's outbox, slow log, latency log, monitors, configuration, the eviction pool.
-//!    A leaf is never held while another lock is taken.
+//! 3. The changes of the configuration (CONFIG SET, CONFIG REWRITE), never taken while a partition is held; taking over
+//!    changed parameters may take leaves.
+//! 4. The leaves: client registry, a client's outbox and labels, slow log, latency log, monitors, the end of a pause, the
+//!    replication id, the eviction pool. A leaf is never held while another lock is taken.
 //!
 //! # Waiting
 //! Nobody blocks a thread for a partition at first: a taker tries, spins for a few microseconds, and then gives up with

@@ -88,6 +88,11 @@ impl Database {
         self.counters.iter().map(Counters::bytes).sum()
     }
 
+    /// Bytes of its tables without the entries.
+    pub fn table_bytes(&self) -> i64 {
+        self.counters.iter().map(Counters::table_bytes).sum()
+    }
+
     /// A partition drawn with the probability of its share of the keys; `None` when there are none.
     pub fn random_partition(&self, rng: &Rng) -> Option<usize> {
         let mut draw = rng.below(self.len() as u64);

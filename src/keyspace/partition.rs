@@ -132,6 +132,17 @@ impl Counters {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Bytes of the table without the entries.
+    pub fn table_bytes(&self) -> i64 {
+        let buckets = self.mask.load(Ordering::Relaxed) + 1;
+        if buckets == 1 {
+            return 0;
+        }
+        // Slots, then a tag for each and for one group more (hashbrown's layout).
+        let slots = (size_of::<Slot>() * buckets).next_multiple_of(GROUP);
+        good_size(slots + buckets + GROUP) as i64
+    }
+
     /// When active expiry last went through.
     pub fn swept(&self) -> Millis {
         Millis(self.swept.load(Ordering::Relaxed))
@@ -562,6 +573,23 @@ mod tests {
             }
         }
         assert_eq!(seen, [0, 4, 2, 6, 1, 5, 3, 7]);
+    }
+
+    #[test]
+    fn the_bytes_of_a_table_are_known_from_outside() {
+        let hasher = KeyHasher::with_key(1, 2);
+        let counters = Counters::new(Millis(0));
+        let table = dashmap::RwLock::new(RawTable::new());
+        let mut partition = Partition::new(table.write(), &counters, &hasher);
+        assert_eq!(counters.table_bytes(), 0);
+        for number in 0..1000u32 {
+            let key = number.to_le_bytes();
+            let entry = Entry::new(&key, super::super::entry::NewValue::Copy(b""), None, false);
+            partition.insert(hasher.hash(&key), entry);
+            assert_eq!(counters.table_bytes(), table_bytes(&partition.table));
+        }
+        drop(partition.detach());
+        assert_eq!(counters.table_bytes(), 0);
     }
 
     #[test]

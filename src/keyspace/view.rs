@@ -126,6 +126,15 @@ impl<'k> View<'k> {
         found
     }
 
+    /// As [`View::lookup`], moving the access clock whatever CLIENT NO-TOUCH says (TOUCH).
+    pub fn lookup_and_touch(&self, key: &[u8]) -> Option<&Entry> {
+        let found = self.lookup_untouched(key);
+        if let Some(entry) = found {
+            self.move_access(entry);
+        }
+        found
+    }
+
     /// A key's entry, counted as a hit or a miss; its access clock stays (TTL, TYPE, EXISTS).
     #[inline]
     pub fn lookup_untouched(&self, key: &[u8]) -> Option<&Entry> {
@@ -379,15 +388,20 @@ impl<'k> View<'k> {
     #[inline]
     fn touch(&self, entry: &Entry) {
         if self.run.touch {
-            let access = entry.access();
-            let next = self
-                .run
-                .rules
-                .next_access(access, self.run.now, self.run.rng);
-            // Reads of the same second leave the cache line clean.
-            if next != access {
-                entry.set_access(next);
-            }
+            self.move_access(entry);
+        }
+    }
+
+    #[inline]
+    fn move_access(&self, entry: &Entry) {
+        let access = entry.access();
+        let next = self
+            .run
+            .rules
+            .next_access(access, self.run.now, self.run.rng);
+        // Reads of the same second leave the cache line clean.
+        if next != access {
+            entry.set_access(next);
         }
     }
 

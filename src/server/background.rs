@@ -1,4 +1,5 @@
-//! What runs beside the requests: active expiry, eviction that requests left unfinished, the end of idle clients.
+//! What runs beside the requests: active expiry, eviction that requests left unfinished, the end of idle clients, samples
+//! for INFO.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +9,8 @@ use crate::base::rng::Rng;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::{self, Outcome, Pressure};
 use crate::keyspace::expire::{CYCLE, Sweeper};
-use crate::state::Server;
+use crate::state::latency::LatencyEvent;
+use crate::state::{Server, memory};
 
 /// Background work between two turns of the clients.
 const WORK: Duration = Duration::from_micros(500);
@@ -17,6 +19,8 @@ const WORK: Duration = Duration::from_micros(500);
 const REST: Duration = Duration::from_micros(1500);
 /// How often memory is looked at when requests left it over the limit.
 const EVICT_EVERY: Duration = Duration::from_millis(10);
+/// How often rates and the peak of memory are sampled (redis takes ten samples a second too).
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// How often idle clients are looked for.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
 /// Keys evicted in one go.
@@ -24,30 +28,62 @@ const EVICT_ROUNDS: usize = 128;
 
 /// Runs until it is aborted.
 pub async fn run(server: Arc<Server>) {
-    tokio::join!(expire(&server), evict(&server), close_idle(&server));
+    tokio::join!(
+        expire(&server),
+        evict(&server),
+        close_idle(&server),
+        sample(&server)
+    );
+}
+
+/// Samples what INFO shows as rates, and the peak of memory.
+async fn sample(server: &Arc<Server>) {
+    let begun = Instant::now();
+    loop {
+        let at_us = begun.elapsed().as_micros() as u64;
+        server.stats.rates.sample(at_us, server.stats.totals());
+        server
+            .peak
+            .observe(memory::used_bytes(server), server.clock.now());
+        tokio::time::sleep(SAMPLE_EVERY).await;
+    }
 }
 
 async fn expire(server: &Arc<Server>) {
     let mut sweeper = Sweeper::default();
     let mut effects = Effects::default();
+    let counts = &server.stats.expiry;
     loop {
         let cycle = Instant::now();
         let mut begun = Instant::now();
+        let with_expiry: usize = server.keyspace.built().map(|(_, db)| db.expires()).sum();
+        let mut expired = 0;
         while server.active_expire.load(Ordering::Relaxed) {
             effects.begin(server.keyspace.listeners.interest());
             let step = sweeper.step(&server.keyspace, server.clock.now(), &mut effects);
             settle(server, &mut effects);
+            expired += step.expired;
             if step.cycle_done {
+                counts.cycle(expired as u64, with_expiry as u64);
                 break;
             }
             if begun.elapsed() >= WORK {
+                worked(server, begun.elapsed());
+                counts.cap_reached.add(1);
                 let effort = server.config.settings().active_expire_effort.clamp(1, 10);
                 tokio::time::sleep(REST / effort).await;
                 begun = Instant::now();
             }
         }
+        worked(server, begun.elapsed());
         tokio::time::sleep(CYCLE.saturating_sub(cycle.elapsed()).max(REST)).await;
     }
+}
+
+/// Counts a piece of active expiry.
+fn worked(server: &Server, took: Duration) {
+    server.stats.expiry.micros.add(took.as_micros() as u64);
+    server.note_latency(LatencyEvent::ExpireCycle, took);
 }
 
 async fn evict(server: &Arc<Server>) {
@@ -55,6 +91,8 @@ async fn evict(server: &Arc<Server>) {
     loop {
         tokio::time::sleep(EVICT_EVERY).await;
         let outcome = evict_some(server, &mut effects);
+        let is_over = outcome != Outcome::Within;
+        server.stats.over_limit.observe(is_over, server.clock.now());
         settle(server, &mut effects);
         if outcome == Outcome::Unfinished {
             tokio::task::yield_now().await;
@@ -66,18 +104,23 @@ fn evict_some(server: &Server, effects: &mut Effects) -> Outcome {
     let rules = server.rules.load();
     let rng = Rng::from_system();
     let base_bytes = server.base_bytes.load(Ordering::Relaxed);
-    let pressure = Pressure {
+    let mut pressure = Pressure {
         rules: &rules,
         base_bytes,
         now: server.clock.now(),
         rng: &rng,
+        watch: None,
     };
     if !pressure.is_over(&server.keyspace, 0) {
         return Outcome::Within;
     }
+    let watch = |took| server.note_latency(LatencyEvent::EvictionDel, took);
+    let begun = Instant::now();
+    pressure.watch = server.watches_latency().then_some(&watch);
     effects.begin(server.keyspace.listeners.interest());
     let (outcome, evicted) = evict::evict(&server.keyspace, &pressure, EVICT_ROUNDS, effects);
     server.stats.mine().evicted.add(evicted as u64);
+    server.note_latency(LatencyEvent::EvictionCycle, begun.elapsed());
     outcome
 }
 

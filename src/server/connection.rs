@@ -230,10 +230,12 @@ impl<S: Stream> Connection<S> {
             input,
             output,
             read_bytes,
+            runner,
             registered,
             ..
         } = self;
         let client = &session.client;
+        let stats = &runner.server().stats;
         poll_fn(|context| {
             if !registered
                 .as_ref()
@@ -251,6 +253,9 @@ impl<S: Stream> Connection<S> {
                 let sent = before - output.len_bytes();
                 if sent > 0 {
                     client.net_out.fetch_add(sent as u64, Ordering::Relaxed);
+                    let shard = stats.mine();
+                    shard.net_out.add(sent as u64);
+                    shard.writes.add(1);
                     return Poll::Ready(Ok(Woken::Wrote));
                 }
             }
@@ -313,7 +318,7 @@ impl<S: Stream> Connection<S> {
                     break BatchEnd::Close;
                 }
                 After::Sleep(duration) => {
-                    tokio::time::sleep(duration).await;
+                    self.sleep(duration).await;
                     self.runner.begin_batch();
                 }
             }
@@ -369,7 +374,12 @@ impl<S: Stream> Connection<S> {
                     rest(round).await;
                     round += 1;
                 }
-                Step::Paused => self.paused().await,
+                Step::Paused => {
+                    self.paused().await;
+                    if self.session.after == After::Drop {
+                        return;
+                    }
+                }
                 Step::Sweep(sweeping) => return self.sweep(sweeping).await,
             }
         }
@@ -380,9 +390,15 @@ impl<S: Stream> Connection<S> {
         let mut next = Some(sweeping);
         let mut begun = Instant::now();
         while let Some(sweeping) = next {
-            next = self
-                .runner
-                .sweep_step(&mut self.session, sweeping, &mut self.output);
+            let Connection {
+                decoder,
+                input,
+                session,
+                output,
+                runner,
+                ..
+            } = self;
+            next = runner.sweep_step(session, sweeping, decoder.arguments(input), output);
             if begun.elapsed() >= SLICE {
                 tokio::task::yield_now().await;
                 begun = Instant::now();
@@ -390,21 +406,28 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Waits for the end of CLIENT PAUSE, or for somebody who wants something of this connection.
+    /// Waits for the end of CLIENT PAUSE. A client that is killed meanwhile does not run its request any more.
     async fn paused(&mut self) {
         let server = Arc::clone(self.server());
         let left = server.pause.left_ms(server.clock.now());
         self.client().set_flag(client_flags::BLOCKED, true);
-        let over = async {
-            tokio::select! {
-                _ = tokio::time::sleep(Duration::from_millis(left)) => {}
-                _ = server.pause.ended() => {}
-                _ = server.shutdown.requested() => server.pause.end(),
-            }
-        };
-        over.await;
+        tokio::select! {
+            _ = tokio::time::sleep(Duration::from_millis(left)) => {}
+            _ = server.pause.ended() => {}
+            _ = server.shutdown.requested() => server.pause.end(),
+            _ = killed(self.client()) => self.session.after = After::Drop,
+        }
         self.client().set_flag(client_flags::BLOCKED, false);
         self.runner.begin_batch();
+    }
+
+    /// Sleeps, unless the client is killed or the server ends.
+    async fn sleep(&mut self, duration: Duration) {
+        tokio::select! {
+            _ = tokio::time::sleep(duration) => {}
+            _ = self.server().shutdown.requested() => {}
+            _ = killed(self.client()) => {}
+        }
     }
 
     /// Receives the payload of a large argument into a buffer of its own, which becomes the value: it is copied nowhere
@@ -492,13 +515,17 @@ impl<S: Stream> Connection<S> {
             self.output.append(mail);
         }
         let Connection { stream, output, .. } = self;
+        let before = output.len_bytes();
         let sent = poll_fn(|context| {
             while !output.is_empty() {
                 std::task::ready!(poll_write(stream, output, context))?;
             }
             Poll::Ready(Ok(()))
         });
-        tokio::time::timeout(LINGER, sent).await.unwrap_or(Ok(()))
+        let done = tokio::time::timeout(LINGER, sent).await.unwrap_or(Ok(()));
+        let sent = before - self.output.len_bytes();
+        self.server().stats.mine().net_out.add(sent as u64);
+        done
     }
 
     fn limits(&self) -> Limits {
@@ -602,6 +629,18 @@ pub fn output_limit(settings: &Settings, kind: ClientKind) -> &OutputLimit {
         ClientKind::Pubsub => &limits.pubsub,
         ClientKind::Replica | ClientKind::Master => &limits.replica,
     }
+}
+
+/// Waits until somebody asks the client to close.
+async fn killed(client: &Client) {
+    poll_fn(|context| {
+        client.register(context.waker());
+        match client.killed() {
+            Some(_) => Poll::Ready(()),
+            None => Poll::Pending,
+        }
+    })
+    .await;
 }
 
 /// Lets others go on while a partition is locked: yields at first, then sleeps.

@@ -9,6 +9,7 @@ pub mod listener;
 pub mod log;
 pub mod ping;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,7 +18,8 @@ use crate::base::allocator;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::dispatch;
-use crate::state::Server;
+use crate::state::{Server, memory, open_files};
+use crate::table::RenameError;
 use listener::{Bound, ListenError};
 
 /// Runs a server to its end: builds the runtime, listens, and stops on SHUTDOWN, SIGTERM or SIGINT.
@@ -88,13 +90,41 @@ pub struct Running {
     background: tokio::task::JoinHandle<()>,
 }
 
+/// Why a server could not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address or socket could not be listened on.
+    Listen(ListenError),
+    /// A `rename-command` cannot be done.
+    Rename(RenameError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Listen(error) => error.fmt(f),
+            StartError::Rename(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
 /// Builds a server, binds its sockets and serves in tasks of the current runtime. `threads` is how many workers it has.
-pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Running, ListenError> {
-    let server = Server::new(config, clock, dispatch::directory(), threads);
-    let bound = listener::bind(&server)?;
+pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Running, StartError> {
+    let commands =
+        dispatch::directory(&config.settings().rename_command).map_err(StartError::Rename)?;
+    provide_files(&config);
+    let server = Server::new(config, clock, commands, threads);
+    let bound = listener::bind(&server).map_err(StartError::Listen)?;
     server
         .base_bytes
         .store(allocator::stats().allocated as i64, Ordering::Relaxed);
+    server
+        .peak
+        .observe(memory::used_bytes(&server), server.clock.now());
+    let port = bound.iter().find_map(Bound::port).unwrap_or(0);
+    server.tcp_port.store(port, Ordering::Relaxed);
     let accepting = bound
         .iter()
         .map(|bound| tokio::spawn(listener::accept(Arc::clone(&server), bound.socket())))
@@ -106,6 +136,27 @@ pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Runni
         accepting,
         background,
     })
+}
+
+/// Raises the limit of open files for maxclients; where that cannot be, lowers maxclients, as Redis does.
+fn provide_files(config: &Config) {
+    let maxclients = config.settings().maxclients;
+    let Err(possible) = open_files::provide(maxclients) else {
+        return;
+    };
+    let possible = possible.max(1);
+    // As many as may be, where not as many as wanted.
+    let _ = open_files::provide(u32::try_from(possible).unwrap_or(maxclients));
+    let possible = possible.to_string();
+    tracing::warn!(
+        maxclients,
+        possible,
+        "the limit of open files cannot be raised: maxclients is lowered to what is possible"
+    );
+    let lowered = config.set(&[(b"maxclients", possible.as_bytes())], |_, _| Ok(()));
+    if let Err(error) = lowered {
+        tracing::error!(%error, "maxclients could not be lowered");
+    }
 }
 
 impl Running {

@@ -243,33 +243,28 @@ impl Client {
         }
     }
 
-    /// The letters of CLIENT LIST's `flags`.
+    /// The letters of CLIENT LIST's `flags`, in Redis's order.
     pub fn flag_letters(&self) -> String {
         let flags = self.flags.load(Ordering::Relaxed);
+        let is = |flag: u32| flags & flag != 0;
+        let kind = self.kind();
         let letters = [
-            (client_flags::MONITOR, 'O'),
-            (client_flags::BLOCKED, 'b'),
-            (client_flags::CLOSE_AFTER_REPLY, 'c'),
-            (client_flags::NO_EVICT, 'e'),
-            (client_flags::NO_TOUCH, 'T'),
+            (is(client_flags::MONITOR), 'O'),
+            (kind == ClientKind::Master, 'M'),
+            (kind == ClientKind::Pubsub, 'P'),
+            (is(client_flags::BLOCKED), 'b'),
+            (is(client_flags::CLOSE_AFTER_REPLY), 'c'),
+            (self.is_unix, 'U'),
+            (is(client_flags::NO_EVICT), 'e'),
+            (is(client_flags::NO_TOUCH), 'T'),
         ];
-        let mut text: String = letters
-            .iter()
-            .filter(|(flag, _)| flags & flag != 0)
-            .map(|(_, letter)| *letter)
-            .collect();
-        match self.kind() {
-            ClientKind::Pubsub => text.insert(0, 'P'),
-            ClientKind::Master => text.insert(0, 'M'),
-            _ => {}
-        }
-        if self.is_unix {
-            text.push('U');
-        }
+        let set = letters.iter().filter(|(set, _)| *set);
+        let text: String = set.map(|(_, letter)| *letter).collect();
         if text.is_empty() {
-            text.push('N');
+            "N".to_owned()
+        } else {
+            text
         }
-        text
     }
 }
 

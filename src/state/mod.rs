@@ -1,16 +1,23 @@
 //! The shared parts of a running server, built once and passed explicitly.
 
 pub mod clients;
+pub mod latency;
+pub mod log_level;
+pub mod memory;
 pub mod monitor;
+pub mod open_files;
 pub mod pause;
+pub mod rates;
 pub mod session;
 pub mod slowlog;
 pub mod stats;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::base::clock::{Clock, Millis};
@@ -21,6 +28,8 @@ use crate::keyspace::evict::{Policy, Rules};
 use crate::keyspace::hash::KeyHasher;
 use crate::table::Table;
 use clients::Clients;
+use latency::{LatencyEvent, LatencyMonitor};
+use memory::Peak;
 use monitor::Monitors;
 use pause::Pause;
 use slowlog::Slowlog;
@@ -40,6 +49,10 @@ pub struct Server {
     pub started: Millis,
     /// 40 hex digits, new at every start.
     pub run_id: String,
+    /// What replicas would know the data set by: 40 hex digits, new at every start. A leaf lock.
+    pub replication_id: Mutex<String>,
+    /// The first TCP port it listens on, 0 when there is none. Written once by the start, read by INFO.
+    pub tcp_port: AtomicU16,
     /// All rows without their handlers: what COMMAND, INFO and ACL categories ask.
     pub commands: Table<()>,
     /// Connections.
@@ -48,6 +61,8 @@ pub struct Server {
     pub stats: Stats,
     /// SLOWLOG.
     pub slowlog: Slowlog,
+    /// LATENCY.
+    pub latency: LatencyMonitor,
     /// MONITOR.
     pub monitors: Monitors,
     /// CLIENT PAUSE.
@@ -57,6 +72,10 @@ pub struct Server {
     /// Bytes that count against maxmemory beside the keys: what the allocator had given out when the server was ready to
     /// serve. Written once by the start, read by the memory check.
     pub base_bytes: AtomicI64,
+    /// The most memory that was used.
+    pub peak: Peak,
+    /// Large values that wait for the thread that frees them. Written by who leaves them and by that thread, read by INFO.
+    pending_frees: Arc<AtomicU64>,
     /// DEBUG SET-ACTIVE-EXPIRE. Written by that command, read by the expiry task.
     pub active_expire: AtomicBool,
     garbage: std::sync::mpsc::SyncSender<Vec<Garbage>>,
@@ -102,9 +121,17 @@ impl Server {
         let settings = Settings::clone(&config.settings());
         let (garbage, collected) = std::sync::mpsc::sync_channel::<Vec<Garbage>>(GARBAGE_QUEUE);
         // A thread of its own frees large values: it may take long and must not hold a worker. It ends with the server.
+        let pending_frees = Arc::new(AtomicU64::new(0));
+        let pending = Arc::clone(&pending_frees);
         let spawned = std::thread::Builder::new()
             .name("quoit-free".to_owned())
-            .spawn(move || collected.into_iter().for_each(drop));
+            .spawn(move || {
+                for garbage in collected {
+                    let count = garbage.len() as u64;
+                    drop(garbage);
+                    pending.fetch_sub(count, Ordering::Relaxed);
+                }
+            });
         if let Err(error) = spawned {
             tracing::warn!(%error, "no thread to free large values in the background; requests free them themselves");
         }
@@ -114,10 +141,15 @@ impl Server {
             keyspace: Keyspace::new(settings.databases as usize, KeyHasher::random(), now),
             started: now,
             run_id: random_hex(20),
+            replication_id: Mutex::new(random_hex(20)),
+            tcp_port: AtomicU16::new(0),
+            peak: Peak::default(),
+            pending_frees,
             clients: Clients::default(),
             stats: Stats::new(commands.entries().len(), threads),
             commands,
             slowlog: Slowlog::default(),
+            latency: LatencyMonitor::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
             shutdown: Shutdown::default(),
@@ -129,16 +161,52 @@ impl Server {
         })
     }
 
-    /// Takes over changed parameters: called by CONFIG SET before they become visible.
-    pub fn apply(&self, settings: &Settings) {
-        self.rules.store(Arc::new(rules_of(settings)));
-        self.slowlog.set_limit(settings.slowlog_max_len as usize);
+    /// Takes over changed parameters: called by CONFIG SET before they become visible, under the mutex of changes. `Err`
+    /// names the parameter and says why; then nothing is taken over.
+    pub fn apply(&self, old: &Settings, new: &Settings) -> Result<(), (String, String)> {
+        if new.maxclients != old.maxclients {
+            open_files::provide(new.maxclients).map_err(|possible| {
+                let why = format!(
+                    "The operating system is not able to handle the specified number of clients, try with {possible}"
+                );
+                ("maxclients".to_owned(), why)
+            })?;
+        }
+        if new.loglevel != old.loglevel {
+            log_level::set(new.loglevel);
+        }
+        self.rules.store(Arc::new(rules_of(new)));
+        self.slowlog.set_limit(new.slowlog_max_len as usize);
+        Ok(())
     }
 
     /// Frees large values on the background thread, or here when it has too much to do.
     pub fn discard(&self, garbage: Vec<Garbage>) {
-        // A full queue gives the garbage back in the error, which drops it.
-        let _ = self.garbage.try_send(garbage);
+        let count = garbage.len() as u64;
+        self.pending_frees.fetch_add(count, Ordering::Relaxed);
+        match self.garbage.try_send(garbage) {
+            Ok(()) => self.stats.lazy_freed.add(count),
+            // A full queue gives the garbage back in the error, which drops it.
+            Err(_) => {
+                self.pending_frees.fetch_sub(count, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Large values that wait to be freed.
+    pub fn pending_frees(&self) -> u64 {
+        self.pending_frees.load(Ordering::Relaxed)
+    }
+
+    /// Whether the latency monitor is on.
+    pub fn watches_latency(&self) -> bool {
+        !self.config.settings().latency_monitor_threshold.is_zero()
+    }
+
+    /// Tells the latency monitor how long something took, when it is on and that was long.
+    pub fn note_latency(&self, event: LatencyEvent, took: Duration) {
+        let threshold = self.config.settings().latency_monitor_threshold;
+        self.latency.note(event, took, threshold, self.clock.now());
     }
 
     /// Whether a password is asked of clients.

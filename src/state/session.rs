@@ -3,9 +3,10 @@
 //! What others may see or ask of it stands in [`Client`](super::clients::Client).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::clients::Client;
+use super::clients::{Client, client_flags};
 use crate::base::rng::Rng;
 use crate::resp::reply::Protocol;
 
@@ -76,11 +77,44 @@ impl Session {
         }
     }
 
-    /// What RESET does: the state of a fresh connection, its name and library kept out.
+    /// Changes the protocol of the replies from here on.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        self.client
+            .protocol
+            .store(self.protocol_number(), Ordering::Relaxed);
+    }
+
+    /// 2 or 3.
+    pub fn protocol_number(&self) -> u8 {
+        match self.protocol {
+            Protocol::Resp2 => 2,
+            Protocol::Resp3 => 3,
+        }
+    }
+
+    /// What RESET does: the state of a fresh connection without its name; its library keeps its own. A reply that CLIENT
+    /// REPLY SKIP suppresses stays suppressed.
     pub fn reset(&mut self, authenticated: bool) {
-        let after = self.after;
-        *self = Session::new(self.client.clone(), authenticated);
+        let fresh = Session::new(self.client.clone(), authenticated);
+        let Session {
+            after, reply_mode, ..
+        } = *self;
+        *self = fresh;
         self.after = after;
-        self.client.labels.lock().name.clear();
+        if reply_mode == ReplyMode::Skip {
+            self.reply_mode = reply_mode;
+        }
+        self.set_protocol(Protocol::Resp2);
+        let client = &self.client;
+        client.labels.lock().name.clear();
+        client.database.store(0, Ordering::Relaxed);
+        for flag in [
+            client_flags::MONITOR,
+            client_flags::NO_EVICT,
+            client_flags::NO_TOUCH,
+        ] {
+            client.set_flag(flag, false);
+        }
     }
 }

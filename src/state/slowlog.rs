@@ -117,3 +117,37 @@ fn cut(argument: &[u8]) -> Vec<u8> {
     );
     shown
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::decode::OwnedArguments;
+
+    fn kept_of(words: &[String]) -> Vec<String> {
+        let request = OwnedArguments::from(words);
+        kept(request.as_arguments())
+            .into_iter()
+            .map(|word| String::from_utf8(word).expect("these arguments are text"))
+            .collect()
+    }
+
+    #[test]
+    fn the_last_of_32_arguments_counts_the_rest() {
+        let words: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+        assert_eq!(kept_of(&words[..32]), words[..32]);
+        for (count, rest) in [(33, 2), (40, 9)] {
+            let kept = kept_of(&words[..count]);
+            assert_eq!((kept.len(), &kept[..31]), (32, &words[..31]));
+            assert_eq!(kept[31], format!("... ({rest} more arguments)"));
+        }
+    }
+
+    #[test]
+    fn arguments_are_cut_at_128_bytes() {
+        let long = |length: usize| "x".repeat(length);
+        let kept = kept_of(&[long(128), long(129), long(1000)]);
+        assert_eq!(kept[0], long(128));
+        assert_eq!(kept[1], format!("{}... (1 more bytes)", long(128)));
+        assert_eq!(kept[2], format!("{}... (872 more bytes)", long(128)));
+    }
+}

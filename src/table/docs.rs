@@ -78,7 +78,7 @@ pub fn command_list<H>(table: &Table<H>, filter: ListFilter<'_>, reply: &mut Rep
         }
         ListFilter::Matching(matches) => matches(&entry.full_name),
     };
-    let entries: Vec<&Entry<H>> = table.entries().iter().filter(passes).collect();
+    let entries: Vec<&Entry<H>> = table.listed().filter(passes).collect();
     reply.array(entries.len());
     for entry in entries {
         reply.bulk(entry.full_name.as_bytes());

@@ -8,6 +8,9 @@
 //! Longer names than [`NAME_LIMIT`] bytes are unknown. Names come from clients and the hash is not keyed: that is harmless,
 //! since the table never grows and the longest chain is known when it is built.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use super::category::{self, Category};
 use super::keys::Shape;
 use super::usage::{Argument, Usage};
@@ -39,6 +42,8 @@ pub struct Entry<H> {
     pub parent: Option<u16>,
     /// Its subcommands, in the order of the rows.
     pub subcommands: Vec<u16>,
+    /// Taken out of the table by its configuration: found by no name, listed nowhere.
+    pub removed: bool,
 }
 
 impl<H> Entry<H> {
@@ -61,7 +66,34 @@ pub struct Table<H> {
     names: Vec<Name>,
     /// Numbers by hash; [`FREE`] where there is none. The length is a power of two.
     slots: Vec<u16>,
+    /// Commands that were given names longer than [`NAME_LIMIT`]; hardly ever any.
+    long_names: Vec<(String, u16)>,
 }
+
+/// Why a command could not be renamed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RenameError {
+    /// There is no command of this name.
+    Unknown(String),
+    /// Another command has the new name.
+    Taken(String),
+}
+
+impl fmt::Display for RenameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RenameError::Unknown(name) => write!(f, "rename-command: no such command: {name}"),
+            RenameError::Taken(name) => {
+                write!(
+                    f,
+                    "rename-command: there is a command of that name already: {name}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for RenameError {}
 
 impl<H> Table<H> {
     /// The table of these rows; their handlers become the table's.
@@ -80,7 +112,17 @@ impl<H> Table<H> {
     /// The command of this name in any case, without looking at subcommands.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<&Entry<H>> {
-        self.probe(Name::new(name, None)?)
+        match Name::new(name, None) {
+            Some(name) => self.probe(name),
+            None => self.find_long(name),
+        }
+    }
+
+    #[cold]
+    fn find_long(&self, name: &[u8]) -> Option<&Entry<H>> {
+        let same = |(known, _): &&(String, u16)| known.as_bytes().eq_ignore_ascii_case(name);
+        let (_, id) = self.long_names.iter().find(same)?;
+        Some(self.entry(*id))
     }
 
     /// The subcommand of this name in any case.
@@ -124,9 +166,14 @@ impl<H> Table<H> {
         &self.entries
     }
 
+    /// All entries that were not removed, a container before its subcommands.
+    pub fn listed(&self) -> impl Iterator<Item = &Entry<H>> {
+        self.entries.iter().filter(|entry| !entry.removed)
+    }
+
     /// The commands that are not subcommands.
     pub fn commands(&self) -> impl Iterator<Item = &Entry<H>> {
-        self.entries.iter().filter(|entry| entry.parent.is_none())
+        self.listed().filter(|entry| entry.parent.is_none())
     }
 
     /// The subcommands of a container.
@@ -156,6 +203,8 @@ impl<H> Table<H> {
 pub struct TableBuilder<H> {
     entries: Vec<Entry<H>>,
     names: Vec<Name>,
+    /// The new names of renamed commands, empty for removed ones.
+    renamed: BTreeMap<u16, String>,
 }
 
 impl<H> TableBuilder<H> {
@@ -165,10 +214,38 @@ impl<H> TableBuilder<H> {
         TableBuilder {
             entries: Vec::new(),
             names: Vec::new(),
+            renamed: BTreeMap::new(),
         }
     }
 
-    /// Adds the rows of one layer, whose handlers `convert` turns into the table's.
+    /// Lets the command `from` be called by the name `to` only, or by none when that is empty. As in Redis what is shown
+    /// of it, errors included, keeps the old name. To be called when all rows are added.
+    pub fn rename(&mut self, from: &str, to: &str) -> Result<(), RenameError> {
+        let id = self
+            .called(from)
+            .ok_or_else(|| RenameError::Unknown(from.to_owned()))?;
+        if self.called(to).is_some_and(|other| other != id) {
+            return Err(RenameError::Taken(to.to_owned()));
+        }
+        self.renamed.insert(id, to.to_owned());
+        Ok(())
+    }
+
+    /// The command that has this name at present.
+    fn called(&self, name: &str) -> Option<u16> {
+        let entry = self.entries.iter().find(|entry| {
+            let own = self
+                .renamed
+                .get(&entry.id)
+                .map_or(entry.command.name, String::as_str);
+            entry.parent.is_none() && !own.is_empty() && own.eq_ignore_ascii_case(name)
+        });
+        entry.map(|entry| entry.id)
+    }
+
+    /// Adds the rows of one layer, whose handlers `convert` turns into the table's. A container whose subcommands belong to
+    /// several layers (MEMORY USAGE looks at a key, MEMORY STATS at the server) has a row in each; the first is the one
+    /// that is shown, and the subcommands of all come under it.
     ///
     /// # Panics
     ///
@@ -179,7 +256,9 @@ impl<H> TableBuilder<H> {
         convert: impl Fn(&'static R) -> H,
     ) {
         for row in rows {
-            let parent = self.add_row(row, None, convert(&row.handler));
+            let parent = self
+                .container(row)
+                .unwrap_or_else(|| self.add_row(row, None, convert(&row.handler)));
             for subcommand in row.subcommands {
                 let id = self.add_row(subcommand, Some(parent), convert(&subcommand.handler));
                 self.entries[usize::from(parent)].subcommands.push(id);
@@ -187,11 +266,31 @@ impl<H> TableBuilder<H> {
         }
     }
 
+    /// The container of this name that another layer added, when the row is one itself.
+    fn container<R>(&self, row: &Row<R>) -> Option<u16> {
+        let name = Name::new(row.command.name.as_bytes(), None)?;
+        let at = self.names.iter().position(|known| *known == name)?;
+        let both = !row.subcommands.is_empty() && self.entries[at].is_container();
+        both.then_some(at as u16)
+    }
+
     /// The table of all rows added.
-    pub fn finish(self) -> Table<H> {
+    pub fn finish(mut self) -> Table<H> {
+        let mut long_names = Vec::new();
         let mut slots = vec![FREE; (self.entries.len() * 4 + 1).next_power_of_two()];
         let mask = slots.len() - 1;
+        for (&id, name) in &self.renamed {
+            match Name::new(name.as_bytes(), None) {
+                Some(short) => self.names[usize::from(id)] = short,
+                None if name.is_empty() => remove(&mut self.entries, id),
+                None => long_names.push((name.clone(), id)),
+            }
+        }
+        let has_long_name = |id: u16| long_names.iter().any(|(_, known)| *known == id);
         for (id, name) in self.names.iter().enumerate() {
+            if self.entries[id].removed || has_long_name(id as u16) {
+                continue;
+            }
             let free = (0..slots.len())
                 .map(|step| (name.hash() + step) & mask)
                 .find(|&at| slots[at] == FREE);
@@ -201,6 +300,7 @@ impl<H> TableBuilder<H> {
             entries: self.entries,
             names: self.names,
             slots,
+            long_names,
         }
     }
 
@@ -249,8 +349,16 @@ impl<H> TableBuilder<H> {
             id,
             parent,
             subcommands: Vec::new(),
+            removed: false,
         });
         id
+    }
+}
+
+/// Takes a command and its subcommands out of every list.
+fn remove<H>(entries: &mut [Entry<H>], id: u16) {
+    for entry in entries {
+        entry.removed |= entry.id == id || entry.parent == Some(id);
     }
 }
 
@@ -450,6 +558,43 @@ mod tests {
                 assert!(folded[length..].iter().all(|&byte| byte == 0));
             }
         }
+    }
+
+    /// A renamed command answers to its new name alone, of any length; a removed one, with its subcommands, to none.
+    #[test]
+    fn renaming() {
+        let long = "b840fc02d524045429941cc15f59e41cb7be6c52";
+        let mut builder: TableBuilder<u8> = TableBuilder::new();
+        builder.add(&ROWS, |handler| *handler);
+        for (from, to) in [("GET", "fetch"), ("config", long), ("set", "")] {
+            assert_eq!(builder.rename(from, to), Ok(()));
+        }
+        assert_eq!(
+            builder.rename("get", "x"),
+            Err(RenameError::Unknown("get".into()))
+        );
+        assert_eq!(
+            builder.rename("fetch", "zremrangebyscore"),
+            Err(RenameError::Taken("zremrangebyscore".into()))
+        );
+        assert_eq!(builder.rename("fetch", "get"), Ok(()));
+        assert_eq!(builder.rename("get", "Fetch"), Ok(()));
+        let table = builder.finish();
+        for gone in ["get", "config", "config|get", "set", ""] {
+            assert!(table.find_full(gone.as_bytes()).is_none(), "{gone}");
+        }
+        assert_eq!(table.find(b"FETCH").unwrap().full_name, "get");
+        let config = table.find(long.to_uppercase().as_bytes()).unwrap();
+        assert_eq!(config.full_name, "config");
+        assert!(table.find_subcommand(config, b"get").is_some());
+        assert_eq!(table.commands().count(), ROWS.len() - 1);
+
+        let mut builder: TableBuilder<u8> = TableBuilder::new();
+        builder.add(&ROWS, |handler| *handler);
+        assert_eq!(builder.rename("config", ""), Ok(()));
+        let table = builder.finish();
+        assert_eq!(table.listed().count(), ROWS.len() - 1);
+        assert_eq!(table.entries().len(), ROWS.len() + 2);
     }
 
     /// Two rows of one name are a mistake of ours.

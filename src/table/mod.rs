@@ -18,7 +18,7 @@ pub use args::Args;
 pub use category::Category;
 pub use error::CommandError;
 pub use keys::{Begin, Find, KeyAccess, KeyFunction, KeySpec, Shape};
-pub use lookup::{Entry, Table, TableBuilder};
+pub use lookup::{Entry, RenameError, Table, TableBuilder};
 pub use usage::Usage;
 
 use crate::resp::decode::Arguments;
@@ -71,10 +71,10 @@ bitflags::bitflags! {
         const TOUCHES_ARBITRARY_KEYS = 1 << 20;
         /// What a client sends unasked at its start: when refused, it stays out of the error counters.
         const HANDSHAKE = 1 << 21;
-        /// Carries secrets: MONITOR and the slow log show none of its arguments.
+        /// Carries secrets: MONITOR and the slow log hide those that `Command::secrets` names, or all arguments.
         const SENSITIVE = 1 << 22;
         /// Spoken between servers, not meant for users (doc flag `syscmd`).
-        const SYSTEM = 1 << 22;
+        const SYSTEM = 1 << 23;
     }
 }
 
@@ -149,6 +149,9 @@ pub enum Across {
     Broadcast,
 }
 
+/// Whether the argument at a position of a request, the command's name being at 0, is a secret.
+pub type SecretFunction = fn(&Arguments<'_>, usize) -> bool;
+
 /// One command or subcommand: the row without its handler. Written as `Command { name: .., ..Command::NEW }`.
 #[derive(Clone, Copy)]
 pub struct Command {
@@ -172,6 +175,8 @@ pub struct Command {
     pub keys: &'static [KeySpec],
     /// Finds the keys where `keys` cannot tell all (SORT, MIGRATE) or not how they are used (SET, BITFIELD).
     pub key_function: Option<KeyFunction>,
+    /// Where the secrets of a `SENSITIVE` command stand; without it all its arguments are secret.
+    pub secrets: Option<SecretFunction>,
     /// What is locked for it.
     pub scope: Scope,
     /// What happens when its keys lie on several nodes.
@@ -197,12 +202,22 @@ impl Command {
         categories: Category::empty(),
         keys: &[],
         key_function: None,
+        secrets: None,
         scope: Scope::None,
         across: Across::Refuse,
         tips: &[],
         deprecated: None,
         history: &[],
     };
+
+    /// Whether the argument at this position of a request must not be shown.
+    pub fn hides(&self, request: &Arguments<'_>, position: usize) -> bool {
+        self.flags.contains(Flags::SENSITIVE)
+            && position > 0
+            && self
+                .secrets
+                .is_none_or(|is_secret| is_secret(request, position))
+    }
 
     /// Whether a request can name keys.
     pub fn has_keys(&self) -> bool {

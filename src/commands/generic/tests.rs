@@ -534,3 +534,47 @@ fn other_protocol_and_binary_keys() {
         world.keyspace.database(0).bytes()
     );
 }
+
+#[test]
+fn memory_usage_is_that_of_the_entry() {
+    let world = World::new();
+    run(&world, "SET k v");
+    world.hits.set((0, 0));
+    assert_eq!(run(&world, "MEMORY USAGE k"), ":16\r\n");
+    assert_eq!(run(&world, "MEMORY USAGE k samples 5"), ":16\r\n");
+    assert_eq!(run(&world, "MEMORY USAGE k SAMPLES 1 SAMPLES 0"), ":16\r\n");
+    run(&world, "SET k v PX 1000");
+    assert_eq!(run(&world, "MEMORY USAGE k"), ":32\r\n");
+    assert_eq!(world.hits.get(), (0, 0), "looking is no use of the key");
+    world.advance_ms(1001);
+    assert_eq!(run(&world, "MEMORY USAGE k"), "$-1\r\n");
+    run(&world, "SETRANGE big 99999 x");
+    // The entry, the shared buffer and its handle, each by its size class.
+    assert_eq!(
+        run(&world, "MEMORY USAGE big"),
+        format!(":{}\r\n", 32 + 32 + 114_688)
+    );
+    for refused in ["SAMPLES", "SAMPLES -1", "FOO 1", "SAMPLES 1 FOO"] {
+        let request = format!("MEMORY USAGE big {refused}");
+        assert_eq!(run(&world, &request), "-ERR syntax error\r\n", "{refused}");
+    }
+    let integer = "-ERR value is not an integer or out of range\r\n";
+    assert_eq!(run(&world, "MEMORY USAGE big SAMPLES x"), integer);
+}
+
+/// A client with NO-TOUCH leaves access clocks alone, but for TOUCH.
+#[test]
+fn no_touch() {
+    let world = World::new();
+    run(&world, "SET k v");
+    world.advance_ms(30_000);
+    world.touch.set(false);
+    assert_eq!(run(&world, "GET k"), "$1\r\nv\r\n");
+    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":30\r\n");
+    assert_eq!(run(&world, "TOUCH k nosuch"), ":1\r\n");
+    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":0\r\n");
+    world.advance_ms(30_000);
+    world.touch.set(true);
+    run(&world, "GET k");
+    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":0\r\n");
+}

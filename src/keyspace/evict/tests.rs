@@ -1,5 +1,6 @@
 //! What goes, compared with what ought to go; what must not go; and when it ends.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 
 use super::*;
@@ -66,14 +67,22 @@ impl World {
     /// Evicts with this much memory too many.
     fn evict(&mut self, excess: i64, rounds: usize) -> (Outcome, usize) {
         self.rules.maxmemory = (self.keyspace.used_bytes() - excess).max(1) as u64;
+        let removals = Cell::new(0);
+        let watch = |_| removals.set(removals.get() + 1);
         let pressure = Pressure {
             rules: &self.rules,
             base_bytes: 0,
             now: NOW,
             rng: &self.rng,
+            watch: Some(&watch),
         };
         let mut effects = Effects::default();
         let result = evict(&self.keyspace, &pressure, rounds, &mut effects);
+        assert_eq!(
+            removals.get(),
+            result.1,
+            "every removal is told, and no other"
+        );
         self.keyspace.account(effects.bytes);
         let sum: i64 = self
             .keyspace
@@ -269,6 +278,7 @@ fn the_rounds_are_bounded() {
         base_bytes: 0,
         now: NOW,
         rng: &world.rng,
+        watch: None,
     };
     assert!(!pressure.is_over(&world.keyspace, 0));
 }
