@@ -146,6 +146,8 @@ struct Foreseen {
 
 /// Requests whose keys are fetched into the cache together. Their lines, about six each, fit the first cache.
 pub const WINDOW: usize = 32;
+/// Keys of one request that are fetched together: as many as the second cache holds without strain.
+const PREFETCHED_KEYS: usize = 256;
 /// Arguments from which a request may take more than a millisecond: the worker's other connections are given away first.
 const HEAVY_ARGUMENTS: usize = 2048;
 /// Bytes of change after which a batch settles its account early.
@@ -669,10 +671,14 @@ fn plan(
         _ => None,
     };
     let mut plan = Plan::new();
+    let mut ahead = SmallVec::<[u64; WINDOW]>::new();
     let mut add = |position: usize| {
         let hash = keyspace
             .hasher()
             .hash(arguments.get(position).unwrap_or_default());
+        if ahead.len() < PREFETCHED_KEYS {
+            ahead.push(hash);
+        }
         plan.push(keyspace.place(database, hash));
         if let Some(other) = other {
             plan.push(keyspace.place(other as u32, hash));
@@ -685,6 +691,9 @@ fn plan(
             let _ = locate(entry.command, &arguments, keys);
             keys.iter().for_each(|(position, _)| add(*position));
         }
+    }
+    if ahead.len() > 1 {
+        keyspace.prefetch(database, &ahead);
     }
     Ok(plan)
 }
