@@ -1031,4 +1031,22 @@ mod tests {
         assert_eq!(client.run("CLIENT UNBLOCK 1 ERROR"), ":0\r\n");
         assert_eq!(client.run("CLIENT CAPA redirect anything"), "+OK\r\n");
     }
+
+    /// HELP names every subcommand of the family, its own included.
+    #[test]
+    fn help_is_complete() {
+        let host = Host::new();
+        let mut client = host.client();
+        assert_eq!(client.run("CLIENT ID"), ":1\r\n");
+        assert_eq!(host.client().run("CLIENT ID"), ":2\r\n");
+        let help = client.run("CLIENT HELP");
+        assert!(help.starts_with(&format!(
+            "*{}\r\n+CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n",
+            HELP.len() + 3
+        )));
+        for row in SUBCOMMANDS {
+            let line = format!("\r\n+{}", row.command.name.to_ascii_uppercase());
+            assert!(help.contains(&line), "{}", row.command.name);
+        }
+    }
 }

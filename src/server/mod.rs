@@ -112,8 +112,8 @@ impl std::error::Error for StartError {}
 
 /// Builds a server, binds its sockets and serves in tasks of the current runtime. `threads` is how many workers it has.
 pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Running, StartError> {
-    let commands =
-        dispatch::directory(&config.settings().rename_command).map_err(StartError::Rename)?;
+    let commands = dispatch::renamed_directory(&config.settings().rename_command)
+        .map_err(StartError::Rename)?;
     provide_files(&config);
     let server = Server::new(config, clock, commands, threads);
     let bound = listener::bind(&server).map_err(StartError::Listen)?;
