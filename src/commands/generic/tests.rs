@@ -444,7 +444,8 @@ fn a_copy_is_apart_from_what_was_copied() {
     let hash = world.keyspace.hasher().hash(b"a");
     let mut held = lock_one(&world.keyspace, world.keyspace.place(0, hash), PATIENCE)
         .expect("a patient taker waits");
-    held.partition.bytes_mut(hash, b"a", 0).unwrap()[0] = 9;
+    held.partition
+        .update(hash, b"a", |entry| entry.edit(0, |bytes| bytes[0] = 9));
     drop(held);
     assert_eq!(at(&world, 0, "b").unwrap().0[0], 7);
 }
@@ -471,7 +472,8 @@ fn type_and_object() {
     let hash = world.keyspace.hasher().hash(b"i");
     let mut held = lock_one(&world.keyspace, world.keyspace.place(0, hash), PATIENCE)
         .expect("a patient taker waits");
-    held.partition.bytes_mut(hash, b"i", 0);
+    held.partition
+        .update(hash, b"i", |entry| entry.edit(0, |_| ()));
     drop(held);
     assert_eq!(run(&world, "OBJECT ENCODING i"), "$3\r\nraw\r\n");
     assert_eq!(run(&world, "TYPE i"), "+string\r\n");
