@@ -468,7 +468,7 @@ fn no_unwrap_outside_tests() {
 
 /// The table, no command renamed.
 fn directory() -> quoit::table::Table<()> {
-    quoit::dispatch::directory(&[]).expect("nothing is renamed")
+    quoit::dispatch::directory()
 }
 
 /// The words of a text: letters, digits and dashes, as they are written.
