@@ -2,6 +2,7 @@
 //!
 //! - `scripts/*.txt` holds for redis-server 7.0.15 and for us; `scripts/later/*.txt` is what later versions added. Each runs
 //!   in RESP2 and in RESP3. The notation is that of `tests/integration/script.rs`.
+//! - [`handshakes`]: what clients and probes send unasked, byte for byte, in one write.
 //! - [`cli`]: redis-cli and redis-benchmark.
 //! - [`libraries`]: redis-py and ioredis, driven by the programs of `tests/clients`; [`redis_rs`] from here.
 //!
@@ -14,6 +15,7 @@ mod script;
 mod support;
 
 mod cli;
+mod handshakes;
 mod libraries;
 mod redis_rs;
 mod scripts;
