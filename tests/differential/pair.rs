@@ -18,6 +18,8 @@ pub const DATABASES: usize = 4;
 pub enum Step {
     /// A request; the replies are compared.
     Run(Vec<Vec<u8>>),
+    /// Requests sent before any reply is read, in writes of so many bytes.
+    Pipeline(Vec<Vec<Vec<u8>>>, usize),
     /// A key expires: it is given a millisecond, and both servers are asked until it is gone.
     Expire(Vec<u8>),
     /// A whole iteration by SCAN with these options; what was found is compared as a set.
@@ -33,6 +35,16 @@ impl Step {
     pub fn show(&self) -> String {
         match self {
             Step::Run(request) => show_request(request),
+            Step::Pipeline(requests, piece) => {
+                let lines: Vec<String> = requests
+                    .iter()
+                    .map(|request| show_request(request))
+                    .collect();
+                format!(
+                    "(pipeline in writes of {piece})\n    {}",
+                    lines.join("\n    ")
+                )
+            }
             Step::Expire(key) => format!("(expire {})", show_request(&[key])),
             Step::Scan(options) => format!("(scan all {})", show_request(options)),
             Step::Size => "(size)".to_owned(),
@@ -113,6 +125,7 @@ impl Sides {
     fn step(&mut self, step: &Step) -> Option<Mismatch> {
         match step {
             Step::Run(request) => self.run(request),
+            Step::Pipeline(requests, piece) => self.pipeline(requests, *piece),
             Step::Expire(key) => self.expire(key),
             Step::Scan(options) => self.scan(options),
             Step::Size => self.size(),
@@ -123,25 +136,43 @@ impl Sides {
     /// Sends a request to both and compares.
     pub fn run(&mut self, request: &[Vec<u8>]) -> Option<Mismatch> {
         match self.ask(request) {
-            Ok((redis, quoit)) => difference(request, &redis, &quoit).map(|problem| {
-                mismatch(
-                    show_request(request),
-                    show(&redis.value),
-                    show(&quoit.value),
-                    problem,
-                )
-            }),
+            Ok((redis, quoit)) => compared(request, &redis, &quoit),
             Err(mismatch) => Some(mismatch),
         }
+    }
+
+    fn pipeline(&mut self, requests: &[Vec<Vec<u8>>], piece: usize) -> Option<Mismatch> {
+        let bytes: Vec<u8> = requests
+            .iter()
+            .flat_map(|request| encode(request))
+            .collect();
+        for side in [&mut self.redis, &mut self.quoit] {
+            // A connection that is lost shows at the first reply.
+            let _ = bytes
+                .chunks(piece)
+                .try_for_each(|piece| side.try_send_raw(piece));
+        }
+        requests
+            .iter()
+            .find_map(|request| match self.replies(request) {
+                Ok((redis, quoit)) => compared(request, &redis, &quoit),
+                Err(mismatch) => Some(mismatch),
+            })
     }
 
     /// Both replies to a request.
     fn ask(&mut self, request: &[Vec<u8>]) -> Result<(Reply, Reply), Mismatch> {
         let bytes = encode(request);
-        let [redis, quoit] = [&mut self.redis, &mut self.quoit].map(|side| {
-            side.try_send_raw(&bytes)?;
-            side.try_read()
-        });
+        for side in [&mut self.redis, &mut self.quoit] {
+            // A connection that is lost shows at the reply.
+            let _ = side.try_send_raw(&bytes);
+        }
+        self.replies(request)
+    }
+
+    /// The next reply of each, which is that to `request`.
+    fn replies(&mut self, request: &[Vec<u8>]) -> Result<(Reply, Reply), Mismatch> {
+        let [redis, quoit] = [&mut self.redis, &mut self.quoit].map(Client::try_read);
         match (redis, quoit) {
             (Ok(redis), Ok(quoit)) => Ok((redis, quoit)),
             (redis, quoit) => {
@@ -287,6 +318,16 @@ fn scan_all(side: &mut Client, options: &[Vec<u8>]) -> String {
         cursor = next.bytes().to_vec();
     }
     "an iteration without end".to_owned()
+}
+
+fn compared(request: &[Vec<u8>], redis: &Reply, quoit: &Reply) -> Option<Mismatch> {
+    let problem = difference(request, redis, quoit)?;
+    Some(mismatch(
+        show_request(request),
+        show(&redis.value),
+        show(&quoit.value),
+        problem,
+    ))
 }
 
 fn mismatch(request: String, redis: String, quoit: String, problem: &str) -> Mismatch {

@@ -67,6 +67,28 @@ fn by_usage(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
     steps
 }
 
+/// The same in pipelines of any depth, cut anywhere.
+fn in_pipelines(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
+    let mut requests = requests_by_usage(pair, generator, SEQUENCE / 2);
+    requests.extend((0..SEQUENCE / 2).map(|_| generator.request()));
+    generator.rng.shuffle(&mut requests);
+    let mut steps = Vec::new();
+    while !requests.is_empty() {
+        let depth = generator.rng.usize(1..60).min(requests.len());
+        let piece = match generator.rng.u8(0..4) {
+            0 => generator.rng.usize(1..40),
+            1 => generator.rng.usize(40..4_000),
+            _ => usize::MAX,
+        };
+        steps.push(Step::Pipeline(
+            requests.split_off(requests.len() - depth),
+            piece,
+        ));
+    }
+    steps.push(Step::Compare);
+    steps
+}
+
 /// What COMMAND finds in requests, right and wrong ones.
 fn keys_of_requests(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
     let requests = requests_by_usage(pair, generator, SEQUENCE);
@@ -121,6 +143,16 @@ fn sequences_by_usage_resp2() {
 #[test]
 fn sequences_by_usage_resp3() {
     run("sequences_by_usage_resp3", 3, by_usage);
+}
+
+#[test]
+fn pipelines_resp2() {
+    run("pipelines_resp2", 2, in_pipelines);
+}
+
+#[test]
+fn pipelines_resp3() {
+    run("pipelines_resp3", 3, in_pipelines);
 }
 
 #[test]

@@ -36,5 +36,35 @@ pub fn shrink(
             chunk /= 2;
         }
     }
+    for at in 0..steps.len() {
+        (steps, found) = shrink_pipeline(pair, protocol, steps, found, at, begun);
+    }
+    (steps, found)
+}
+
+/// Drops requests of the pipeline at a step.
+fn shrink_pipeline(
+    pair: &Pair,
+    protocol: u8,
+    steps: Vec<Step>,
+    mismatch: Mismatch,
+    at: usize,
+    begun: Instant,
+) -> (Vec<Step>, Mismatch) {
+    let (mut steps, mut found) = (steps, mismatch);
+    let mut request = 0;
+    while begun.elapsed() < LIMIT {
+        let mut fewer = steps.clone();
+        match fewer.get_mut(at) {
+            Some(Step::Pipeline(requests, _)) if request < requests.len() => {
+                drop(requests.remove(request))
+            }
+            _ => break,
+        }
+        match pair.replay(protocol, &fewer) {
+            Some(mismatch) => (steps, found) = (fewer, mismatch),
+            None => request += 1,
+        }
+    }
     (steps, found)
 }
