@@ -204,12 +204,11 @@ fn malformed_requests() {
         ),
         (b"\x00\x00\x00\r\n", vec![]),
         (b"GET \xff\xfe\x80\r\n", vec!["nil".into()]),
+        // A page that makes a browser speak to us is cut off at the first of these words.
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", vec![]),
         (
-            b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-            vec![
-                "-ERR wrong number of arguments for 'get' command".into(),
-                unknown("Host:") + "'x' ",
-            ],
+            b"POST / HTTP/1.1\r\nHost: x\r\n\r\nSET witness:1 changed\r\n",
+            vec![],
         ),
     ] {
         let got: Vec<String> = throw(&scene.server, bytes)
