@@ -25,7 +25,7 @@ fn server() -> Arc<Server> {
     Server::new(
         Config::new(Settings::new(Machine::probe())),
         Clock::system(),
-        directory(&[]).expect("nothing is renamed"),
+        directory(),
         2,
     )
 }

@@ -3,6 +3,7 @@
 //! A line of CLIENT LIST has the fields of Redis 7.4 in its order. What has no counterpart here is 0: arguments are not kept
 //! apart from the read buffer (`argv-mem`), replies have no buffer of fixed size (`rbs`, `rbp`) and no list (`oll`).
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +11,7 @@ use std::sync::atomic::Ordering;
 use super::connection::{DEFAULT_USER, client_name, label};
 use super::{Caller, Done, Handler, help, timeout_ms};
 use crate::base::clock::Millis;
+use crate::base::worker::give_worker_away;
 use crate::data::number;
 use crate::resp::reply::Reply;
 use crate::state::Server;
@@ -443,7 +445,8 @@ fn kind(name: &[u8]) -> Result<ClientKind, CommandError> {
 /// Which connections CLIENT KILL closes: those that all filters fit.
 #[derive(Default)]
 struct Filter<'a> {
-    ids: Vec<u64>,
+    /// Empty: all. A set, since there may be a million.
+    ids: BTreeSet<u64>,
     kind: Option<ClientKind>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
@@ -470,10 +473,10 @@ impl<'a> Filter<'a> {
 
     fn parse_one(&mut self, args: &mut Args<'a>) -> Done {
         if args.keyword("ID") {
-            self.ids.push(client_number(args.bytes()?)?);
+            self.ids.insert(client_number(args.bytes()?)?);
             while let Some(next) = args.peek().filter(|next| number::parse_i64(next).is_some()) {
                 args.bytes()?;
-                self.ids.push(client_number(next)?);
+                self.ids.insert(client_number(next)?);
             }
         } else if args.keyword("TYPE") {
             self.kind = Some(kind(args.bytes()?)?);
@@ -571,13 +574,24 @@ fn kill(caller: &mut Caller<'_>, filter: &Filter<'_>) -> i64 {
 
 fn client_list(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     let clients = listed(args, caller.server)?;
-    let mut text = String::new();
-    for client in clients {
-        describe(caller.server, &client, caller.now, &mut text);
-    }
+    let lines = || {
+        let mut text = String::new();
+        for client in &clients {
+            describe(caller.server, client, caller.now, &mut text);
+        }
+        text
+    };
+    let text = if clients.len() > MANY_CLIENTS {
+        give_worker_away(lines)
+    } else {
+        lines()
+    };
     reply.verbatim("txt", text.as_bytes());
     Ok(())
 }
+
+/// Lines whose writing takes about a millisecond.
+const MANY_CLIENTS: usize = 512;
 
 /// The connections that CLIENT LIST shows.
 fn listed(args: &mut Args<'_>, server: &Server) -> Result<Vec<Arc<Client>>, CommandError> {
@@ -857,6 +871,24 @@ mod tests {
         }
     }
 
+    /// A request may name very many numbers: each connection is looked up in them once.
+    #[test]
+    fn kill_by_many_ids() {
+        let host = Host::new();
+        let mut caller = host.client();
+        let others: Vec<Connection> = (0..500).map(|_| host.client()).collect();
+        let ids: Vec<String> = (400..100_400).rev().map(|id| id.to_string()).collect();
+        // Numbers run from 1, the caller's own, to 501.
+        assert_eq!(
+            caller.run(&format!("CLIENT KILL ID {}", ids.join(" "))),
+            ":102\r\n"
+        );
+        assert_eq!(
+            others.iter().filter(|client| is_killed(client)).count(),
+            102
+        );
+    }
+
     /// Refusals, as redis-server 7.0.15 words them.
     #[test]
     fn refusals() {
@@ -998,5 +1030,23 @@ mod tests {
         );
         assert_eq!(client.run("CLIENT UNBLOCK 1 ERROR"), ":0\r\n");
         assert_eq!(client.run("CLIENT CAPA redirect anything"), "+OK\r\n");
+    }
+
+    /// HELP names every subcommand of the family, its own included.
+    #[test]
+    fn help_is_complete() {
+        let host = Host::new();
+        let mut client = host.client();
+        assert_eq!(client.run("CLIENT ID"), ":1\r\n");
+        assert_eq!(host.client().run("CLIENT ID"), ":2\r\n");
+        let help = client.run("CLIENT HELP");
+        assert!(help.starts_with(&format!(
+            "*{}\r\n+CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n",
+            HELP.len() + 3
+        )));
+        for row in SUBCOMMANDS {
+            let line = format!("\r\n+{}", row.command.name.to_ascii_uppercase());
+            assert!(help.contains(&line), "{}", row.command.name);
+        }
     }
 }

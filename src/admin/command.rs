@@ -191,6 +191,7 @@ fn command_list(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::admin::testing::Host;
 
     /// The shapes of the replies; what they hold is compared with redis-server in `table::docs`.
@@ -276,6 +277,22 @@ mod tests {
             ),
         ] {
             assert_eq!(client.run(line), reply, "{line}");
+        }
+    }
+
+    /// HELP names every subcommand of the family, its own included.
+    #[test]
+    fn help_is_complete() {
+        let host = Host::new();
+        let mut client = host.client();
+        let help = client.run("COMMAND HELP");
+        assert!(help.starts_with(&format!(
+            "*{}\r\n+COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n",
+            HELP.len() + 3
+        )));
+        for row in SUBCOMMANDS {
+            let line = format!("\r\n+{}", row.command.name.to_ascii_uppercase());
+            assert!(help.contains(&line), "{}", row.command.name);
         }
     }
 }

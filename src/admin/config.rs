@@ -292,4 +292,20 @@ mod tests {
             .collect();
         assert_eq!(hidden, [5]);
     }
+
+    /// HELP names every subcommand of the family, its own included.
+    #[test]
+    fn help_is_complete() {
+        let host = Host::new();
+        let mut client = host.client();
+        let help = client.run("CONFIG HELP");
+        assert!(help.starts_with(&format!(
+            "*{}\r\n+CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n",
+            HELP.len() + 3
+        )));
+        for row in SUBCOMMANDS {
+            let line = format!("\r\n+{}", row.command.name.to_ascii_uppercase());
+            assert!(help.contains(&line), "{}", row.command.name);
+        }
+    }
 }

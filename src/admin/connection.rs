@@ -470,6 +470,23 @@ mod tests {
         client.session.client.labels.lock().lib_name.clone()
     }
 
+    /// QUIT is answered, whatever follows it, and ends the connection; ECHO and PING answer with what they were given.
+    #[test]
+    fn quit_echo_ping() {
+        let host = Host::new();
+        let mut client = host.client();
+        assert_eq!(client.run("ECHO \"\\x00\\r\\n\""), "$3\r\n\0\r\n\r\n");
+        assert_eq!(client.run("PING"), "+PONG\r\n");
+        assert_eq!(client.run("PING a"), "$1\r\na\r\n");
+        assert_eq!(
+            client.run("PING a b"),
+            "-ERR wrong number of arguments for 'ping' command\r\n"
+        );
+        assert_eq!(client.session.after, After::Nothing);
+        assert_eq!(client.run("QUIT now"), "+OK\r\n");
+        assert_eq!(client.session.after, After::Close);
+    }
+
     /// Of HELLO only the credentials are secret, of AUTH all.
     #[test]
     fn secrets() {

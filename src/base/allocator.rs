@@ -115,6 +115,7 @@ pub fn purge() -> bool {
 }
 
 /// The most of the allocator's report that is kept.
+#[cfg(feature = "jemalloc")]
 const REPORT_BYTES: usize = 256 * 1024;
 
 /// The allocator's own report of its state, cut at 256 KiB; `None` when it has none. Takes about a millisecond.

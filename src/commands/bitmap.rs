@@ -194,10 +194,10 @@ fn setbit(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Do
     };
     let is_changed = offset / 8 >= length || on != was_on;
     // A bit that is so already changes nothing, but as in Redis the string becomes a raw one.
-    if (is_changed || !is_raw)
-        && let Some(bytes) = view.string_mut(key, offset / 8 + 1)?
-    {
-        bitmap::set_bit(bytes, offset, on);
+    if is_changed || !is_raw {
+        view.edit(key, offset / 8 + 1, |bytes| {
+            bitmap::set_bit(bytes, offset, on)
+        });
     }
     if is_changed {
         view.notify(EventClass::STRING, "setbit", key);
@@ -425,11 +425,11 @@ fn bitfield(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> 
     let needed = end.div_ceil(8);
     reply.array(operations.len());
     let mut is_changed = needed > length;
-    if let Some(bytes) = view.string_mut(key, needed)? {
+    view.edit(key, needed, |bytes| {
         for operation in &operations {
             is_changed |= operation.run(bytes, reply);
         }
-    }
+    });
     if is_changed {
         view.notify(EventClass::STRING, "setbit", key);
     }

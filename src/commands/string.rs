@@ -677,9 +677,7 @@ fn setrange(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> 
         return Ok(());
     }
     let end = checked_length(offset, value.len(), view)?;
-    if let Some(bytes) = view.string_mut(key, end)? {
-        bytes[offset..end].copy_from_slice(value);
-    }
+    view.edit(key, end, |bytes| bytes[offset..end].copy_from_slice(value));
     view.notify(EventClass::STRING, "setrange", key);
     reply.integer(length.max(end) as i64);
     Ok(())
@@ -698,9 +696,7 @@ fn append(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Do
         Some(old) => {
             let value = bytes_of(&value);
             let end = checked_length(old, value.len(), view)?;
-            if let Some(bytes) = view.string_mut(key, end)? {
-                bytes[old..end].copy_from_slice(value);
-            }
+            view.edit(key, end, |bytes| bytes[old..end].copy_from_slice(value));
             end
         }
     };

@@ -56,7 +56,7 @@ type Renames = [(String, String)];
 ///
 /// # Panics
 ///
-/// When the names are refused: [`directory`] has refused them before.
+/// When the names are refused: [`renamed_directory`] has refused them before.
 pub fn table(renames: &Renames) -> &'static Table<Handler> {
     type Tables = Vec<(Vec<(String, String)>, &'static Table<Handler>)>;
     static PLAIN: LazyLock<Table<Handler>> = LazyLock::new(|| build(&[]));
@@ -91,7 +91,20 @@ fn build(renames: &Renames) -> Table<Handler> {
 }
 
 /// The same rows without handlers and with the same numbers, for what only asks about commands.
-pub fn directory(renames: &Renames) -> Result<Table<()>, RenameError> {
+pub fn directory() -> Table<()> {
+    directory_builder().finish()
+}
+
+/// As [`directory`], with renamed commands.
+pub fn renamed_directory(renames: &Renames) -> Result<Table<()>, RenameError> {
+    let mut builder = directory_builder();
+    for (from, to) in renames {
+        builder.rename(from, to)?;
+    }
+    Ok(builder.finish())
+}
+
+fn directory_builder() -> TableBuilder<()> {
     let mut builder = TableBuilder::new();
     commands::FAMILIES
         .iter()
@@ -99,10 +112,7 @@ pub fn directory(renames: &Renames) -> Result<Table<()>, RenameError> {
     admin::FAMILIES
         .iter()
         .for_each(|rows| builder.add(*rows, |_| ()));
-    for (from, to) in renames {
-        builder.rename(from, to)?;
-    }
-    Ok(builder.finish())
+    builder
 }
 
 /// What a connection does next with its request.
@@ -447,7 +457,11 @@ impl Runner {
         let locked = match (entry.shape, entry.command.scope) {
             (Shape::Single(index), Scope::Keys) => {
                 let key = arguments.get(index).unwrap_or_default();
-                let hash = hash.unwrap_or_else(|| keyspace.hasher().hash(key));
+                let hash = hash.unwrap_or_else(|| {
+                    let hash = keyspace.hasher().hash(key);
+                    keyspace.prefetch_home(session.database, hash);
+                    hash
+                });
                 known = Some((key, hash));
                 let mut locked = Locked::new();
                 locked.push(lock_one(

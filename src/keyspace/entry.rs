@@ -315,25 +315,21 @@ impl Entry {
         self
     }
 
-    /// At least `length` bytes of the value to write in, zeros behind what was there; marks it raw.
-    pub fn bytes_mut(&mut self, length: usize) -> &mut [u8] {
+    /// Lets `change` write into the value, at least `length` bytes of it, zeros behind what was there; marks it raw.
+    pub fn edit<T>(&mut self, length: usize, change: impl FnOnce(&mut [u8]) -> T) -> T {
         let old = self.bytes().len();
         if length > old {
             self.grow(length);
         }
         self.set_flag(RAW, true);
         let flags = self.flags();
-        match kind(flags) {
-            // SAFETY: as in `bytes`; `&mut self` makes it the only reference.
-            Kind::Inline => unsafe {
-                std::slice::from_raw_parts_mut(self.payload(flags).as_ptr(), self.value_len())
-            },
-            // SAFETY: as in `bytes`; boxed memory belongs to this entry alone.
-            Kind::Boxed => unsafe {
-                std::slice::from_raw_parts_mut(self.boxed(flags).as_ptr(), self.value_len())
-            },
-            Kind::Shared => self.own_shared(flags),
-        }
+        let start = match kind(flags) {
+            Kind::Inline => self.payload(flags),
+            Kind::Boxed => self.boxed(flags),
+            Kind::Shared => return self.edit_shared(flags, change),
+        };
+        // SAFETY: as in `bytes`; the memory belongs to this entry alone, and `&mut self` makes it the only reference.
+        change(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.value_len()) })
     }
 
     /// Keeps a large value for a later drop; a small one is freed at once.
@@ -399,17 +395,17 @@ impl Entry {
         *self = fresh;
     }
 
-    fn own_shared(&mut self, flags: u32) -> &mut [u8] {
+    /// Changes a shared value: in place when no reply holds it, else a copy of it.
+    fn edit_shared<T>(&mut self, flags: u32, change: impl FnOnce(&mut [u8]) -> T) -> T {
         // SAFETY: the payload of a shared entry is a valid `Box<Bytes>`, and `&mut self` makes it ours alone.
         let shared = unsafe { &mut *self.boxed(flags).cast::<Bytes>().as_ptr() };
-        let unique = match std::mem::take(shared).try_into_mut() {
+        let mut unique = match std::mem::take(shared).try_into_mut() {
             Ok(unique) => unique,
             Err(held) => BytesMut::from(&held[..]),
         };
+        let result = change(&mut unique);
         *shared = unique.freeze();
-        // SAFETY: the buffer was just made unique and no other handle exists while `self` is borrowed mutably, so writing
-        // through the pointer of the only handle is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(shared.as_ptr().cast_mut(), shared.len()) }
+        result
     }
 
     #[inline]
@@ -760,11 +756,12 @@ mod tests {
                         let before = held.clone().map(|held| held.to_vec());
                         let length = rng.choice(lengths).unwrap_or(0);
                         value.resize(value.len().max(length), 0);
-                        let bytes = entry.bytes_mut(length);
-                        if let (Some(last), Some(mine)) = (bytes.last_mut(), value.last_mut()) {
-                            *last = 9;
-                            *mine = 9;
-                        }
+                        entry.edit(length, |bytes| {
+                            if let (Some(last), Some(mine)) = (bytes.last_mut(), value.last_mut()) {
+                                *last = 9;
+                                *mine = 9;
+                            }
+                        });
                         assert_eq!(
                             held.map(|held| held.to_vec()),
                             before,

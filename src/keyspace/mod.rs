@@ -223,6 +223,16 @@ impl Keyspace {
         }
     }
 
+    /// As [`Keyspace::prefetch`] for one key that is about to be looked up: what can be fetched side by side is.
+    #[inline]
+    pub fn prefetch_home(&self, database: u32, hash: u64) {
+        if let Some(database) = self.database_if_built(database) {
+            let partition = hash::partition_of(hash, PARTITIONS);
+            database.prefetch(partition);
+            database.counters[partition].prefetch_home(hash);
+        }
+    }
+
     /// Bytes of all entries and tables.
     #[inline]
     pub fn used_bytes(&self) -> i64 {

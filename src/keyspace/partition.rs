@@ -180,9 +180,12 @@ impl<'a> Partition<'a> {
     /// The entry of a key, expired or not.
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<&Entry> {
-        self.table
-            .get(hash, |slot| slot.0.key() == key)
-            .map(|slot| &slot.0)
+        let matches = |slot: &Slot| {
+            // A short value ends here: it comes with the key instead of after it.
+            prefetch(slot.0.address() + CACHE_LINE);
+            slot.0.key() == key
+        };
+        self.table.get(hash, matches).map(|slot| &slot.0)
     }
 
     /// Fetches the entry of a hash into the cache, as far as it is nearly always read.
@@ -217,15 +220,6 @@ impl<'a> Partition<'a> {
             add(&self.counters.expires, if expires_after { 1 } else { -1 });
         }
         Some(result)
-    }
-
-    /// At least `length` bytes of a key's value to write in (see [`Entry::bytes_mut`]).
-    pub fn bytes_mut(&mut self, hash: u64, key: &[u8], length: usize) -> Option<&mut [u8]> {
-        self.update(hash, key, |entry| {
-            entry.bytes_mut(length);
-        })?;
-        let slot = self.table.get_mut(hash, |slot| slot.0.key() == key)?;
-        Some(slot.0.bytes_mut(length))
     }
 
     /// Adds an entry whose key is not there.
@@ -495,13 +489,13 @@ const CACHE_LINE: usize = 64;
 /// Asks the processor to fetch a line into its cache. Any address is safe: nothing is read.
 #[inline]
 pub(super) fn prefetch(address: usize) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch faults on no address and changes nothing but the cache.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address)) }
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(any(not(target_arch = "x86_64"), miri))]
     let _ = address;
 }
 

@@ -253,13 +253,15 @@ impl<'k> View<'k> {
         is_new
     }
 
-    /// At least `length` bytes of a key's string to write in, zeros behind what was there. The key is created when it is
-    /// missing, keeps its expiry, and its encoding becomes raw. `None` never happens for a key of the plan.
-    pub fn string_mut(
+    /// Lets `change` write into a key's string, at least `length` bytes of it, zeros behind what was there. The key is
+    /// created when it is missing, keeps its expiry, and its encoding becomes raw. `None` never happens for a key of the
+    /// plan.
+    pub fn edit<T>(
         &mut self,
         key: &[u8],
         length: usize,
-    ) -> Result<Option<&mut [u8]>, CommandError> {
+        change: impl FnOnce(&mut [u8]) -> T,
+    ) -> Option<T> {
         let hash = self.hash(key);
         self.purge(hash, key);
         self.effects.dirty += 1;
@@ -267,9 +269,8 @@ impl<'k> View<'k> {
             self.effects.dirty -= 1;
             self.set_raw(key, zeroed(length), Ttl::Clear);
         }
-        Ok(self
-            .partition_mut(hash)
-            .and_then(|partition| partition.bytes_mut(hash, key, length)))
+        self.partition_mut(hash)?
+            .update(hash, key, |entry| entry.edit(length, change))
     }
 
     /// Removes a key. Returns whether it was there.

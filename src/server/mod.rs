@@ -18,8 +18,7 @@ use crate::base::allocator;
 use crate::base::clock::Clock;
 use crate::config::Config;
 use crate::dispatch;
-use crate::state::open_files;
-use crate::state::{Server, memory};
+use crate::state::{Server, memory, open_files};
 use crate::table::RenameError;
 use listener::{Bound, ListenError};
 
@@ -113,8 +112,8 @@ impl std::error::Error for StartError {}
 
 /// Builds a server, binds its sockets and serves in tasks of the current runtime. `threads` is how many workers it has.
 pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Running, StartError> {
-    let commands =
-        dispatch::directory(&config.settings().rename_command).map_err(StartError::Rename)?;
+    let commands = dispatch::renamed_directory(&config.settings().rename_command)
+        .map_err(StartError::Rename)?;
     provide_files(&config);
     let server = Server::new(config, clock, commands, threads);
     let bound = listener::bind(&server).map_err(StartError::Listen)?;

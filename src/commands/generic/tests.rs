@@ -444,7 +444,8 @@ fn a_copy_is_apart_from_what_was_copied() {
     let hash = world.keyspace.hasher().hash(b"a");
     let mut held = lock_one(&world.keyspace, world.keyspace.place(0, hash), PATIENCE)
         .expect("a patient taker waits");
-    held.partition.bytes_mut(hash, b"a", 0).unwrap()[0] = 9;
+    held.partition
+        .update(hash, b"a", |entry| entry.edit(0, |bytes| bytes[0] = 9));
     drop(held);
     assert_eq!(at(&world, 0, "b").unwrap().0[0], 7);
 }
@@ -471,7 +472,8 @@ fn type_and_object() {
     let hash = world.keyspace.hasher().hash(b"i");
     let mut held = lock_one(&world.keyspace, world.keyspace.place(0, hash), PATIENCE)
         .expect("a patient taker waits");
-    held.partition.bytes_mut(hash, b"i", 0);
+    held.partition
+        .update(hash, b"i", |entry| entry.edit(0, |_| ()));
     drop(held);
     assert_eq!(run(&world, "OBJECT ENCODING i"), "$3\r\nraw\r\n");
     assert_eq!(run(&world, "TYPE i"), "+string\r\n");
@@ -535,23 +537,6 @@ fn other_protocol_and_binary_keys() {
     );
 }
 
-/// A client with NO-TOUCH leaves access clocks alone, but for TOUCH.
-#[test]
-fn no_touch() {
-    let world = World::new();
-    run(&world, "SET k v");
-    world.advance_ms(30_000);
-    world.touch.set(false);
-    assert_eq!(run(&world, "GET k"), "$1\r\nv\r\n");
-    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":30\r\n");
-    assert_eq!(run(&world, "TOUCH k nosuch"), ":1\r\n");
-    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":0\r\n");
-    world.advance_ms(30_000);
-    world.touch.set(true);
-    run(&world, "GET k");
-    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":0\r\n");
-}
-
 #[test]
 fn memory_usage_is_that_of_the_entry() {
     let world = World::new();
@@ -577,4 +562,21 @@ fn memory_usage_is_that_of_the_entry() {
     }
     let integer = "-ERR value is not an integer or out of range\r\n";
     assert_eq!(run(&world, "MEMORY USAGE big SAMPLES x"), integer);
+}
+
+/// A client with NO-TOUCH leaves access clocks alone, but for TOUCH.
+#[test]
+fn no_touch() {
+    let world = World::new();
+    run(&world, "SET k v");
+    world.advance_ms(30_000);
+    world.touch.set(false);
+    assert_eq!(run(&world, "GET k"), "$1\r\nv\r\n");
+    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":30\r\n");
+    assert_eq!(run(&world, "TOUCH k nosuch"), ":1\r\n");
+    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":0\r\n");
+    world.advance_ms(30_000);
+    world.touch.set(true);
+    run(&world, "GET k");
+    assert_eq!(run(&world, "OBJECT IDLETIME k"), ":0\r\n");
 }

@@ -108,9 +108,8 @@ fn the_accounts_add_up_after_random_operations() {
                 }
                 6..8 => {
                     let bytes = partition
-                        .bytes_mut(hash, &key, length)
-                        .expect("it is there")
-                        .len();
+                        .update(hash, &key, |entry| entry.edit(length, |bytes| bytes.len()))
+                        .expect("it is there");
                     model.get_mut(&key).expect("it is there").0 = bytes;
                 }
                 8..16 => assert_eq!(
