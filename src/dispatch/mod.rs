@@ -561,8 +561,8 @@ impl Runner {
         let id = sweeping.id;
         let slow = self.tally.record(&server.stats, id, false, 0);
         if let Some(took) = slow {
-            let entry = self.table.entry(id);
-            record::slow(&server, session, entry.command, arguments, self.now, took);
+            let command = self.table.entry(id).command;
+            record::slow(&server, session, command, arguments, self.now, took);
         }
         self.replied(session, sweeping.mark, output);
         None
