@@ -466,11 +466,6 @@ fn no_unwrap_outside_tests() {
     report("an unwrap without a reason", found);
 }
 
-/// The table, no command renamed.
-fn directory() -> quoit::table::Table<()> {
-    quoit::dispatch::directory()
-}
-
 /// The words of a text: letters, digits and dashes, as they are written.
 fn tokens(text: &str) -> Vec<&str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
@@ -512,7 +507,7 @@ fn every_command_is_tested() {
         words.extend(&tokens);
         pairs.extend(tokens.windows(2).map(|pair| (pair[0], pair[1])));
     }
-    let table = directory();
+    let table = quoit::dispatch::directory();
     let untested = table.entries().iter().filter(|entry| {
         let name = entry.full_name.to_ascii_uppercase();
         match name.split_once('|') {
@@ -529,7 +524,7 @@ fn every_command_is_tested() {
 #[test]
 fn names_of_commands_stand_in_the_table_only() {
     // `quoit ping` is a client, and says what a client says.
-    let table = directory();
+    let table = quoit::dispatch::directory();
     let names: BTreeSet<String> = table
         .commands()
         .map(|entry| entry.full_name.clone())
@@ -595,7 +590,7 @@ fn readme_lists_the_commands() {
             *counts.entry(word.to_ascii_lowercase()).or_default() += 1;
             counts
         });
-    let table = directory();
+    let table = quoit::dispatch::directory();
     let known: BTreeSet<String> = table
         .commands()
         .map(|entry| entry.full_name.clone())

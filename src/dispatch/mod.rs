@@ -272,16 +272,16 @@ impl Runner {
         };
         let entry = match found {
             Ok(entry) => entry,
-            Err((None, _)) if checks::is_cross_protocol(arguments.get(0).unwrap_or_default()) => {
-                tracing::debug!(addr = %session.client.addr, "an HTTP request: connection closed");
-                session.after = After::Drop;
-                self.tally.skip();
-                return Step::Done;
-            }
             Err((command, error)) => {
                 // A wrong number of arguments counts as a refusal of that command.
                 if let Some(entry) = self.table.find_request(&arguments) {
                     self.tally.rejected(&self.server.stats, entry.id);
+                }
+                if command.is_none() && checks::is_http(arguments) {
+                    tracing::debug!(addr = %session.client.addr, "closed: speaks HTTP");
+                    session.after = After::Drop;
+                    self.tally.skip();
+                    return Step::Done;
                 }
                 self.reject(session, command, &error, &mut reply);
                 return self.replied(session, mark, output);
@@ -562,8 +562,8 @@ impl Runner {
         let id = sweeping.id;
         let slow = self.tally.record(&server.stats, id, false, 0);
         if let Some(took) = slow {
-            let entry = self.table.entry(id);
-            record::slow(&server, session, entry.command, arguments, self.now, took);
+            let command = self.table.entry(id).command;
+            record::slow(&server, session, command, arguments, self.now, took);
         }
         self.replied(session, sweeping.mark, output);
         None

@@ -175,7 +175,7 @@ fn slowlog(
         return;
     }
     let redacted;
-    let told = if command.flags.contains(Flags::SENSITIVE) {
+    let shown = if command.flags.contains(Flags::SENSITIVE) {
         redacted = shown(command, arguments).collect::<OwnedArguments>();
         redacted.as_arguments()
     } else {
@@ -184,7 +184,7 @@ fn slowlog(
     let name = session.client.labels.lock().name.clone();
     server
         .slowlog
-        .add(now, micros, told, &session.client.addr, &name);
+        .add(now, micros, shown, &session.client.addr, &name);
 }
 
 /// The arguments of a request, with a word in place of each secret.

@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,9 @@ struct Scene {
     server: Server,
     rss_before: usize,
     stop: Arc<AtomicBool>,
-    witness: Option<JoinHandle<usize>>,
+    /// How often the witness was served.
+    rounds: Arc<AtomicUsize>,
+    witness: Option<JoinHandle<()>>,
 }
 
 impl Scene {
@@ -40,16 +42,18 @@ impl Scene {
             );
         }
         let stop = Arc::new(AtomicBool::new(false));
+        let rounds = Arc::new(AtomicUsize::new(0));
         let witness = std::thread::spawn({
-            let stop = Arc::clone(&stop);
+            let (stop, rounds) = (Arc::clone(&stop), Arc::clone(&rounds));
             let client = server.client();
-            move || work(client, &stop)
+            move || work(client, &stop, &rounds)
         });
         let rss_before = server.rss_bytes();
         Scene {
             server,
             rss_before,
             stop,
+            rounds,
             witness: Some(witness),
         }
     }
@@ -74,10 +78,14 @@ impl Scene {
     /// Ends the attack and looks at what it left.
     #[track_caller]
     fn assert_unharmed(mut self, bound: usize) {
-        self.stop.store(true, Ordering::Relaxed);
+        let before = self.rounds.load(Ordering::Relaxed);
         let witness = self.witness.take().expect("it is taken once");
-        let rounds = witness.join().expect("the witness saw only its own data");
-        assert!(rounds > 0, "the witness was served");
+        eventually("the witness to be served, or to have failed", || {
+            let goes_on = self.rounds.load(Ordering::Relaxed) > before;
+            (goes_on || witness.is_finished()).then_some(())
+        });
+        self.stop.store(true, Ordering::Relaxed);
+        witness.join().expect("the witness saw only its own data");
         self.server.assert_well();
         let mut client = self.server.client();
         for index in 0..200 {
@@ -94,10 +102,10 @@ fn whole(index: usize) -> String {
     format!("{index}-").repeat(1 + index * 10)
 }
 
-/// Reads and writes until told to stop; how many rounds.
-fn work(mut client: Client, stop: &AtomicBool) -> usize {
-    let mut round = 0;
+/// Reads and writes until told to stop.
+fn work(mut client: Client, stop: &AtomicBool, rounds: &AtomicUsize) {
     while !stop.load(Ordering::Relaxed) {
+        let round = rounds.load(Ordering::Relaxed);
         let own = format!("own:{}", round % 50);
         let value = whole(round % 300);
         assert_eq!(client.run(&["SET", &own, &value]), Value::ok());
@@ -108,9 +116,8 @@ fn work(mut client: Client, stop: &AtomicBool) -> usize {
             client.run(&["MGET", &key, &own]),
             Value::Array(vec![Value::bulk(whole(index)), Value::bulk(&value)])
         );
-        round += 1;
+        rounds.fetch_add(1, Ordering::Relaxed);
     }
-    round
 }
 
 /// Sends bytes on a connection of their own, ends our side, and reads all replies: each must be well formed.
@@ -197,9 +204,12 @@ fn malformed_requests() {
         ),
         (b"\x00\x00\x00\r\n", vec![]),
         (b"GET \xff\xfe\x80\r\n", vec!["nil".into()]),
-        // A browser that was tricked into talking to us: hung up on without a word, and what stands in the body is not run.
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\nPING\r\n", vec![]),
-        (b"PING\r\nPOST / HTTP/1.1\r\n\r\nPING\r\n", vec![]),
+        // A page that makes a browser speak to us is cut off at the first of these words.
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", vec![]),
+        (
+            b"POST / HTTP/1.1\r\nHost: x\r\n\r\nSET witness:1 changed\r\n",
+            vec![],
+        ),
     ] {
         let got: Vec<String> = throw(&scene.server, bytes)
             .iter()
@@ -639,7 +649,7 @@ fn patterns_that_explode() {
         "*".to_owned() + &"a".repeat(25_000) + "b",
         "[".repeat(50_000),
         "\\".repeat(50_001),
-        "*[a-".repeat(10_000),
+        "*[a-".repeat(1000),
     ] {
         if scene.server.kind == Kind::Redis && pattern.len() > 20_000 && pattern.contains("*a") {
             // The oracle takes minutes for some of these.

@@ -380,10 +380,13 @@ fn volatile_ttl_takes_what_expires_first() {
     );
     let late = client.line("KEYS late*").items().len();
     let soon = client.line("KEYS soon:*").items().len();
-    assert!(evicted(&mut client) > 200, "{late} {soon}");
+    let evicted = evicted(&mut client);
+    assert!(evicted > 200, "{late} {soon}");
+    // Sampling errs now and then.
+    let late_evicted = 2800 - late as i64;
     assert!(
-        late > 2700,
-        "{late} late keys are left of 2800, {soon} soon ones of 1500"
+        late_evicted * 4 < evicted,
+        "{evicted} keys were evicted, {late_evicted} of them late ones"
     );
 }
 

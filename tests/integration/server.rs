@@ -298,6 +298,10 @@ fn client_kill_filters() {
         .iter_mut()
         .for_each(|victim| drop(victim.line("PING")));
     let laddr = format!("127.0.0.1:{}", server.port);
+    // The connection that asked whether the server is up may still be there.
+    eventually("four clients to be left", || {
+        (admin.line("CLIENT LIST").text().lines().count() == 4).then_some(())
+    });
     assert_eq!(
         admin.run(&[
             "CLIENT",
