@@ -148,6 +148,7 @@ fn evict_one(criterion: &mut Criterion) {
                 base_bytes: 0,
                 now: NOW,
                 rng: &rng,
+                watch: None,
             };
             let mut effects = Effects::default();
             let outcome = evict(&keyspace, &pressure, 64, &mut effects);

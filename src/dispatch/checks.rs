@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::base::clock::Millis;
 use crate::config::Access;
 use crate::keyspace::effects::Effects;
-use crate::keyspace::evict::{self, Outcome, Pressure, ROUNDS_PER_COMMAND, Rules};
+use crate::keyspace::evict::{self, Outcome, Pressure, ROUNDS_PER_TURN, Rules};
 use crate::resp::decode::Arguments;
 use crate::state::Server;
 use crate::state::latency::LatencyEvent;
@@ -21,6 +21,8 @@ pub enum Verdict {
     Go,
     /// Not now (CLIENT PAUSE).
     Wait,
+    /// After other clients have had a turn (more is to be evicted first).
+    Later,
     /// Never.
     Refuse(CommandError),
 }
@@ -34,6 +36,7 @@ pub fn run(
     command: &Command,
     now: Millis,
     effects: &mut Effects,
+    round: u32,
 ) -> Verdict {
     // The password may have been taken away since the client came.
     if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) && server.needs_password()
@@ -45,10 +48,19 @@ pub fn run(
     {
         return Verdict::Refuse(error);
     }
-    if rules.maxmemory != 0
-        && let Err(error) = memory(server, rules, session, command, now, effects)
-    {
-        return Verdict::Refuse(error);
+    if rules.maxmemory != 0 {
+        match memory(server, rules, session, now, effects) {
+            Outcome::Exhausted if command.flags.contains(Flags::DENYOOM) => {
+                return Verdict::Refuse(CommandError::OutOfMemory);
+            }
+            // Else large values would be written faster than the small ones before them can go.
+            Outcome::Unfinished
+                if command.flags.contains(Flags::DENYOOM) && round < eviction_turns(server) =>
+            {
+                return Verdict::Later;
+            }
+            _ => {}
+        }
     }
     if server.pause.mode() != PauseMode::Off && is_paused(server, command, now) {
         return Verdict::Wait;
@@ -79,16 +91,26 @@ pub fn is_loopback(addr: &str) -> bool {
         .is_ok_and(|addr| addr.ip().to_canonical().is_loopback())
 }
 
-/// Makes room when memory is over the limit, within a bound; refuses what needs memory when there is none to be had.
+/// Turns that a command which needs memory waits for eviction, each of [`ROUNDS_PER_TURN`] keys; then it runs, and the
+/// background goes on. A limit that was lowered by gigabytes thus delays each write by a few milliseconds at most.
+fn eviction_turns(server: &Server) -> u32 {
+    match server.config.settings().maxmemory_eviction_tenacity {
+        tenacity @ 0..=10 => tenacity * 6,
+        100.. => u32::MAX,
+        // Grows as the time that redis-server takes.
+        tenacity => (60.0 * 1.15f64.powi(tenacity as i32 - 10)) as u32,
+    }
+}
+
+/// Makes room when memory is over the limit, a turn's worth.
 #[cold]
 fn memory(
     server: &Server,
     rules: &Rules,
     session: &Session,
-    command: &Command,
     now: Millis,
     effects: &mut Effects,
-) -> Result<(), CommandError> {
+) -> Outcome {
     let base_bytes = server.base_bytes.load(Ordering::Relaxed);
     let mut pressure = Pressure {
         rules,
@@ -98,21 +120,18 @@ fn memory(
         watch: None,
     };
     if !pressure.is_over(&server.keyspace, effects.bytes) {
-        return Ok(());
+        return Outcome::Within;
     }
     let watch = |took| server.note_latency(LatencyEvent::EvictionDel, took);
     let begun = server.watches_latency().then(Instant::now);
     pressure.watch = begun.map(|_| &watch as &dyn Fn(Duration));
     effects.begin(server.keyspace.listeners.interest());
-    let (outcome, evicted) = evict::evict(&server.keyspace, &pressure, ROUNDS_PER_COMMAND, effects);
+    let (outcome, evicted) = evict::evict(&server.keyspace, &pressure, ROUNDS_PER_TURN, effects);
     server.stats.mine().evicted.add(evicted as u64);
     if let Some(begun) = begun {
         server.note_latency(LatencyEvent::EvictionCycle, begun.elapsed());
     }
-    if outcome == Outcome::Exhausted && command.flags.contains(Flags::DENYOOM) {
-        return Err(CommandError::OutOfMemory);
-    }
-    Ok(())
+    outcome
 }
 
 /// Whether CLIENT PAUSE holds this command back. CLIENT itself always passes, or nobody could end the pause.
@@ -128,6 +147,16 @@ fn is_paused(server: &Server, command: &Command, now: Millis) -> bool {
         }
     };
     held && server.pause.left_ms(now) > 0
+}
+
+/// Whether a request that names no command is a line of HTTP. A web page can make its visitor's browser send what looks like
+/// our commands in the body of a request; redis-server closes such a connection at these two words, too.
+#[cold]
+pub fn is_http(arguments: Arguments<'_>) -> bool {
+    let name = arguments.get(0).unwrap_or_default();
+    [b"post".as_slice(), b"host:"]
+        .iter()
+        .any(|word| name.eq_ignore_ascii_case(word))
 }
 
 /// How much of a name an error shows.

@@ -119,7 +119,7 @@ fn directory_builder() -> TableBuilder<()> {
 pub enum Step {
     /// It is done: the reply is in the output.
     Done,
-    /// A partition was locked for longer than a short spin: yield and run it again.
+    /// A partition was locked for longer than a short spin, or room has to be made first: yield and run it again.
     Contended,
     /// Commands of its kind are paused (CLIENT PAUSE): wait and run it again.
     Paused,
@@ -277,6 +277,11 @@ impl Runner {
                 if let Some(entry) = self.table.find_request(&arguments) {
                     self.tally.rejected(&self.server.stats, entry.id);
                 }
+                if command.is_none() && checks::is_http(arguments) {
+                    tracing::debug!(addr = %session.client.addr, "closed: speaks HTTP");
+                    session.after = After::Drop;
+                    return Step::Done;
+                }
                 self.reject(session, command, &error, &mut reply);
                 return self.replied(session, mark, output);
             }
@@ -292,9 +297,14 @@ impl Runner {
             entry.command,
             self.now,
             &mut self.effects,
+            round,
         ) {
             checks::Verdict::Go => {}
             checks::Verdict::Wait => return Step::Paused,
+            checks::Verdict::Later => {
+                self.after_release();
+                return Step::Contended;
+            }
             checks::Verdict::Refuse(error) => {
                 self.reject(session, Some(entry.command), &error, &mut reply);
                 self.tally.rejected(&self.server.stats, entry.id);

@@ -3,7 +3,7 @@
 //! Redis's approximation: a few keys are sampled, the best candidates are kept in a pool of 16 that survives from one
 //! eviction to the next, and the best of the pool goes. The access clock is 24 bits in the entry: for the LRU policies the
 //! second of the last access, for the LFU policies 16 bits of minutes and 8 bits of a logarithmic counter
-//! (redis `evict.c`). Work per command is bounded by [`ROUNDS_PER_COMMAND`].
+//! (redis `evict.c`). Work per command is bounded by [`ROUNDS_PER_TURN`].
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ use crate::base::rng::Rng;
 
 /// Counter of a new key under LFU, so that it is not the first to go (redis `LFU_INIT_VAL`).
 pub const LFU_START: u32 = 5;
-/// Keys evicted at most before one command runs. A command that brings more than these free lets the next ones go on.
-pub const ROUNDS_PER_COMMAND: usize = 64;
+/// Keys evicted at most before other clients have their turn.
+pub const ROUNDS_PER_TURN: usize = 64;
 /// Candidates kept between evictions (redis `EVPOOL_SIZE`).
 const POOL_SIZE: usize = 16;
 /// Places of the table looked at for each sample, so that a sparse partition ends the search.
@@ -279,9 +279,12 @@ pub fn evict(
 
 fn evict_one(keyspace: &Keyspace, pressure: &Pressure<'_>, effects: &mut Effects) -> bool {
     for _ in 0..ATTEMPTS {
-        gather(keyspace, pressure);
+        let is_any = gather(keyspace, pressure);
         let Some(candidate) = keyspace.pool.lock().best.pop() else {
-            continue;
+            if is_any {
+                continue;
+            }
+            return false;
         };
         if take(keyspace, candidate, pressure, effects) {
             return true;
@@ -291,10 +294,12 @@ fn evict_one(keyspace: &Keyspace, pressure: &Pressure<'_>, effects: &mut Effects
 }
 
 /// Samples every database into the pool, each from a random partition on until there are enough samples: one partition
-/// of a small data set has a key or two.
-fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
+/// of a small data set has a key or two. Whether there is any key that may go: where there is none, each refused write would
+/// search again and again.
+fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) -> bool {
     let volatile = pressure.rules.policy.is_volatile();
     let wanted = pressure.rules.samples.max(1);
+    let mut is_any = false;
     for (number, database) in keyspace.built() {
         let mut found = Vec::with_capacity(wanted.min(POOL_SIZE));
         // A hash drawn at random meets the partitions by their shares of the keys.
@@ -316,12 +321,18 @@ fn gather(keyspace: &Keyspace, pressure: &Pressure<'_>) {
                 break;
             }
         }
+        is_any |= match volatile {
+            _ if !found.is_empty() => true,
+            true => database.expires() > 0,
+            false => !database.is_empty(),
+        };
         let mut pool = keyspace.pool.lock();
         pool.follow(pressure.rules.policy);
         found
             .into_iter()
             .for_each(|candidate| pool.offer(candidate));
     }
+    is_any
 }
 
 /// Draws entries of a locked partition, until there are `wanted` in all.

@@ -145,6 +145,8 @@ pub struct Decoder {
     turn: usize,
     /// Those of them that were received apart.
     large: Vec<Bytes>,
+    /// The bytes of `large`.
+    large_bytes: usize,
     /// The unquoted words of an inline command; its slots are places in here.
     inline: Vec<u8>,
     is_inline: bool,
@@ -286,6 +288,11 @@ impl Decoder {
         self.state != State::Between
     }
 
+    /// Bytes of the current request that were received apart: with the input's, all that it holds.
+    pub fn large_bytes(&self) -> usize {
+        self.large_bytes
+    }
+
     /// Drops the consumed bytes from the start of `input`, and the last request. To be called once per batch: before the
     /// next read, when all complete requests have been run.
     pub fn release(&mut self, input: &mut BytesMut) {
@@ -342,6 +349,7 @@ impl Decoder {
             start: LARGE,
             len: self.large.len(),
         });
+        self.large_bytes += payload.len();
         self.large.push(payload);
         self.state = State::LineEnd;
     }
@@ -363,6 +371,7 @@ impl Decoder {
         self.current = 0..0;
         if !self.large.is_empty() {
             self.large.clear();
+            self.large_bytes = 0;
         }
         self.is_inline = false;
     }

@@ -91,15 +91,17 @@ fn worked(server: &Server, took: Duration) {
 
 async fn evict(server: &Arc<Server>) {
     let mut effects = Effects::default();
+    let mut rest = EVICT_EVERY;
     loop {
-        tokio::time::sleep(EVICT_EVERY).await;
+        tokio::time::sleep(rest).await;
         let outcome = evict_some(server, &mut effects);
         let is_over = outcome != Outcome::Within;
         server.stats.over_limit.observe(is_over, server.clock.now());
         settle(server, &mut effects);
-        if outcome == Outcome::Unfinished {
-            tokio::task::yield_now().await;
-        }
+        rest = match outcome {
+            Outcome::Unfinished => REST,
+            Outcome::Within | Outcome::Exhausted => EVICT_EVERY,
+        };
     }
 }
 

@@ -208,7 +208,7 @@ impl<S: Stream> Connection<S> {
                 Woken::Read(bytes) => {
                     self.count_read(bytes);
                     self.runner.refresh();
-                    if !self.check_query_limit() {
+                    if !self.check_query_limit(0) {
                         return Ok(false);
                     }
                     return Ok(true);
@@ -227,6 +227,7 @@ impl<S: Stream> Connection<S> {
         let Connection {
             stream,
             session,
+            decoder,
             input,
             output,
             read_bytes,
@@ -235,6 +236,9 @@ impl<S: Stream> Connection<S> {
             ..
         } = self;
         let client = &session.client;
+        let shutdown = &runner.server().shutdown;
+        // Inside a request it stays until the rest has come, or the grace is over.
+        let may_end = !decoder.is_inside_request();
         let stats = &runner.server().stats;
         poll_fn(|context| {
             if !registered
@@ -244,7 +248,7 @@ impl<S: Stream> Connection<S> {
                 client.register(context.waker());
                 *registered = Some(context.waker().clone());
             }
-            if client.has_signal() {
+            if client.has_signal() || may_end && shutdown.is_requested() {
                 return Poll::Ready(Ok(Woken::Signal));
             }
             let before = output.len_bytes();
@@ -470,6 +474,9 @@ impl<S: Stream> Connection<S> {
             self.client()
                 .last_interaction
                 .store(now.0, Ordering::Relaxed);
+            if !self.check_query_limit(payload.len()) {
+                return Ok(false);
+            }
         }
         let mut payload = payload.freeze();
         if payload.len() < SHARED_MIN {
@@ -607,9 +614,13 @@ impl<S: Stream> Connection<S> {
         !over
     }
 
-    fn check_query_limit(&mut self) -> bool {
+    /// Closes a client whose requests take more than they may before they run. Unlike Redis's, the limit holds for the whole
+    /// of a request, or a client could fill the memory with the arguments of one. `arriving` is of the argument that is being
+    /// received apart. `false` says that it is closed.
+    fn check_query_limit(&mut self, arriving: usize) -> bool {
         let limit = self.runner.settings().client_query_buffer_limit;
-        let over = self.input.len() as u64 > limit;
+        let held = self.input.len() + self.decoder.large_bytes() + arriving;
+        let over = held as u64 > limit;
         if over {
             self.server().stats.query_limit_disconnections.add(1);
             tracing::warn!(client = self.client().id, addr = %self.client().addr, "closed: over client-query-buffer-limit");

@@ -136,6 +136,8 @@ impl Server {
             tracing::warn!(%error, "no thread to free large values in the background; requests free them themselves");
         }
         let rules = rules_of(&settings);
+        let slowlog = Slowlog::default();
+        slowlog.set_limit(settings.slowlog_max_len as usize);
         Arc::new(Server {
             rules: ArcSwap::from_pointee(rules),
             keyspace: Keyspace::new(settings.databases as usize, KeyHasher::random(), now),
@@ -148,7 +150,7 @@ impl Server {
             clients: Clients::default(),
             stats: Stats::new(commands.entries().len(), threads),
             commands,
-            slowlog: Slowlog::default(),
+            slowlog,
             latency: LatencyMonitor::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
@@ -243,4 +245,28 @@ fn policy_of(policy: MaxmemoryPolicy) -> Policy {
 pub fn random_hex(bytes: usize) -> String {
     let mut rng = fastrand::Rng::new();
     (0..bytes).map(|_| format!("{:02x}", rng.u8(..))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Machine;
+    use crate::resp::decode::OwnedArguments;
+
+    #[test]
+    fn slowlog_max_len_of_the_start_holds() {
+        // Aim: the limit counted only once CONFIG SET had changed it.
+        let settings = Settings {
+            slowlog_max_len: 2,
+            ..Settings::new(Machine::probe())
+        };
+        let commands = Table::build::<()>(std::iter::empty());
+        let server = Server::new(Config::new(settings), Clock::system(), commands, 1);
+        let request: OwnedArguments = ["PING"].iter().collect();
+        for _ in 0..5 {
+            let now = server.clock.now();
+            server.slowlog.add(now, 1, request.as_arguments(), "", "");
+        }
+        assert_eq!(server.slowlog.len(), 2);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -78,7 +78,11 @@ impl Value {
     /// The bytes of anything that is text.
     pub fn bytes(&self) -> &[u8] {
         match self {
-            Value::Simple(bytes) | Value::Error(bytes) | Value::Bulk(bytes) | Value::Double(bytes) | Value::BigNumber(bytes) => bytes,
+            Value::Simple(bytes)
+            | Value::Error(bytes)
+            | Value::Bulk(bytes)
+            | Value::Double(bytes)
+            | Value::BigNumber(bytes) => bytes,
             Value::Verbatim(bytes) => &bytes[4..],
             other => panic!("not text: {other:?}"),
         }
@@ -93,7 +97,10 @@ impl Value {
     pub fn items(&self) -> Vec<Value> {
         match self {
             Value::Array(items) | Value::Set(items) | Value::Push(items) => items.clone(),
-            Value::Map(pairs) => pairs.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect(),
+            Value::Map(pairs) => pairs
+                .iter()
+                .flat_map(|(key, value)| [key.clone(), value.clone()])
+                .collect(),
             other => panic!("not an aggregate: {other:?}"),
         }
     }
@@ -101,7 +108,10 @@ impl Value {
     /// The value of a field, in a map or an array of pairs.
     pub fn field(&self, name: &str) -> Option<Value> {
         let items = self.items();
-        items.chunks_exact(2).find(|pair| pair[0].bytes() == name.as_bytes()).map(|pair| pair[1].clone())
+        items
+            .chunks_exact(2)
+            .find(|pair| pair[0].bytes() == name.as_bytes())
+            .map(|pair| pair[1].clone())
     }
 }
 
@@ -155,20 +165,38 @@ impl Client {
         Client::try_connect(port).unwrap_or_else(|| panic!("nobody listens on port {port}"))
     }
 
+    /// Connects to any address.
+    #[track_caller]
+    pub fn connect_to(address: impl ToSocketAddrs + fmt::Debug) -> Client {
+        let stream = TcpStream::connect(&address);
+        let stream = stream.unwrap_or_else(|error| panic!("{address:?}: {error}"));
+        Client::over(stream).expect("options can be set")
+    }
+
     /// As [`connect`](Client::connect), if somebody listens.
     pub fn try_connect(port: u16) -> Option<Client> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-        stream.set_nodelay(true).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        stream.set_write_timeout(Some(PATIENCE)).ok()?;
-        Some(Client { stream: BufReader::new(Stream::Tcp(stream)) })
+        Client::over(TcpStream::connect(("127.0.0.1", port)).ok()?).ok()
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Client> {
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Client {
+            stream: BufReader::new(Stream::Tcp(stream)),
+        })
     }
 
     /// Connects to a unix socket.
     pub fn connect_unix(path: &Path) -> Client {
-        let stream = UnixStream::connect(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        Client { stream: BufReader::new(Stream::Unix(stream)) }
+        let stream =
+            UnixStream::connect(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout can be set");
+        Client {
+            stream: BufReader::new(Stream::Unix(stream)),
+        }
     }
 
     /// Another limit for reads than [`PATIENCE`].
@@ -212,11 +240,15 @@ impl Client {
 
     /// Ends our sending side.
     pub fn shutdown_write(&mut self) {
+        self.try_shutdown_write().expect("it is connected");
+    }
+
+    /// Ends our sending side, if the peer has not ended the connection.
+    pub fn try_shutdown_write(&mut self) -> io::Result<()> {
         match self.stream.get_ref() {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
         }
-        .expect("it is connected");
     }
 
     /// Reads a reply.
@@ -245,7 +277,10 @@ impl Client {
         match self.stream.read(&mut byte) {
             Ok(0) => true,
             Ok(_) => false,
-            Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+            Err(error) => !matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            ),
         }
     }
 
@@ -268,6 +303,11 @@ impl Client {
         self.run(&words(line).unwrap_or_else(|| panic!("unbalanced quotes: {line}")))
     }
 
+    /// As [`line`](Client::line), if the connection lives.
+    pub fn try_line(&mut self, line: &str) -> Option<Value> {
+        self.try_run(&words(line).unwrap_or_else(|| panic!("unbalanced quotes: {line}")))
+    }
+
     /// The reply to a line in readable notation.
     #[track_caller]
     pub fn shown(&mut self, line: &str) -> String {
@@ -282,7 +322,11 @@ impl Client {
     /// A field of INFO.
     pub fn info_field(&mut self, section: &str, field: &str) -> Option<String> {
         let text = self.info(section);
-        text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(str::to_owned))
+        text.lines().find_map(|line| {
+            line.strip_prefix(field)?
+                .strip_prefix(':')
+                .map(str::to_owned)
+        })
     }
 }
 
@@ -300,7 +344,10 @@ pub fn encode<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
 
 fn bad(what: &str, raw: &[u8]) -> io::Error {
     let end = raw.len().min(200);
-    io::Error::new(io::ErrorKind::InvalidData, format!("{what} in reply {:?}", String::from_utf8_lossy(&raw[..end])))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{what} in reply {:?}", String::from_utf8_lossy(&raw[..end])),
+    )
 }
 
 fn read_line(stream: &mut impl BufRead, raw: &mut Vec<u8>) -> io::Result<Vec<u8>> {
@@ -316,9 +363,14 @@ fn read_line(stream: &mut impl BufRead, raw: &mut Vec<u8>) -> io::Result<Vec<u8>
 
 fn read_value(stream: &mut impl BufRead, raw: &mut Vec<u8>) -> io::Result<Value> {
     let line = read_line(stream, raw)?;
-    let Some((&kind, rest)) = line.split_first() else { return Err(bad("an empty line", raw)) };
+    let Some((&kind, rest)) = line.split_first() else {
+        return Err(bad("an empty line", raw));
+    };
     let number = |raw: &[u8]| -> io::Result<i64> {
-        std::str::from_utf8(rest).ok().and_then(|text| text.parse().ok()).ok_or_else(|| bad("not a number", raw))
+        std::str::from_utf8(rest)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| bad("not a number", raw))
     };
     let mut items = |count: i64, raw: &mut Vec<u8>| -> io::Result<Vec<Value>> {
         (0..count).map(|_| read_value(stream, raw)).collect()
@@ -354,7 +406,11 @@ fn read_value(stream: &mut impl BufRead, raw: &mut Vec<u8>) -> io::Result<Value>
                 return Err(bad("a bulk without CRLF", raw));
             }
             let bytes = raw[begin..begin + len].to_vec();
-            if kind == b'$' { Value::Bulk(bytes) } else { Value::Verbatim(bytes) }
+            if kind == b'$' {
+                Value::Bulk(bytes)
+            } else {
+                Value::Verbatim(bytes)
+            }
         }
         _ => return Err(bad("an unknown type", raw)),
     })

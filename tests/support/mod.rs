@@ -5,7 +5,11 @@
 //!
 //! With `QUOIT_TEST_SERVER=redis` every test that does not ask for Quoit by name runs against redis-server: so the suites
 //! themselves are checked against the oracle.
-#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each test binary uses a part of it"
+)]
 
 pub mod client;
 pub mod server;
@@ -25,25 +29,36 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// # Panics
 ///
 /// When it does not within [`PATIENCE`], with `what` was waited for.
+#[track_caller]
 pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     within(PATIENCE, what, look)
 }
 
 /// As [`eventually`], with a deadline that is itself the claim under test.
-pub fn within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+#[track_caller]
+pub fn within<T>(limit: Duration, what: &str, look: impl FnMut() -> Option<T>) -> T {
+    poll(limit, look).unwrap_or_else(|| panic!("waited {limit:?} in vain for: {what}"))
+}
+
+/// Polls until `look` finds something or the time is over. The only place of the tests that sleeps.
+pub fn poll<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
-            return found;
+            return Some(found);
         }
-        assert!(begun.elapsed() < limit, "waited {limit:?} in vain for: {what}");
+        if begun.elapsed() >= limit {
+            return None;
+        }
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 /// The seed of a random test: `QUOIT_TEST_SEED`, or a new one. Printed, so that a failure can be replayed.
 pub fn seed() -> u64 {
-    let seed = std::env::var("QUOIT_TEST_SEED").ok().map(|text| text.parse().expect("QUOIT_TEST_SEED is a number"));
+    let seed = std::env::var("QUOIT_TEST_SEED")
+        .ok()
+        .map(|text| text.parse().expect("QUOIT_TEST_SEED is a number"));
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
     println!("seed {seed} (replay with QUOIT_TEST_SEED={seed})");
     seed
@@ -51,5 +66,8 @@ pub fn seed() -> u64 {
 
 /// A number from the environment, for scaling tests up.
 pub fn scaled(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+    std::env::var(name).ok().map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is a number"))
+    })
 }

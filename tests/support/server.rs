@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::client::{Client, Value};
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, poll};
 
 /// A directory of its own, removed with the value.
 pub struct TempDir(PathBuf);
@@ -16,7 +16,11 @@ pub struct TempDir(PathBuf);
 impl TempDir {
     /// A new empty directory whose name contains `what`.
     pub fn new(what: &str) -> TempDir {
-        let path = std::env::temp_dir().join(format!("quoit-{what}-{}-{:x}", std::process::id(), fastrand::u64(..)));
+        let path = std::env::temp_dir().join(format!(
+            "quoit-{what}-{}-{:x}",
+            std::process::id(),
+            fastrand::u64(..)
+        ));
         std::fs::create_dir_all(&path).expect("the temporary directory can be written");
         TempDir(path)
     }
@@ -75,7 +79,11 @@ impl Log {
     }
 
     fn find<T>(&self, look: impl Fn(&str) -> Option<T>) -> Option<T> {
-        self.0.lock().expect("the reader does not panic").iter().find_map(|line| look(line))
+        self.0
+            .lock()
+            .expect("the reader does not panic")
+            .iter()
+            .find_map(|line| look(line))
     }
 }
 
@@ -90,31 +98,70 @@ impl Server {
 
     /// Quoit on a free port.
     pub fn quoit(arguments: &[&str]) -> Server {
-        let mut all = vec!["--port", "0", "--bind", "127.0.0.1", "--enable-debug-command", "yes"];
+        let mut all = vec!["--bind", "127.0.0.1", "--enable-debug-command", "yes"];
         all.extend(arguments);
-        Server::quoit_with(&all, &[])
+        Server::quoit_on_a_free_port(&all, &[])
+    }
+
+    /// Quoit with these arguments and variables, and `--port` with a free one.
+    pub fn quoit_on_a_free_port(arguments: &[&str], variables: &[(&str, &str)]) -> Server {
+        // Another process may take the port between our look and its bind: try again with another.
+        for _ in 0..10 {
+            let port = free_port().to_string();
+            let mut all = vec!["--port", &port];
+            all.extend(arguments);
+            match Server::try_quoit(&all, variables) {
+                Ok(server) => return server,
+                Err(log) if log.contains("Address already in use") => {}
+                Err(log) => panic!("quoit {all:?} ended:\n{log}"),
+            }
+        }
+        panic!("no free port for quoit");
     }
 
     /// Quoit with exactly these arguments and variables.
     pub fn quoit_with(arguments: &[&str], variables: &[(&str, &str)]) -> Server {
+        Server::try_quoit(arguments, variables)
+            .unwrap_or_else(|log| panic!("quoit {arguments:?} ended:\n{log}"))
+    }
+
+    /// As [`quoit_with`](Server::quoit_with); what it logged, when it ends instead of listening.
+    pub fn try_quoit(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Server, String> {
         let dir = TempDir::new("server");
         let mut command = quoit_command(arguments, variables);
         command.current_dir(dir.path());
         let (child, log) = spawn(command, Stream::Stderr);
-        let mut server = Server { kind: Kind::Quoit, port: 0, dir, child, log, may_panic: false };
-        server.port = eventually("quoit to say that it is ready", || {
-            if let Some(status) = server.child.try_wait().expect("a child can be waited for") {
-                panic!("quoit {arguments:?} ended with {status}:\n{}", server.log.text());
+        let mut server = Server {
+            kind: Kind::Quoit,
+            port: 0,
+            dir,
+            child,
+            log,
+            may_panic: false,
+        };
+        let port = eventually("quoit to say that it is ready, or to end", || {
+            if server
+                .child
+                .try_wait()
+                .expect("a child can be waited for")
+                .is_some()
+            {
+                return Some(Err(settled(&server.log)));
             }
-            server.log.find(|line| {
+            let port = server.log.find(|line| {
                 let (_, rest) = line.split_once("ready to accept connections port=")?;
-                rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-            })
+                rest.split(|c: char| !c.is_ascii_digit())
+                    .next()?
+                    .parse()
+                    .ok()
+            });
+            port.map(Ok)
         });
+        server.port = port?;
         if server.port != 0 {
             server.answer_ping();
         }
-        server
+        Ok(server)
     }
 
     /// redis-server on a free port; `None` when it is not installed.
@@ -124,30 +171,67 @@ impl Server {
             let port = free_port();
             let dir = TempDir::new("redis");
             let mut command = Command::new("redis-server");
-            command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-            command.args(["--enable-debug-command", "yes"]).args(arguments).current_dir(dir.path());
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-            let Ok(child) = command.spawn() else { return None };
+            command.args([
+                "--port",
+                &port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ]);
+            command
+                .args(["--enable-debug-command", "yes"])
+                .args(arguments)
+                .current_dir(dir.path());
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null());
+            let Ok(child) = command.spawn() else {
+                return None;
+            };
             let (child, log) = collect(child, Stream::Stdout);
-            let mut server = Server { kind: Kind::Redis, port, dir, child, log, may_panic: true };
+            let mut server = Server {
+                kind: Kind::Redis,
+                port,
+                dir,
+                child,
+                log,
+                may_panic: true,
+            };
             let came_up = eventually("redis-server to be ready or to end", || {
-                if server.child.try_wait().expect("a child can be waited for").is_some() {
+                if server
+                    .child
+                    .try_wait()
+                    .expect("a child can be waited for")
+                    .is_some()
+                {
                     return Some(false);
                 }
-                server.log.find(|line| line.contains("Ready to accept connections").then_some(true))
+                server
+                    .log
+                    .find(|line| line.contains("Ready to accept connections").then_some(true))
             });
             if came_up {
                 server.answer_ping();
                 return Some(server);
             }
-            assert!(server.log.text().contains("in use"), "redis-server {arguments:?}:\n{}", server.log.text());
+            assert!(
+                server.log.text().contains("in use"),
+                "redis-server {arguments:?}:\n{}",
+                server.log.text()
+            );
         }
         panic!("no free port for redis-server");
     }
 
     fn answer_ping(&self) {
         // A password or a full house is an answer too.
-        eventually("an answer to PING", || Client::try_connect(self.port)?.try_run(&["PING"]));
+        eventually("an answer to PING", || {
+            Client::try_connect(self.port)?.try_run(&["PING"])
+        });
     }
 
     /// A new connection in RESP2.
@@ -171,9 +255,18 @@ impl Server {
 
     /// Resident bytes.
     pub fn rss_bytes(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("Linux, and the process lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the process lives");
-        line.trim().split(' ').next().and_then(|kib| kib.parse::<usize>().ok()).expect("a number of KiB") * 1024
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("Linux, and the process lives");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("the process lives");
+        line.trim()
+            .split(' ')
+            .next()
+            .and_then(|kib| kib.parse::<usize>().ok())
+            .expect("a number of KiB")
+            * 1024
     }
 
     /// What it has logged so far.
@@ -189,12 +282,17 @@ impl Server {
 
     /// Waits for its end.
     pub fn exited(&mut self, limit: Duration) -> ExitStatus {
-        super::within(limit, "the server to exit", || self.child.try_wait().expect("a child can be waited for"))
+        super::within(limit, "the server to exit", || {
+            self.child.try_wait().expect("a child can be waited for")
+        })
     }
 
     /// Whether it still runs.
     pub fn is_alive(&mut self) -> bool {
-        self.child.try_wait().expect("a child can be waited for").is_none()
+        self.child
+            .try_wait()
+            .expect("a child can be waited for")
+            .is_none()
     }
 
     /// Asserts that it lives, answers, and has not panicked.
@@ -206,8 +304,14 @@ impl Server {
     }
 
     fn assert_no_panic(&self) {
-        let found = self.log.find(|line| line.contains("panicked at").then(|| line.to_owned()));
-        assert!(self.may_panic || found.is_none(), "the server panicked:\n{}", self.log.text());
+        let found = self
+            .log
+            .find(|line| line.contains("panicked at").then(|| line.to_owned()));
+        assert!(
+            self.may_panic || found.is_none(),
+            "the server panicked:\n{}",
+            self.log.text()
+        );
     }
 }
 
@@ -216,7 +320,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- {:?} on port {} logged:\n{}\n---", self.kind, self.port, self.log.text());
+            eprintln!(
+                "--- {:?} on port {} logged:\n{}\n---",
+                self.kind,
+                self.port,
+                self.log.text()
+            );
         } else {
             self.assert_no_panic();
         }
@@ -233,10 +342,16 @@ pub fn oracle(test: &str) -> Option<Server> {
     let found = Server::redis(&[]);
     if found.is_none() {
         let required = std::env::var("QUOIT_REQUIRE_ORACLE").is_ok_and(|value| value == "1");
-        assert!(!required, "redis-server is not on PATH, and QUOIT_REQUIRE_ORACLE=1 requires it");
+        assert!(
+            !required,
+            "redis-server is not on PATH, and QUOIT_REQUIRE_ORACLE=1 requires it"
+        );
         // Not println!: the test harness hides that of a test that passes.
         use std::io::Write;
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: redis-server is not on PATH");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: {test}: redis-server is not on PATH"
+        );
     }
     found
 }
@@ -249,31 +364,38 @@ pub fn quoit_command(arguments: &[&str], variables: &[(&str, &str)]) -> Command 
             command.env_remove(name);
         }
     }
-    command.args(arguments).envs(variables.iter().copied()).env("RUST_BACKTRACE", "1");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .env("RUST_BACKTRACE", "1");
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     command
 }
 
 /// Runs `quoit` to its end: exit status and stderr. It is killed when it does not end.
 pub fn run_quoit(arguments: &[&str], variables: &[(&str, &str)]) -> (ExitStatus, String) {
     let (mut child, log) = spawn(quoit_command(arguments, variables), Stream::Stderr);
-    let begun = std::time::Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().expect("a child can be waited for") {
-            // The reader may still have the last lines before it.
-            return (status, settled(&log));
-        }
-        if begun.elapsed() > PATIENCE {
+    let status = poll(PATIENCE, || {
+        child.try_wait().expect("a child can be waited for")
+    });
+    match status {
+        // The reader may still have the last lines before it.
+        Some(status) => (status, settled(&log)),
+        None => {
             let _ = child.kill();
             panic!("quoit {arguments:?} did not end:\n{}", log.text());
         }
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 fn settled(log: &Log) -> String {
     // The reader drops its handle at the end of the stream.
-    eventually("the end of stderr", || (Arc::strong_count(&log.0) == 1).then_some(()));
+    eventually("the end of stderr", || {
+        (Arc::strong_count(&log.0) == 1).then_some(())
+    });
     log.text()
 }
 
@@ -283,7 +405,9 @@ enum Stream {
 }
 
 fn spawn(mut command: Command, stream: Stream) -> (Child, Log) {
-    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let child = command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     collect(child, stream)
 }
 
@@ -304,6 +428,7 @@ fn collect(mut child: Child, stream: Stream) -> (Child, Log) {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("the loopback interface has free ports");
+    let listener =
+        TcpListener::bind(("127.0.0.1", 0)).expect("the loopback interface has free ports");
     listener.local_addr().expect("it is bound").port()
 }

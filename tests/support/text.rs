@@ -55,7 +55,10 @@ pub fn show(value: &Value) -> String {
         Value::Set(items) => format!("~[{}]", list(items)),
         Value::Push(items) => format!(">[{}]", list(items)),
         Value::Map(pairs) => {
-            let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{}: {}", show(key), show(value))).collect();
+            let pairs: Vec<String> = pairs
+                .iter()
+                .map(|(key, value)| format!("{}: {}", show(key), show(value)))
+                .collect();
             format!("{{{}}}", pairs.join(", "))
         }
         Value::Double(bytes) => format!(",{}", plain(bytes)),
@@ -73,8 +76,15 @@ pub fn show_request<A: AsRef<[u8]>>(arguments: &[A]) -> String {
 }
 
 fn short(word: &[u8]) -> String {
-    let is_plain = !word.is_empty() && word.iter().all(|byte| byte.is_ascii_graphic() && !b"\"'\\".contains(byte));
-    if is_plain { String::from_utf8_lossy(word).into_owned() } else { quoted(word) }
+    let is_plain = !word.is_empty()
+        && word
+            .iter()
+            .all(|byte| byte.is_ascii_graphic() && !b"\"'\\".contains(byte));
+    if is_plain {
+        String::from_utf8_lossy(word).into_owned()
+    } else {
+        quoted(word)
+    }
 }
 
 fn list(items: &[Value]) -> String {
@@ -88,7 +98,12 @@ fn plain(bytes: &[u8]) -> String {
 /// Bytes in double quotes; a long text is cut in the middle, with its length.
 fn quoted(bytes: &[u8]) -> String {
     if bytes.len() > 4096 {
-        return format!("{}...{} bytes...{}", quoted(&bytes[..64]), bytes.len(), quoted(&bytes[bytes.len() - 64..]));
+        return format!(
+            "{}...{} bytes...{}",
+            quoted(&bytes[..64]),
+            bytes.len(),
+            quoted(&bytes[bytes.len() - 64..])
+        );
     }
     let mut text = String::from("\"");
     for &byte in bytes {

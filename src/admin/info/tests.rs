@@ -1,3 +1,5 @@
+//! INFO, section by section.
+
 use std::io::{BufRead, BufReader, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command as Process, Stdio};

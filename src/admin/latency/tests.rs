@@ -1,3 +1,5 @@
+//! LATENCY: what is recorded, and how it is told.
+
 use super::*;
 use crate::admin::testing::{Connection, Host};
 use crate::base::stats::Histogram;

@@ -1,3 +1,5 @@
+//! MEMORY: its figures, and what is made of them.
+
 use super::*;
 use crate::admin::testing::Host;
 use crate::base::allocator::AllocatorStats;

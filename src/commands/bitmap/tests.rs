@@ -1,3 +1,5 @@
+//! Bitmap commands against what redis-server 7.0.15 replies.
+
 use super::*;
 use crate::commands::testing::{World, run, run_parts};
 use crate::resp::decode::OwnedArguments;

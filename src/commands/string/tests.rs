@@ -1,3 +1,5 @@
+//! String commands against what redis-server 7.0.15 replies; the traps by name.
+
 use super::*;
 use crate::commands::testing::{World, run, run_parts};
 use crate::resp::decode::OwnedArguments;

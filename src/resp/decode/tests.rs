@@ -1,3 +1,5 @@
+//! The decoder: every split of every request, limits and errors, and redis-protocol as a second opinion.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,16 @@
+//! The server over its sockets: one binary, a module per family.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bitmaps;
+mod concurrency;
+mod config;
+mod connections;
+mod generic;
+mod hostile;
+mod keyspace;
+mod protocol;
+mod script;
+mod server;
+mod strings;
