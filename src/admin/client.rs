@@ -643,6 +643,12 @@ fn client_no_touch(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Rep
 }
 
 fn client_pause(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+    if args.remaining() > 2 {
+        return Err(CommandError::subcommand_syntax(
+            "CLIENT",
+            args.all().get(1).unwrap_or_default(),
+        ));
+    }
     let timeout = args.bytes()?;
     let mode = if args.is_empty() || args.keyword("ALL") {
         PauseMode::All
