@@ -150,16 +150,6 @@ fn is_paused(server: &Server, command: &Command, now: Millis) -> bool {
     held && server.pause.left_ms(now) > 0
 }
 
-/// Whether a request that names no command is a line of HTTP. A web page can make its visitor's browser send what looks like
-/// our commands in the body of a request; redis-server closes such a connection at these two words, too.
-#[cold]
-pub fn is_http(arguments: Arguments<'_>) -> bool {
-    let name = arguments.get(0).unwrap_or_default();
-    [b"post".as_slice(), b"host:"]
-        .iter()
-        .any(|word| name.eq_ignore_ascii_case(word))
-}
-
 /// How much of a name an error shows.
 const SHOWN_BYTES: usize = 128;
 

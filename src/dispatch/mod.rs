@@ -283,11 +283,6 @@ impl Runner {
                 if let Some(entry) = self.table.find_request(&arguments) {
                     self.tally.rejected(&self.server.stats, entry.id);
                 }
-                if command.is_none() && checks::is_http(arguments) {
-                    tracing::debug!(addr = %session.client.addr, "closed: speaks HTTP");
-                    session.after = After::Drop;
-                    return Step::Done;
-                }
                 self.reject(session, command, &error, &mut reply);
                 return self.replied(session, mark, output);
             }
