@@ -413,7 +413,7 @@ fn describe(server: &Server, client: &Client, now: Millis, text: &mut String) {
         now.since(last).max(0) / 1000,
         client.flag_letters(),
         client.database.load(Ordering::Relaxed),
-        query + free + output + size_of::<Client>(),
+        client.memory_bytes(),
         if output > 0 { "rw" } else { "r" },
         client.protocol.load(Ordering::Relaxed),
         labels.lib_name,
@@ -643,6 +643,12 @@ fn client_no_touch(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Rep
 }
 
 fn client_pause(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+    if args.remaining() > 2 {
+        return Err(CommandError::subcommand_syntax(
+            "CLIENT",
+            args.all().get(1).unwrap_or_default(),
+        ));
+    }
     let timeout = args.bytes()?;
     let mode = if args.is_empty() || args.keyword("ALL") {
         PauseMode::All

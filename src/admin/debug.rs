@@ -82,10 +82,7 @@ fn debug(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) ->
             && known.arguments.contains(&args.remaining())
     };
     let Some(subcommand) = SUBCOMMANDS.iter().find(called) else {
-        let name = String::from_utf8_lossy(&name[..name.len().min(128)]);
-        return Err(CommandError::text_of(format!(
-            "ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP."
-        )));
+        return Err(CommandError::subcommand_syntax("DEBUG", name));
     };
     (subcommand.run)(args, caller, reply)
 }

@@ -134,6 +134,7 @@ pub const ROWS: &[Row<Handler>] = &[
     ),
 ];
 
+/// A request that does not read as GET and OVERFLOW alone counts as one that writes, wrong ones too.
 fn bitfield_keys(request: &Arguments<'_>, keys: &mut Vec<(usize, KeyAccess)>) -> bool {
     let mut at = 2;
     let mut reads_only = true;
@@ -141,21 +142,16 @@ fn bitfield_keys(request: &Arguments<'_>, keys: &mut Vec<(usize, KeyAccess)>) ->
         let step = match word {
             _ if word.eq_ignore_ascii_case(b"GET") => 3,
             _ if word.eq_ignore_ascii_case(b"OVERFLOW") => 2,
-            _ => {
-                reads_only = false;
-                break;
-            }
+            _ => request.len(),
         };
         at += step;
+        reads_only &= at <= request.len();
     }
-    keys.push((
-        1,
-        if reads_only {
-            KeyAccess::RO_ACCESS
-        } else {
-            KeyAccess::RW_ACCESS_UPDATE
-        },
-    ));
+    let access = match reads_only {
+        true => KeyAccess::RO_ACCESS,
+        false => KeyAccess::RW_ACCESS_UPDATE,
+    };
+    keys.push((1, access));
     true
 }
 

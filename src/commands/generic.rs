@@ -635,10 +635,7 @@ impl Condition {
             } else if args.keyword("LT") {
                 condition.sooner = true;
             } else {
-                let word = String::from_utf8_lossy(word);
-                return Err(CommandError::text_of(format!(
-                    "ERR Unsupported option {word}"
-                )));
+                return Err(CommandError::quoting("Unsupported option ", word, ""));
             }
         }
         condition.checked()

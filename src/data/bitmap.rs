@@ -247,12 +247,16 @@ impl Field {
     /// What SET writes for `value`; `None` when it does not fit and must fail. For a field without sign a negative value
     /// counts as a large one.
     pub fn fit(self, value: i64, overflow: Overflow) -> Option<i64> {
-        let exact = if self.signed {
-            i128::from(value)
-        } else {
-            i128::from(value as u64)
-        };
-        self.limit(exact, overflow)
+        if !self.signed {
+            return self.limit(i128::from(value as u64), overflow);
+        }
+        // Redis takes the distance to the most in 64 bits: a number so low that it wraps saturates at the most.
+        let most = (1i128 << (self.width - 1)) - 1;
+        let wraps = self.width < 64 && most - i128::from(value) > i128::from(i64::MAX);
+        if wraps && matches!(overflow, Overflow::Saturate) {
+            return Some(most as i64);
+        }
+        self.limit(i128::from(value), overflow)
     }
 
     /// The sum of a value of this field and `increment`; `None` when it does not fit and must fail.
@@ -444,6 +448,20 @@ mod tests {
         }
     }
 
+    /// Found by the differential test: SET of a number near the least of 64 bits saturates at the wrong end in Redis.
+    #[test]
+    fn saturation_far_below_goes_up_as_in_redis() {
+        let i8 = Field {
+            signed: true,
+            width: 8,
+        };
+        let edge = 127 - i64::MAX;
+        assert_eq!(i8.fit(edge, Overflow::Saturate), Some(-128));
+        assert_eq!(i8.fit(edge - 1, Overflow::Saturate), Some(127));
+        assert_eq!(i8.fit(i64::MIN, Overflow::Wrap), Some(0));
+        assert_eq!(i8.fit(i64::MIN, Overflow::Fail), None);
+    }
+
     /// The ends of the ranges, and what each way of overflowing gives there.
     #[test]
     fn overflows() {
@@ -468,6 +486,7 @@ mod tests {
         assert_eq!(u8.add(0, i64::MIN, Overflow::Saturate), Some(0));
         assert_eq!(u8.fit(-1, Overflow::Saturate), Some(255));
         assert_eq!(u8.fit(300, Overflow::Wrap), Some(44));
+        assert_eq!(i8.fit(-300, Overflow::Saturate), Some(-128));
         assert_eq!(i64.add(i64::MAX, 1, Overflow::Wrap), Some(i64::MIN));
         assert_eq!(
             i64.add(i64::MIN, i64::MIN, Overflow::Saturate),

@@ -13,6 +13,7 @@ use crate::state::Server;
 use crate::state::latency::LatencyEvent;
 use crate::state::pause::PauseMode;
 use crate::state::session::Session;
+use crate::table::error::shown;
 use crate::table::{Command, CommandError, Flags};
 
 /// What the checks say.
@@ -165,31 +166,97 @@ const SHOWN_BYTES: usize = 128;
 /// The refusal of a name that is not in the table. Clients match its text.
 #[cold]
 pub fn unknown_command(arguments: Arguments<'_>) -> CommandError {
-    let mut shown = String::new();
+    let mut beginning = Vec::new();
     for argument in arguments.iter().skip(1) {
-        if shown.len() >= SHOWN_BYTES {
+        if beginning.len() >= SHOWN_BYTES {
             break;
         }
-        let rest = SHOWN_BYTES - shown.len();
-        shown.push_str(&format!("'{}' ", text(argument, rest)));
+        let rest = SHOWN_BYTES - beginning.len();
+        beginning.extend_from_slice(&[b"'", cut(argument, rest), b"' "].concat());
     }
-    let name = text(arguments.get(0).unwrap_or_default(), SHOWN_BYTES);
-    CommandError::text_of(format!(
-        "ERR unknown command '{name}', with args beginning with: {shown}"
-    ))
+    let name = cut(arguments.get(0).unwrap_or_default(), SHOWN_BYTES);
+    let parts: [&[u8]; 4] = [
+        b"ERR unknown command '",
+        name,
+        b"', with args beginning with: ",
+        &beginning,
+    ];
+    CommandError::Quoting(parts.concat())
 }
 
 /// The refusal of a subcommand that a container does not have.
 #[cold]
 pub fn unknown_subcommand(arguments: Arguments<'_>) -> CommandError {
-    let part = |index| text(arguments.get(index).unwrap_or_default(), SHOWN_BYTES);
+    let part = |index| arguments.get(index).unwrap_or_default();
     // The container is named as the client called it: it may have been renamed.
-    let (container, name) = (part(0).to_ascii_uppercase(), part(1));
-    CommandError::text_of(format!(
-        "ERR unknown subcommand '{name}'. Try {container} HELP."
-    ))
+    let container = shown(part(0)).to_ascii_uppercase();
+    let parts: [&[u8]; 5] = [
+        b"ERR unknown subcommand '",
+        cut(part(1), SHOWN_BYTES),
+        b"'. Try ",
+        &container,
+        b" HELP.",
+    ];
+    CommandError::Quoting(parts.concat())
 }
 
-fn text(bytes: &[u8], limit: usize) -> String {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(limit)]).into_owned()
+fn cut(bytes: &[u8], limit: usize) -> &[u8] {
+    let bytes = shown(bytes);
+    &bytes[..bytes.len().min(limit)]
+}
+
+/// Whether a name is the beginning of an HTTP request: a browser that was tricked into talking to us. Redis closes such a
+/// connection without a word, so that what stands in the body is not run.
+#[cold]
+pub fn is_cross_protocol(name: &[u8]) -> bool {
+    let name = shown(name);
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::decode::OwnedArguments;
+
+    fn refusal(of: fn(Arguments<'_>) -> CommandError, request: &[&[u8]]) -> Vec<u8> {
+        let owned = OwnedArguments::from(request);
+        of(owned.as_arguments()).wire().into_owned()
+    }
+
+    /// Found by the differential test: bytes that are not UTF-8 came back as replacement characters, and a NUL did not end
+    /// the name as it does in Redis's C strings.
+    #[test]
+    fn refusals_quote_bytes_as_they_are() {
+        assert_eq!(
+            refusal(unknown_command, &[b"n\xffm", b"a\0b", b"\xe4"]),
+            b"ERR unknown command 'n\xffm', with args beginning with: 'a' '\xe4' "
+        );
+        assert_eq!(
+            refusal(unknown_subcommand, &[b"config", b"\xffx\0y"]),
+            b"ERR unknown subcommand '\xffx'. Try CONFIG HELP."
+        );
+    }
+
+    /// Redis shows 128 bytes of the name, and of all arguments together.
+    #[test]
+    fn refusals_are_cut() {
+        let long = [b'x'; 200];
+        let shown = "x".repeat(128);
+        assert_eq!(
+            refusal(unknown_command, &[&long, &long, b"more"]),
+            format!("ERR unknown command '{shown}', with args beginning with: '{shown}' ")
+                .into_bytes()
+        );
+    }
+
+    /// Found by the differential test: requests of HTTP were answered, and what followed them was run.
+    #[test]
+    fn http_is_told_from_commands() {
+        for name in [&b"POST"[..], b"post", b"Host:", b"HOST:", b"post\0x"] {
+            assert!(is_cross_protocol(name), "{}", name.escape_ascii());
+        }
+        for name in [&b"GET"[..], b"Host", b"posts", b""] {
+            assert!(!is_cross_protocol(name), "{}", name.escape_ascii());
+        }
+    }
 }

@@ -272,6 +272,12 @@ impl Runner {
         };
         let entry = match found {
             Ok(entry) => entry,
+            Err((None, _)) if checks::is_cross_protocol(arguments.get(0).unwrap_or_default()) => {
+                tracing::debug!(addr = %session.client.addr, "an HTTP request: connection closed");
+                session.after = After::Drop;
+                self.tally.skip();
+                return Step::Done;
+            }
             Err((command, error)) => {
                 // A wrong number of arguments counts as a refusal of that command.
                 if let Some(entry) = self.table.find_request(&arguments) {
@@ -657,7 +663,7 @@ impl Runner {
         error: &CommandError,
         reply: &mut Reply<'_>,
     ) {
-        reply.error(&error.text());
+        reply.error_bytes(&error.wire());
         // What clients send unasked at their start must not look like trouble.
         if !command.is_some_and(|command| command.flags.contains(Flags::HANDSHAKE)) {
             self.server.stats.count_error(&error.prefix());

@@ -11,7 +11,7 @@ use crate::config::Settings;
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::state::Server;
 use crate::state::latency::LatencyEvent;
-use crate::state::session::Session;
+use crate::state::session::{After, Session};
 use crate::state::stats::Stats;
 use crate::table::{Command, Flags};
 
@@ -226,7 +226,10 @@ pub fn monitor(
     }
     line.extend_from_slice(b"\r\n");
     let limit = settings.client_output_buffer_limit.replica.hard_bytes as usize;
-    server.monitors.show(&Bytes::from(line), limit);
+    // Who watches and quits gets nothing behind the reply to QUIT.
+    let closing = matches!(session.after, After::Close | After::Drop);
+    let except = closing.then_some(session.client.id);
+    server.monitors.show(&Bytes::from(line), except, limit);
 }
 
 /// Bytes in double quotes, as redis's `sdscatrepr` prints them.

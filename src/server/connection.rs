@@ -27,7 +27,7 @@ use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
 use crate::state::Server;
 use crate::state::clients::{Client, ClientKind, client_flags};
-use crate::state::session::{After, Session};
+use crate::state::session::{After, ReplyMode, Session};
 
 /// What a connection runs over.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -500,8 +500,11 @@ impl<S: Stream> Connection<S> {
     }
 
     fn refuse(&mut self, error: &ProtocolError) {
-        let mut reply = Reply::new(&mut self.output, self.session.protocol);
-        reply.error_bytes(&error.wire_text());
+        // A client that wants no replies gets none to this either.
+        if self.session.reply_mode == ReplyMode::On {
+            let mut reply = Reply::new(&mut self.output, self.session.protocol);
+            reply.error_bytes(&error.wire_text());
+        }
         self.server().stats.count_error("ERR");
         tracing::debug!(addr = %self.client().addr, %error, "protocol error");
     }

@@ -41,9 +41,10 @@ impl Monitors {
         self.count.store(watching.len(), Ordering::Relaxed);
     }
 
-    /// Shows a line to all, each bounded by the output limit `limit_bytes`.
-    pub fn show(&self, line: &Bytes, limit_bytes: usize) {
-        let watching = self.watching.lock().clone();
+    /// Shows a line to all but the client `except`, each bounded by the output limit `limit_bytes`.
+    pub fn show(&self, line: &Bytes, except: Option<u64>, limit_bytes: usize) {
+        let mut watching = self.watching.lock().clone();
+        watching.retain(|client| Some(client.id) != except);
         for client in watching {
             if !client.post(line, limit_bytes) {
                 tracing::warn!(client = client.id, addr = %client.addr, "closed: MONITOR does not read, over client-output-buffer-limit");

@@ -42,6 +42,8 @@ pub enum CommandError {
     NoAuth,
     /// Any other text, complete with its first word: `ERR ...`.
     Text(Cow<'static, str>),
+    /// A text that quotes bytes of the request as they are, complete with its first word.
+    Quoting(Vec<u8>),
 }
 
 impl CommandError {
@@ -55,7 +57,35 @@ impl CommandError {
         CommandError::Text(Cow::Owned(text.into()))
     }
 
-    /// What follows the `-` on the wire. May hold bytes of the request; the reply writer replaces line ends.
+    /// `ERR `, then `before`, then the client's bytes as far as Redis shows them, then `after`.
+    pub fn quoting(before: &str, quoted: &[u8], after: &str) -> CommandError {
+        CommandError::Quoting(
+            [b"ERR ", before.as_bytes(), shown(quoted), after.as_bytes()].concat(),
+        )
+    }
+
+    /// The refusal of a container's own syntax check, where its rows let a subcommand and its arguments pass.
+    pub fn subcommand_syntax(container: &str, name: &[u8]) -> CommandError {
+        let name = shown(name);
+        CommandError::quoting(
+            "unknown subcommand or wrong number of arguments for '",
+            &name[..name.len().min(128)],
+            &format!("'. Try {container} HELP."),
+        )
+    }
+
+    /// What follows the `-` on the wire, byte for byte.
+    pub fn wire(&self) -> Cow<'_, [u8]> {
+        match self {
+            CommandError::Quoting(text) => Cow::Borrowed(text),
+            _ => match self.text() {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            },
+        }
+    }
+
+    /// The text for people and counters; [`wire`](CommandError::wire) is what clients get. May hold bytes of the request; the reply writer replaces line ends.
     pub fn text(&self) -> Cow<'_, str> {
         Cow::Borrowed(match self {
             CommandError::WrongType => {
@@ -85,6 +115,7 @@ impl CommandError {
                 ));
             }
             CommandError::Text(text) => return Cow::Borrowed(text),
+            CommandError::Quoting(text) => return String::from_utf8_lossy(text),
         })
     }
 
@@ -92,4 +123,10 @@ impl CommandError {
     pub fn prefix(&self) -> String {
         self.text().split(' ').next().unwrap_or("ERR").to_owned()
     }
+}
+
+/// The part of an argument that errors show: Redis prints arguments as C strings, which end at a NUL.
+pub fn shown(argument: &[u8]) -> &[u8] {
+    let end = argument.iter().position(|&byte| byte == 0);
+    &argument[..end.unwrap_or(argument.len())]
 }

@@ -293,6 +293,8 @@ fn changes_take_effect_at_once() {
     let server = Server::start(&[]);
     let mut client = server.client();
     let mut other = server.client();
+    // Connected is not yet accepted: a connection that is accepted after the change has to say the password.
+    assert_eq!(other.line("PING"), Value::simple("PONG"));
     assert_eq!(client.line("CONFIG SET requirepass new"), Value::ok());
     assert_eq!(
         server.client().line("PING"),

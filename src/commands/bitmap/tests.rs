@@ -220,6 +220,11 @@ fn key_access() {
         access("BITFIELD k OVERFLOW SAT GET u8 0"),
         KeyAccess::RO_ACCESS
     );
+    // Found by the differential test: a GET without its arguments counted as a read.
+    assert_eq!(
+        access("BITFIELD k GET u8 0 GET u8"),
+        KeyAccess::RW_ACCESS_UPDATE
+    );
     assert_eq!(
         access("BITFIELD k GET u8 0 SET u8 1 1"),
         KeyAccess::RW_ACCESS_UPDATE

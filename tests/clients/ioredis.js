@@ -1,0 +1,157 @@
+// ioredis against a server: ioredis.js PORT. Each check is a function; all run, those that fail are printed, and the exit
+// status says whether any did.
+'use strict';
+
+const assert = require('node:assert');
+const path = require('node:path');
+const Redis = require(path.join(process.env.NODE_PATH, 'ioredis'));
+
+const port = Number(process.argv[2]);
+const open = [];
+
+function client(options = {}) {
+  const redis = new Redis({ port, host: '127.0.0.1', maxRetriesPerRequest: 1, ...options });
+  open.push(redis);
+  return redis;
+}
+
+const checks = {
+  async 'becomes ready, by INFO'() {
+    const redis = client();
+    await new Promise((resolve, reject) => {
+      redis.on('ready', resolve);
+      redis.on('error', reject);
+    });
+    assert.strictEqual(await redis.ping(), 'PONG');
+    assert.strictEqual(await redis.echo('x'), 'x');
+    assert.match(await redis.info('server'), /\r\nredis_version:7\./);
+  },
+
+  async 'strings'() {
+    const redis = client();
+    assert.strictEqual(await redis.set('k', 'v', 'EX', 100), 'OK');
+    assert.strictEqual(await redis.get('k'), 'v');
+    assert.strictEqual(await redis.set('k', 'w', 'NX'), null);
+    assert.strictEqual(await redis.getset('k', 'w'), 'v');
+    assert.strictEqual(await redis.get('none'), null);
+    assert.deepStrictEqual(await redis.mget('k', 'none'), ['w', null]);
+    assert.strictEqual(await redis.incrby('n', 42), 42);
+    assert.strictEqual(await redis.incrbyfloat('n', 0.5), '42.5');
+    assert.deepStrictEqual(await redis.getBuffer('k'), Buffer.from('w'));
+    const bytes = Buffer.from([0, 255, 13, 10]);
+    await redis.set(bytes, bytes);
+    assert.deepStrictEqual(await redis.getBuffer(bytes), bytes);
+    assert.strictEqual(await redis.mset(new Map([['a', 1], ['b', 2]])), 'OK');
+    assert.strictEqual(await redis.getdel('a'), '1');
+  },
+
+  async 'pipelines'() {
+    const redis = client();
+    const pipeline = redis.pipeline();
+    for (let i = 0; i < 5000; i++) pipeline.set(`p${i}`, i);
+    for (let i = 0; i < 5000; i++) pipeline.get(`p${i}`);
+    const answers = await pipeline.exec();
+    assert.strictEqual(answers.length, 10000);
+    answers.forEach(([error], i) => assert.strictEqual(error, null, `answer ${i}`));
+    assert.strictEqual(answers[9999][1], '4999');
+    const mixed = await redis.pipeline().set('t', 'x').incr('t').get('t').exec();
+    assert.match(mixed[1][0].message, /not an integer/);
+    assert.strictEqual(mixed[2][1], 'x');
+  },
+
+  async 'automatic pipelining'() {
+    const redis = client({ enableAutoPipelining: true });
+    await redis.ping();
+    const answers = await Promise.all(Array.from({ length: 2000 }, (_, i) => redis.set(`auto${i}`, i)));
+    assert.ok(answers.every((answer) => answer === 'OK'));
+    const values = await Promise.all(Array.from({ length: 2000 }, (_, i) => redis.get(`auto${i}`)));
+    values.forEach((value, i) => assert.strictEqual(value, String(i)));
+  },
+
+  async 'connection names and databases'() {
+    const redis = client({ connectionName: 'worker', db: 3 });
+    assert.strictEqual(await redis.client('GETNAME'), 'worker');
+    const line = String(await redis.client('INFO'));
+    assert.match(line, / db=3 /);
+    // The oracle is 7.0, which does not know CLIENT SETINFO yet.
+    if (process.env.QUOIT_TEST_SERVER !== 'redis') assert.match(line, / lib-name=ioredis/);
+    await redis.set('here', 1);
+    assert.strictEqual(await client().exists('here'), 0);
+    assert.strictEqual(await redis.select(0), 'OK');
+  },
+
+  async 'scan streams'() {
+    const redis = client({ db: 4 });
+    const pipeline = redis.pipeline();
+    for (let i = 0; i < 1000; i++) pipeline.set(`s:${i}`, i);
+    await pipeline.exec();
+    const found = new Set();
+    for await (const keys of redis.scanStream({ match: 's:*', count: 33 })) keys.forEach((key) => found.add(key));
+    assert.strictEqual(found.size, 1000);
+  },
+
+  async 'errors keep the connection in step'() {
+    const redis = client();
+    await redis.set('text', 'x');
+    await assert.rejects(redis.incr('text'), /ERR value is not an integer or out of range/);
+    await assert.rejects(redis.call('NOTHING'), /ERR unknown command/);
+    assert.strictEqual(await redis.get('text'), 'x');
+  },
+
+  async 'large values'() {
+    const redis = client();
+    const value = Buffer.alloc(8 * 1024 * 1024, 'abc');
+    await redis.set('large', value);
+    assert.ok(value.equals(await redis.getBuffer('large')));
+    await redis.del('large');
+  },
+
+  async 'key prefixes'() {
+    const redis = client({ keyPrefix: 'app:' });
+    await redis.mset('a', 1, 'b', 2);
+    assert.strictEqual(await client().get('app:b'), '2');
+    assert.strictEqual(await redis.del('a', 'b'), 2);
+  },
+
+  async 'RESP2, asked for'() {
+    const redis = client({ protocol: 2 });
+    assert.strictEqual(await redis.set('two', '2'), 'OK');
+    assert.deepStrictEqual(await redis.config('GET', 'maxmemory-policy'), ['maxmemory-policy', 'noeviction']);
+  },
+
+  async 'MONITOR'() {
+    const redis = client();
+    const monitor = await redis.monitor();
+    open.push(monitor);
+    const seen = new Promise((resolve) => {
+      monitor.on('monitor', (time, args, source, database) => {
+        if (args[0].toLowerCase() === 'set') resolve({ args, database });
+      });
+    });
+    await client().set('seen', 'by monitor');
+    const { args, database } = await seen;
+    assert.deepStrictEqual(args.slice(1), ['seen', 'by monitor']);
+    assert.strictEqual(database, '0');
+  },
+};
+
+async function main() {
+  await client().flushall();
+  let failed = 0;
+  for (const [name, check] of Object.entries(checks)) {
+    try {
+      await check();
+    } catch (error) {
+      failed++;
+      console.log(`FAILED ${name}\n${error.stack}`);
+    }
+    open.splice(0).forEach((redis) => redis.disconnect());
+  }
+  console.log(`${Object.keys(checks).length - failed} passed, ${failed} failed`);
+  process.exit(failed ? 1 : 0);
+}
+
+main().catch((error) => {
+  console.log(error);
+  process.exit(1);
+});

@@ -1,0 +1,171 @@
+//! Random sequences against both servers.
+
+use crate::generate::{Generator, Request};
+use crate::pair::{Pair, Step};
+use crate::shrink::shrink;
+use crate::support::{scaled, seed};
+use crate::usage::{forms, known_to_redis, table};
+
+/// Commands of one sequence: long enough for states to build up, short enough to be shrunk quickly.
+const SEQUENCE: usize = 250;
+
+/// Runs sequences until all steps are spent; a difference ends the test with a short sequence that shows it.
+fn run(test: &str, protocol: u8, mut sequence: impl FnMut(&Pair, &mut Generator) -> Vec<Step>) {
+    let Some(pair) = Pair::start(test) else {
+        return;
+    };
+    let seed = seed();
+    let total = scaled("QUOIT_TEST_STEPS", 12_000);
+    for number in 0..total.div_ceil(SEQUENCE) as u64 {
+        let mut generator = Generator {
+            rng: fastrand::Rng::with_seed(seed.wrapping_add(number)),
+        };
+        let steps = sequence(&pair, &mut generator);
+        if let Some(mismatch) = pair.replay(protocol, &steps) {
+            let first = mismatch.step;
+            let (steps, found) = shrink(&pair, protocol, steps, mismatch);
+            let shown: Vec<String> = steps.iter().map(Step::show).collect();
+            panic!(
+                "{test}: seed {} step {first}: {}\n  {}\n  redis: {}\n  quoit: {}\nshortest sequence (RESP{protocol}):\n  {}\n",
+                seed.wrapping_add(number),
+                found.problem,
+                found.request,
+                found.redis,
+                found.quoit,
+                shown.join("\n  ")
+            );
+        }
+    }
+}
+
+fn by_hand(_: &Pair, generator: &mut Generator) -> Vec<Step> {
+    generator.sequence(SEQUENCE)
+}
+
+/// Requests of all forms that both know.
+fn requests_by_usage(pair: &Pair, generator: &mut Generator, count: usize) -> Vec<Request> {
+    let known = known_to_redis(pair);
+    let forms = forms(&table(), |entry| known.contains(&entry.full_name));
+    assert!(
+        forms.len() > 30,
+        "few commands that both know: {}",
+        forms.len()
+    );
+    (0..count)
+        .map(|_| forms[generator.rng.usize(0..forms.len())].make(generator))
+        .collect()
+}
+
+fn by_usage(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for request in requests_by_usage(pair, generator, SEQUENCE) {
+        steps.push(Step::Run(request));
+        if steps.len() % 26 == 25 {
+            steps.push(Step::Compare);
+        }
+    }
+    steps
+}
+
+/// The same in pipelines of any depth, cut anywhere.
+fn in_pipelines(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
+    let mut requests = requests_by_usage(pair, generator, SEQUENCE / 2);
+    requests.extend((0..SEQUENCE / 2).map(|_| generator.request()));
+    generator.rng.shuffle(&mut requests);
+    let mut steps = Vec::new();
+    while !requests.is_empty() {
+        let depth = generator.rng.usize(1..60).min(requests.len());
+        let piece = match generator.rng.u8(0..4) {
+            0 => generator.rng.usize(1..40),
+            1 => generator.rng.usize(40..4_000),
+            _ => usize::MAX,
+        };
+        steps.push(Step::Pipeline(
+            requests.split_off(requests.len() - depth),
+            piece,
+        ));
+    }
+    steps.push(Step::Compare);
+    steps
+}
+
+/// What COMMAND finds in requests, right and wrong ones.
+fn keys_of_requests(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
+    let requests = requests_by_usage(pair, generator, SEQUENCE);
+    let asked = requests.into_iter().map(|request| {
+        let word: &[u8] = if generator.rng.bool() {
+            b"GETKEYS"
+        } else {
+            b"GETKEYSANDFLAGS"
+        };
+        Step::Run([vec![b"COMMAND".to_vec(), word.to_vec()], request].concat())
+    });
+    asked.collect()
+}
+
+/// Some keys, then no memory for more: what is refused, and what still runs.
+fn out_of_memory(pair: &Pair, generator: &mut Generator) -> Vec<Step> {
+    let limit = |bytes: &str| {
+        Step::Run(
+            ["CONFIG", "SET", "maxmemory", bytes]
+                .map(Vec::from)
+                .to_vec(),
+        )
+    };
+    let mut steps: Vec<Step> = (0..30).map(|_| Step::Run(generator.request())).collect();
+    steps.push(limit("1"));
+    steps.extend(
+        requests_by_usage(pair, generator, SEQUENCE)
+            .into_iter()
+            .map(Step::Run),
+    );
+    steps.extend((0..SEQUENCE).map(|_| Step::Run(generator.request())));
+    steps.push(Step::Compare);
+    steps.push(limit("0"));
+    steps
+}
+
+#[test]
+fn sequences_by_hand_resp2() {
+    run("sequences_by_hand_resp2", 2, by_hand);
+}
+
+#[test]
+fn sequences_by_hand_resp3() {
+    run("sequences_by_hand_resp3", 3, by_hand);
+}
+
+#[test]
+fn sequences_by_usage_resp2() {
+    run("sequences_by_usage_resp2", 2, by_usage);
+}
+
+#[test]
+fn sequences_by_usage_resp3() {
+    run("sequences_by_usage_resp3", 3, by_usage);
+}
+
+#[test]
+fn pipelines_resp2() {
+    run("pipelines_resp2", 2, in_pipelines);
+}
+
+#[test]
+fn pipelines_resp3() {
+    run("pipelines_resp3", 3, in_pipelines);
+}
+
+#[test]
+fn keys_of_requests_resp2() {
+    run("keys_of_requests_resp2", 2, keys_of_requests);
+}
+
+#[test]
+fn keys_of_requests_resp3() {
+    run("keys_of_requests_resp3", 3, keys_of_requests);
+}
+
+#[test]
+fn writes_over_the_memory_limit() {
+    run("writes_over_the_memory_limit", 2, out_of_memory);
+}

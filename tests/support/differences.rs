@@ -1,0 +1,173 @@
+//! Where Quoit answers otherwise than redis-server 7.0.15 on purpose: the one list, each with its reason.
+//!
+//! Rule 1 of the project is Redis 7.2's behaviour to the byte, and the oracle is 7.0.15: most entries are what 7.2 and later
+//! changed. An entry is narrow: it names the request and both replies, so that any third reply is still a failure.
+
+use super::client::{Reply, Value};
+
+/// A request with both replies, which differ.
+pub struct Case<'a> {
+    /// As it was sent.
+    pub request: &'a [Vec<u8>],
+    /// What redis-server said.
+    pub redis: &'a Reply,
+    /// What Quoit said.
+    pub quoit: &'a Reply,
+}
+
+impl Case<'_> {
+    /// Whether this is a request of that command, or of that `container subcommand`.
+    pub fn is(&self, name: &str) -> bool {
+        let mut words = self.request.iter();
+        name.split(' ').all(|word| {
+            words
+                .next()
+                .is_some_and(|given| given.eq_ignore_ascii_case(word.as_bytes()))
+        })
+    }
+
+    /// Whether both replies are errors, these ones.
+    pub fn errors(&self, redis: &str, quoit: &str) -> bool {
+        self.redis.value == Value::error(redis) && self.quoit.value == Value::error(quoit)
+    }
+
+    /// Whether an argument has these bytes in any case.
+    pub fn has(&self, word: &str) -> bool {
+        self.request
+            .iter()
+            .any(|given| given.eq_ignore_ascii_case(word.as_bytes()))
+    }
+}
+
+/// A difference that is meant.
+pub struct Difference {
+    /// What it is.
+    pub name: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// Whether a case is an instance of it.
+    pub covers: fn(&Case<'_>) -> bool,
+}
+
+/// The list.
+pub const DIFFERENCES: &[Difference] = &[
+    Difference {
+        name: "BITCOUNT and BITPOS refuse bad options of a missing key",
+        reason: "7.2 parses all arguments before it looks at the key; 7.0 answers 0 or -1 for a missing key unread",
+        covers: |case| {
+            (case.is("BITCOUNT") || case.is("BITPOS"))
+                && matches!(case.redis.value, Value::Int(0 | -1))
+                && case.quoit.value.is_error()
+        },
+    },
+    Difference {
+        name: "OBJECT ENCODING of an integer that INCRBYFLOAT made",
+        reason: "the encoding follows from the bytes here, whereas Redis remembers that it did not try; nothing else shows it",
+        covers: |case| {
+            case.is("OBJECT ENCODING")
+                && case.redis.value == Value::bulk("embstr")
+                && case.quoit.value == Value::bulk("int")
+        },
+    },
+    Difference {
+        name: "OBJECT REFCOUNT of a small integer",
+        reason: "Redis shares the objects of 0 to 9999 between keys and reports a constant for them; here a value belongs to one key",
+        covers: |case| {
+            case.is("OBJECT REFCOUNT")
+                && case.redis.value == Value::Int(2_147_483_647)
+                && case.quoit.value == Value::Int(1)
+        },
+    },
+    Difference {
+        name: "OBJECT IDLETIME of a small integer",
+        reason: "the objects of 0 to 9999, which keys share in Redis, share their clocks too: theirs may be long idle",
+        covers: |case| {
+            let (Value::Int(redis), Value::Int(quoit)) = (&case.redis.value, &case.quoit.value)
+            else {
+                return false;
+            };
+            case.is("OBJECT IDLETIME") && redis > quoit
+        },
+    },
+    Difference {
+        name: "a SCAN cursor with a NUL",
+        reason: "Redis reads cursors as C strings, which end there; here such a cursor is no number",
+        covers: |case| {
+            case.is("SCAN")
+                && case
+                    .request
+                    .get(1)
+                    .is_some_and(|cursor| cursor.contains(&0))
+                && case.quoit.value == Value::error("ERR invalid cursor")
+        },
+    },
+    Difference {
+        name: "HELLO before authentication",
+        reason: "7.2 names the protocol in its advice",
+        covers: |case| {
+            let advice = |option: &str| {
+                format!(
+                    "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO {option} <user> <pass> \
+                     option can be used to authenticate the client and select the RESP protocol version at the same time"
+                )
+            };
+            case.is("HELLO") && case.errors(&advice("AUTH"), &advice("<proto> AUTH"))
+        },
+    },
+    Difference {
+        name: "a timeout beyond the end of time",
+        reason: "7.2 refuses it; 7.0 lets the sum overflow",
+        covers: |case| {
+            (case.is("CLIENT PAUSE") || case.is("WAIT"))
+                && case.has("9223372036854775807")
+                && case.quoit.value == Value::error("ERR timeout is out of range")
+        },
+    },
+    Difference {
+        name: "a memory value beyond 64 bits",
+        reason: "Redis takes the largest number there is, which nobody meant",
+        covers: |case| {
+            case.is("CONFIG SET maxmemory")
+                && case.redis.value == Value::ok()
+                && case
+                    .quoit
+                    .value
+                    .text()
+                    .ends_with("argument must be a memory value")
+        },
+    },
+];
+
+/// A difference in what is said to bytes on the wire.
+pub struct WireDifference {
+    /// What it is.
+    pub name: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// Whether these bytes and what both servers said to them are an instance of it.
+    pub covers: fn(input: &[u8], redis: &[u8], quoit: &[u8]) -> bool,
+}
+
+/// The list for the wire.
+pub const WIRE_DIFFERENCES: &[WireDifference] = &[WireDifference {
+    name: "a NUL in a line",
+    reason: "Redis looks for the end of a line with C's strchr, does not see it behind a NUL, and waits for ever; here the line \
+             is read or refused",
+    covers: |input, redis, quoit| {
+        input.contains(&0) && redis.len() < quoit.len() && quoit.starts_with(redis)
+    },
+}];
+
+/// The entry that covers what was said to some bytes.
+pub fn known_on_wire(input: &[u8], redis: &[u8], quoit: &[u8]) -> Option<&'static WireDifference> {
+    WIRE_DIFFERENCES
+        .iter()
+        .find(|difference| (difference.covers)(input, redis, quoit))
+}
+
+/// The entry that covers a case.
+pub fn known(case: &Case<'_>) -> Option<&'static Difference> {
+    DIFFERENCES
+        .iter()
+        .find(|difference| (difference.covers)(case))
+}
