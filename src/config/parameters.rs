@@ -142,7 +142,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "dynamic-hz",
     "dir",
     "dbfilename",
-    "maxmemory-eviction-tenacity",
     "lazyfree-lazy-eviction",
     "lazyfree-lazy-expire",
     "lazyfree-lazy-server-del",
