@@ -1,5 +1,6 @@
 //! The command line: reads the configuration, builds the server, runs it, and says by the exit code how it ended.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use quoit::config::{Config, Loaded};
@@ -26,8 +27,11 @@ fn main() -> ExitCode {
 }
 
 fn say(text: &str) -> ExitCode {
-    println!("{}", text.trim_end());
-    ExitCode::SUCCESS
+    // Whoever reads it may stop early, as head does.
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 fn run(config: Config) -> ExitCode {

@@ -413,7 +413,7 @@ fn describe(server: &Server, client: &Client, now: Millis, text: &mut String) {
         now.since(last).max(0) / 1000,
         client.flag_letters(),
         client.database.load(Ordering::Relaxed),
-        query + free + output + size_of::<Client>(),
+        client.memory_bytes(),
         if output > 0 { "rw" } else { "r" },
         client.protocol.load(Ordering::Relaxed),
         labels.lib_name,

@@ -155,6 +155,17 @@ fn config_set(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_
         .config
         .set(&pairs, |old, new| caller.server.apply(old, new))
         .map_err(|error| CommandError::text_of(error.to_string()))?;
+    let names = pairs
+        .iter()
+        .filter_map(|(name, _)| std::str::from_utf8(name).ok());
+    for (row, name) in names.filter_map(config::Row::find) {
+        if !row.has_effect() {
+            tracing::info!(
+                parameter = name,
+                "CONFIG SET accepted without effect: this makes no sense here or is not built yet"
+            );
+        }
+    }
     reply.ok();
     Ok(())
 }

@@ -128,7 +128,11 @@ impl Config {
 
     /// Parameters without effect that have another value than their default: what the log names at start.
     pub fn ignored(&self) -> Vec<&'static str> {
-        self.current.load().ignored.keys().copied().collect()
+        let settings = self.current.load();
+        Row::all()
+            .filter(|row| !row.has_effect() && row.is_set(&settings))
+            .map(Row::name)
+            .collect()
     }
 
     /// `CONFIG GET`: names and values, each name once. A pattern without wildcards is a name and comes back as it was written.
@@ -257,8 +261,17 @@ pub fn help_text() -> String {
         } else {
             row.default
         };
-        write!(text, "  --{} {default}\n        {}\n", row.name, row.doc)
-            .expect("writing to a String cannot fail");
+        let note = if Row::Parameter(row).has_effect() {
+            ""
+        } else {
+            " Accepted without effect."
+        };
+        write!(
+            text,
+            "  --{} {default}\n        {}{note}\n",
+            row.name, row.doc
+        )
+        .expect("writing to a String cannot fail");
     }
     text
 }
@@ -469,7 +482,7 @@ mod tests {
                 "appendonly=yes"
             ]
         );
-        assert_eq!(config.ignored(), ["appendonly"]);
+        assert_eq!(config.ignored(), ["list-max-listpack-size", "appendonly"]);
     }
 
     #[test]

@@ -136,6 +136,37 @@ pub struct Parameter {
     pub lines: Option<fn(&Settings) -> Vec<String>>,
 }
 
+/// Rows that are read, checked and kept, and change nothing: their parts are not built yet, or what they choose has one
+/// answer here (values are always freed off the request; eviction has its own bound). The log names one that was set.
+const WITHOUT_EFFECT: &[&str] = &[
+    "dynamic-hz",
+    "dir",
+    "dbfilename",
+    "lazyfree-lazy-eviction",
+    "lazyfree-lazy-expire",
+    "lazyfree-lazy-server-del",
+    "lazyfree-lazy-user-del",
+    "lazyfree-lazy-user-flush",
+    "notify-keyspace-events",
+    "tracking-table-max-keys",
+    "acllog-max-len",
+    "enable-protected-configs",
+    "enable-module-command",
+    "busy-reply-threshold",
+    "hash-max-listpack-entries",
+    "hash-max-listpack-value",
+    "list-max-listpack-size",
+    "list-compress-depth",
+    "set-max-intset-entries",
+    "set-max-listpack-entries",
+    "set-max-listpack-value",
+    "zset-max-listpack-entries",
+    "zset-max-listpack-value",
+    "hll-sparse-max-bytes",
+    "stream-node-max-bytes",
+    "stream-node-max-entries",
+];
+
 /// A row of either list.
 #[derive(Clone, Copy)]
 pub enum Row {
@@ -177,6 +208,26 @@ impl Row {
         match self {
             Row::Parameter(row) => row.name,
             Row::Ignored(row) => row.name,
+        }
+    }
+
+    /// Whether setting it changes anything.
+    pub fn has_effect(self) -> bool {
+        match self {
+            Row::Parameter(row) => !WITHOUT_EFFECT.contains(&row.name),
+            Row::Ignored(_) => false,
+        }
+    }
+
+    /// Whether its value is not the default.
+    pub(super) fn is_set(self, settings: &Settings) -> bool {
+        match self {
+            Row::Parameter(row) => {
+                let mut other = settings.clone();
+                let default = Row::Parameter(row).set_text(&mut other, row.default);
+                default.is_ok() && (row.get)(&other) != (row.get)(settings)
+            }
+            Row::Ignored(row) => settings.ignored.contains_key(row.name),
         }
     }
 
@@ -753,6 +804,18 @@ fn blank(machine: Machine) -> Settings {
 mod tests {
     use super::super::testing::MACHINE;
     use super::*;
+
+    /// The list names rows, each once.
+    #[test]
+    fn rows_without_effect_are_rows() {
+        for (index, name) in WITHOUT_EFFECT.iter().enumerate() {
+            let (row, _) = Row::find(name).expect(name);
+            assert!(!row.has_effect());
+            assert!(!WITHOUT_EFFECT[..index].contains(name), "{name}");
+        }
+        assert!(Row::find("maxmemory").is_some_and(|(row, _)| row.has_effect()));
+        assert!(Row::find("appendonly").is_some_and(|(row, _)| !row.has_effect()));
+    }
 
     fn changed(name: &str, value: &str) -> Result<String, String> {
         let mut settings = Settings::new(MACHINE);

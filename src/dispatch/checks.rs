@@ -150,16 +150,6 @@ fn is_paused(server: &Server, command: &Command, now: Millis) -> bool {
     held && server.pause.left_ms(now) > 0
 }
 
-/// Whether a request that names no command is a line of HTTP. A web page can make its visitor's browser send what looks like
-/// our commands in the body of a request; redis-server closes such a connection at these two words, too.
-#[cold]
-pub fn is_http(arguments: Arguments<'_>) -> bool {
-    let name = shown(arguments.get(0).unwrap_or_default());
-    [b"post".as_slice(), b"host:"]
-        .iter()
-        .any(|word| name.eq_ignore_ascii_case(word))
-}
-
 /// How much of a name an error shows.
 const SHOWN_BYTES: usize = 128;
 
@@ -205,6 +195,14 @@ fn cut(bytes: &[u8], limit: usize) -> &[u8] {
     &bytes[..bytes.len().min(limit)]
 }
 
+/// Whether a name is the beginning of an HTTP request: a browser that was tricked into talking to us. Redis closes such a
+/// connection without a word, so that what stands in the body is not run.
+#[cold]
+pub fn is_cross_protocol(name: &[u8]) -> bool {
+    let name = shown(name);
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,18 +239,14 @@ mod tests {
         );
     }
 
-    fn is_http_named(name: &[u8]) -> bool {
-        is_http(OwnedArguments::from(&[name]).as_arguments())
-    }
-
     /// Found by the differential test: requests of HTTP were answered, and what followed them was run.
     #[test]
     fn http_is_told_from_commands() {
         for name in [&b"POST"[..], b"post", b"Host:", b"HOST:", b"post\0x"] {
-            assert!(is_http_named(name), "{}", name.escape_ascii());
+            assert!(is_cross_protocol(name), "{}", name.escape_ascii());
         }
         for name in [&b"GET"[..], b"Host", b"posts", b""] {
-            assert!(!is_http_named(name), "{}", name.escape_ascii());
+            assert!(!is_cross_protocol(name), "{}", name.escape_ascii());
         }
     }
 }

@@ -272,16 +272,16 @@ impl Runner {
         };
         let entry = match found {
             Ok(entry) => entry,
+            Err((None, _)) if checks::is_cross_protocol(arguments.get(0).unwrap_or_default()) => {
+                tracing::debug!(addr = %session.client.addr, "an HTTP request: connection closed");
+                session.after = After::Drop;
+                self.tally.skip();
+                return Step::Done;
+            }
             Err((command, error)) => {
                 // A wrong number of arguments counts as a refusal of that command.
                 if let Some(entry) = self.table.find_request(&arguments) {
                     self.tally.rejected(&self.server.stats, entry.id);
-                }
-                if command.is_none() && checks::is_http(arguments) {
-                    tracing::debug!(addr = %session.client.addr, "closed: speaks HTTP");
-                    session.after = After::Drop;
-                    self.tally.skip();
-                    return Step::Done;
                 }
                 self.reject(session, command, &error, &mut reply);
                 return self.replied(session, mark, output);

@@ -21,6 +21,8 @@ const REST: Duration = Duration::from_micros(1500);
 const EVICT_EVERY: Duration = Duration::from_millis(10);
 /// How often rates and the peak of memory are sampled (redis takes ten samples a second too).
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+/// How often the memory of all clients is added up, if it is limited.
+const CLIENT_MEMORY_EVERY: Duration = Duration::from_millis(100);
 /// How often idle clients are looked for.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
 /// Keys evicted in one go.
@@ -32,6 +34,7 @@ pub async fn run(server: Arc<Server>) {
         expire(&server),
         evict(&server),
         close_idle(&server),
+        limit_client_memory(&server),
         sample(&server)
     );
 }
@@ -124,6 +127,23 @@ fn evict_some(server: &Server, effects: &mut Effects) -> Outcome {
     server.stats.mine().evicted.add(evicted as u64);
     server.note_latency(LatencyEvent::EvictionCycle, begun.elapsed());
     outcome
+}
+
+/// Closes clients that are too many bytes for maxmemory-clients.
+async fn limit_client_memory(server: &Arc<Server>) {
+    loop {
+        tokio::time::sleep(CLIENT_MEMORY_EVERY).await;
+        let limit = server.config.settings().maxmemory_clients_bytes();
+        if limit == 0 {
+            continue;
+        }
+        for client in server.clients.over_limit(limit) {
+            let bytes = client.memory_bytes();
+            tracing::warn!(client = client.id, addr = %client.addr, bytes, "closed: clients take more than maxmemory-clients");
+            server.stats.evicted_clients.add(1);
+            client.kill(false);
+        }
+    }
 }
 
 /// Closes clients that were silent for `timeout`.

@@ -44,6 +44,9 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 const LARGE_STEP: usize = 64 * 1024;
 /// Unsent replies from which a connection stops reading until its peer has read.
 const OUTPUT_PAUSE: usize = 64 * 1024 * 1024;
+/// The same before AUTH, where there is nothing to be read but refusals: strangers must not fill the memory with them
+/// (CVE-2025-21605).
+const OUTPUT_PAUSE_UNAUTHENTICATED: usize = 1024 * 1024;
 /// Unsent replies that end a batch, so that they are sent before more are made.
 const BATCH_OUTPUT: usize = 1024 * 1024;
 /// Time after which a batch lets other connections have their turn.
@@ -163,7 +166,9 @@ impl<S: Stream> Connection<S> {
                 BatchEnd::More => {
                     self.try_write()?;
                     tokio::task::yield_now().await;
-                    if self.output.len_bytes() < OUTPUT_PAUSE && self.client().killed().is_none() {
+                    if self.output.len_bytes() < output_pause(&self.session)
+                        && self.client().killed().is_none()
+                    {
                         continue;
                     }
                 }
@@ -214,7 +219,10 @@ impl<S: Stream> Connection<S> {
                     return Ok(true);
                 }
                 // Paused by its own output: there may be requests left in the input.
-                Woken::Wrote if self.output.len_bytes() < OUTPUT_PAUSE && self.has_unrun() => {
+                Woken::Wrote
+                    if self.output.len_bytes() < output_pause(&self.session)
+                        && self.has_unrun() =>
+                {
                     return Ok(true);
                 }
                 Woken::Wrote | Woken::Signal => {}
@@ -236,6 +244,7 @@ impl<S: Stream> Connection<S> {
             ..
         } = self;
         let client = &session.client;
+        let pause = output_pause(session);
         let shutdown = &runner.server().shutdown;
         // Inside a request it stays until the rest has come, or the grace is over.
         let may_end = !decoder.is_inside_request();
@@ -263,7 +272,7 @@ impl<S: Stream> Connection<S> {
                     return Poll::Ready(Ok(Woken::Wrote));
                 }
             }
-            if output.len_bytes() >= OUTPUT_PAUSE {
+            if output.len_bytes() >= pause {
                 return Poll::Pending;
             }
             if input.capacity() == 0 {
@@ -634,6 +643,15 @@ impl<S: Stream> Connection<S> {
 
 /// How long a closing connection waits for its peer to take the last replies.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Unsent replies from which a connection reads no more.
+fn output_pause(session: &Session) -> usize {
+    if session.authenticated {
+        OUTPUT_PAUSE
+    } else {
+        OUTPUT_PAUSE_UNAUTHENTICATED
+    }
+}
 
 /// The output limit of a class of clients.
 pub fn output_limit(settings: &Settings, kind: ClientKind) -> &OutputLimit {

@@ -96,7 +96,7 @@ pub fn bind(server: &Server) -> Result<Vec<Bound>, ListenError> {
     let mut port = settings.port;
     let wants_tcp = port != 0 || settings.unixsocket.is_none();
     for address in settings.bind.iter().filter(|_| wants_tcp) {
-        match bind_tcp(address, port, settings.tcp_backlog) {
+        match bind_tcp(address, port, settings.tcp_backlog, settings.socket_mark_id) {
             Ok(listeners) => {
                 for listener in listeners {
                     port = if port == 0 {
@@ -145,7 +145,12 @@ fn is_missing(error: &io::Error) -> bool {
     ) || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-fn bind_tcp(address: &BindAddress, port: u16, backlog: u32) -> io::Result<Vec<TcpListener>> {
+fn bind_tcp(
+    address: &BindAddress,
+    port: u16,
+    backlog: u32,
+    mark: u32,
+) -> io::Result<Vec<TcpListener>> {
     let addresses: Vec<SocketAddr> = match address.host.as_str() {
         "*" => vec![(Ipv4Addr::UNSPECIFIED, port).into()],
         "::*" => vec![(Ipv6Addr::UNSPECIFIED, port).into()],
@@ -156,20 +161,34 @@ fn bind_tcp(address: &BindAddress, port: u16, backlog: u32) -> io::Result<Vec<Tc
     };
     addresses
         .into_iter()
-        .map(|addr| listen_tcp(addr, backlog))
+        .map(|addr| listen_tcp(addr, backlog, mark))
         .collect()
 }
 
-fn listen_tcp(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+fn listen_tcp(addr: SocketAddr, backlog: u32, mark: u32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
+    if mark != 0 {
+        set_mark(&socket, mark)?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(backlog as i32)?;
     TcpListener::from_std(StdTcpListener::from(socket))
+}
+
+#[cfg(target_os = "linux")]
+fn set_mark(socket: &Socket, mark: u32) -> io::Result<()> {
+    socket.set_mark(mark)
+}
+
+/// Only Linux marks sockets.
+#[cfg(not(target_os = "linux"))]
+fn set_mark(_: &Socket, _: u32) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Binds a unix socket whose file has its mode from the first moment: bound under a umask that leaves only that mode

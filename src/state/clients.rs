@@ -170,6 +170,19 @@ impl Client {
         }
     }
 
+    /// What it takes: its buffers and this record.
+    pub fn memory_bytes(&self) -> usize {
+        let buffers = [&self.query_bytes, &self.query_free, &self.output_bytes];
+        let buffers = buffers.iter().map(|bytes| bytes.load(Ordering::Relaxed));
+        buffers.sum::<usize>() + size_of::<Client>()
+    }
+
+    /// Whether maxmemory-clients may close it.
+    fn is_evictable(&self) -> bool {
+        matches!(self.kind(), ClientKind::Normal | ClientKind::Pubsub)
+            && self.flags.load(Ordering::Relaxed) & client_flags::NO_EVICT == 0
+    }
+
     /// Whether `timeout` applies to it, and it has sent nothing since then.
     pub fn is_idle_since(&self, then: Millis) -> bool {
         let exempt = client_flags::MONITOR | client_flags::BLOCKED;
@@ -313,8 +326,61 @@ impl Clients {
         self.len() == 0
     }
 
+    /// Those that have to go so that all together take at most `limit_bytes`: the largest first, none that asked to stay
+    /// (CLIENT NO-EVICT).
+    pub fn over_limit(&self, limit_bytes: u64) -> Vec<Arc<Client>> {
+        let mut sizes: Vec<(u64, Arc<Client>)> = self
+            .snapshot()
+            .into_iter()
+            .filter(|client| client.is_evictable() && client.killed().is_none())
+            .map(|client| (client.memory_bytes() as u64, client))
+            .collect();
+        let mut total: u64 = sizes.iter().map(|(bytes, _)| bytes).sum();
+        sizes.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        sizes
+            .into_iter()
+            .take_while(|(bytes, _)| {
+                let is_over = total > limit_bytes;
+                total -= bytes;
+                is_over
+            })
+            .map(|(_, client)| client)
+            .collect()
+    }
+
     /// All of them, in order of their ids.
     pub fn snapshot(&self) -> Vec<Arc<Client>> {
         self.all.lock().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(id: u64, bytes: usize) -> Arc<Client> {
+        let client = Client::new(id, String::new(), String::new(), 0, false, Millis(0));
+        client.output_bytes.store(bytes, Ordering::Relaxed);
+        Arc::new(client)
+    }
+
+    #[test]
+    fn the_largest_clients_are_over_the_limit() {
+        let clients = Clients::default();
+        for (id, bytes) in [(1, 10_000), (2, 50_000), (3, 90_000), (4, 30_000)] {
+            clients.add(client(id, bytes), usize::MAX);
+        }
+        clients
+            .get(3)
+            .expect("it was added")
+            .set_flag(client_flags::NO_EVICT, true);
+        let ids = |limit| -> Vec<u64> {
+            let over = clients.over_limit(limit);
+            over.iter().map(|client| client.id).collect()
+        };
+        assert_eq!(ids(100_000), []);
+        assert_eq!(ids(80_000), [2]);
+        assert_eq!(ids(20_000), [2, 4]);
+        assert_eq!(ids(1), [2, 4, 1]);
     }
 }

@@ -172,7 +172,7 @@ impl Memory {
         let input = client.query_bytes.load(Ordering::Relaxed) as u64
             + client.query_free.load(Ordering::Relaxed) as u64;
         let output = client.output_bytes.load(Ordering::Relaxed) as u64;
-        let all = input + output + size_of::<Client>() as u64;
+        let all = client.memory_bytes() as u64;
         match client.kind() {
             ClientKind::Normal | ClientKind::Pubsub => self.clients_normal += all,
             ClientKind::Replica | ClientKind::Master => self.clients_replicas += all,

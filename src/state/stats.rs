@@ -65,6 +65,8 @@ pub struct Stats {
     pub output_limit_disconnections: Counter,
     /// Clients closed for their query buffer.
     pub query_limit_disconnections: Counter,
+    /// Clients closed by maxmemory-clients.
+    pub evicted_clients: Counter,
     /// Error replies.
     pub errors: Counter,
     /// Failed authentications.
@@ -193,6 +195,7 @@ impl Stats {
             rejected_connections: Counter::default(),
             output_limit_disconnections: Counter::default(),
             query_limit_disconnections: Counter::default(),
+            evicted_clients: Counter::default(),
             errors: Counter::default(),
             auth_failures: Counter::default(),
             rates: Rates::default(),
@@ -301,6 +304,7 @@ impl Stats {
             &self.rejected_connections,
             &self.output_limit_disconnections,
             &self.query_limit_disconnections,
+            &self.evicted_clients,
             &self.errors,
             &self.auth_failures,
             &self.lazy_freed,

@@ -292,7 +292,8 @@ fn stats(facts: &Facts<'_>, lines: &mut Lines) {
         stats.expiry.micros.value() / 1000,
     );
     lines.field("evicted_keys", stats.sum(|shard| &shard.evicted));
-    lines.zeros(&["evicted_clients", "evicted_scripts"]);
+    lines.field("evicted_clients", stats.evicted_clients.value());
+    lines.zeros(&["evicted_scripts"]);
     lines.field(
         "total_eviction_exceeded_time",
         stats.over_limit.total_ms(facts.now),
