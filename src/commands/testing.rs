@@ -220,10 +220,6 @@ impl World {
             effects.append(&self.keyspace.listeners);
         }
         sweep.finish(&scene, &mut effects, reply);
-        if effects.dirty > 0 && effects.is_verbatim() {
-            let command: Vec<&[u8]> = args.all().iter().collect();
-            effects.record(self.database.get(), &command);
-        }
         effects.append(&self.keyspace.listeners);
         self.settle(&mut effects, reply);
         Ok(())
