@@ -80,15 +80,19 @@ impl World {
         self.now.set(self.now.get().plus(milliseconds));
     }
 
-    /// What was propagated since the last call, a command a line; bytes beyond ASCII escaped.
-    pub fn records(&self) -> Vec<String> {
-        let records = std::mem::take(
-            &mut *self
-                .heard
-                .records
-                .lock()
+    /// What was propagated since the last call.
+    pub fn take_records(&self) -> Vec<Record> {
+        let mut records = self.heard.records.lock();
+        std::mem::take(
+            records
+                .as_mut()
                 .expect("tests do not panic while listening"),
-        );
+        )
+    }
+
+    /// As [`World::take_records`], a command a line; bytes beyond ASCII escaped.
+    pub fn records(&self) -> Vec<String> {
+        let records = self.take_records();
         let text = |record: &Record| {
             record
                 .command

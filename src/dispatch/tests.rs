@@ -20,6 +20,10 @@ impl World {
             enable_debug_command: Access::Yes,
             ..Settings::new(MACHINE)
         };
+        World::of(settings, pairs)
+    }
+
+    fn of(settings: Settings, pairs: &[(&str, &str)]) -> World {
         let host = Host::of(settings, pairs);
         World {
             session: host.client().session,
@@ -283,6 +287,19 @@ fn no_request_panics() {
         }
     }
     world.check_accounts();
+}
+
+/// Found by review: who had not authenticated was told NOAUTH, where Redis says that DEBUG is not allowed.
+#[test]
+fn debug_is_refused_before_authentication_is_asked_for() {
+    let settings = Settings::new(MACHINE);
+    let mut world = World::of(settings, &[("requirepass", "pw")]);
+    let reply = world.run(&[b"DEBUG", b"SLEEP", b"0"]);
+    assert!(reply.starts_with(b"-ERR DEBUG command not allowed."));
+    assert_eq!(
+        world.run(&[b"GET", b"k"]),
+        b"-NOAUTH Authentication required.\r\n"
+    );
 }
 
 /// Found by review: SWAPDB was not told to followers, though the tests' own runner told it.
