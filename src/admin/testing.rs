@@ -21,6 +21,13 @@ use crate::state::session::Session;
 use crate::table::lookup::{Table, TableBuilder};
 use crate::table::{Args, CommandError};
 
+/// What the tests run on, as far as parameters derive from it.
+pub const MACHINE: Machine = Machine {
+    memory_limit_bytes: None,
+    memory_total_bytes: 1 << 30,
+    cpu_count: 4,
+};
+
 /// A server that serves nobody, at a time that only tests move.
 pub struct Host {
     /// The server itself.
@@ -39,12 +46,12 @@ impl Host {
 
     /// One with some parameters set.
     pub fn with(pairs: &[(&str, &str)]) -> Host {
-        let machine = Machine {
-            memory_limit_bytes: None,
-            memory_total_bytes: 1 << 30,
-            cpu_count: 4,
-        };
-        let config = Config::new(Settings::new(machine));
+        Host::of(Settings::new(MACHINE), pairs)
+    }
+
+    /// One with these parameters, and some of them set.
+    pub fn of(settings: Settings, pairs: &[(&str, &str)]) -> Host {
+        let config = Config::new(settings);
         let pairs: Vec<(&[u8], &[u8])> = pairs
             .iter()
             .map(|(name, value)| (name.as_bytes(), value.as_bytes()))

@@ -1,7 +1,7 @@
 //! Commands over whole databases, partition by partition: other clients are served between any two visits.
 //!
 //! What one of them sees is therefore not one instant. A key that is there all the while is seen; one that comes or goes
-//! meanwhile may or may not be.
+//! meanwhile may or may not be. FLUSHDB, FLUSHALL and SWAPDB are one instant (keyspace/whole.rs).
 //!
 //! # SCAN's cursor
 //!
@@ -16,14 +16,15 @@
 
 use super::Handler;
 use super::generic::type_name;
+use crate::base::worker::give_worker_away;
 use crate::data::glob::glob_match;
 use crate::data::number;
-use crate::keyspace::PARTITIONS;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::entry::{Entry, Garbage};
 use crate::keyspace::lock::Place;
 use crate::keyspace::partition::{Counters, Detached, Partition};
 use crate::keyspace::sweep::{Scene, Sweep};
+use crate::keyspace::{Keyspace, PARTITIONS};
 use crate::resp::decode::OwnedArguments;
 use crate::resp::reply::{Deferred, Output, Reply};
 use crate::table::args::Taken;
@@ -56,7 +57,7 @@ pub const ROWS: &[Row<Handler>] = &[
             family: Family::Server,
             since: "1.0.0",
             summary: "Removes all keys of all databases.",
-            complexity: "O(N) in the number of keys, other clients being served meanwhile",
+            complexity: "O(1), and O(N) in the number of keys in the background",
             usage: "async:[ASYNC@4.0.0|SYNC@6.2.0]",
             flags: Flags::WRITE,
             categories: Category::KEYSPACE.union(Category::DANGEROUS),
@@ -74,7 +75,7 @@ pub const ROWS: &[Row<Handler>] = &[
             family: Family::Server,
             since: "1.0.0",
             summary: "Removes all keys of the database.",
-            complexity: "O(N) in the number of keys, other clients being served meanwhile",
+            complexity: "O(1), and O(N) in the number of keys in the background",
             usage: "async:[ASYNC@4.0.0|SYNC@6.2.0]",
             flags: Flags::WRITE,
             categories: Category::KEYSPACE.union(Category::DANGEROUS),
@@ -526,109 +527,41 @@ impl Sweep for Randomkey {
     }
 }
 
-fn flushdb(args: &mut Args<'_>, scene: &Scene<'_>) -> Begun {
-    Flush::begin(args, scene.database..scene.database + 1)
+fn flushdb(args: &mut Args<'_>, _scene: &Scene<'_>) -> Begun {
+    Flush::begin(args, Keyspace::flush)
 }
 
-fn flushall(args: &mut Args<'_>, scene: &Scene<'_>) -> Begun {
-    Flush::begin(args, 0..scene.keyspace.database_count() as u32)
+fn flushall(args: &mut Args<'_>, _scene: &Scene<'_>) -> Begun {
+    Flush::begin(args, Keyspace::flush_all)
 }
 
-/// Empties partitions. What was in them is freed without locks: with ASYNC all of it in the background, else in pieces,
-/// between which other clients are served.
+/// Empties one database or all at one instant. With SYNC as with ASYNC, what was in them is freed in the background, as DEL
+/// frees as UNLINK does: the account of memory is settled at once.
 struct Flush {
     request: OwnedArguments,
-    background: bool,
-    databases: std::ops::Range<u32>,
-    /// Visited next.
-    partition: usize,
-    /// Freed here, piece by piece, before the next visit.
-    content: Option<(Place, Detached)>,
-    /// To be freed in the background; one for each partition at most.
-    tables: Vec<Detached>,
+    flush: FlushOf,
 }
 
-/// Entries freed before others get their turn: some fifty microseconds.
-const PIECE: usize = 512;
+/// Empties the database of a client, or more.
+type FlushOf = fn(&Keyspace, u32, &[&[u8]], &mut Effects) -> Vec<Detached>;
 
 impl Flush {
-    fn begin(args: &mut Args<'_>, databases: std::ops::Range<u32>) -> Begun {
-        let background = args.keyword("ASYNC");
-        if !background {
-            args.keyword("SYNC");
-        }
+    fn begin(args: &mut Args<'_>, flush: FlushOf) -> Begun {
+        let _ = args.keyword("ASYNC") || args.keyword("SYNC");
         args.end()?;
         let request = args.all().to_owned();
-        Ok(Box::new(Flush {
-            request,
-            background,
-            databases,
-            partition: 0,
-            content: None,
-            tables: Vec::new(),
-        }))
+        Ok(Box::new(Flush { request, flush }))
     }
 }
 
 impl Sweep for Flush {
-    fn next(&mut self, scene: &Scene<'_>) -> Option<Place> {
-        if let Some((place, content)) = &mut self.content {
-            content.free(PIECE);
-            if !content.is_empty() {
-                return Some(*place);
-            }
-            self.content = None;
-        }
-        while !self.databases.is_empty() {
-            let database = self.databases.start;
-            // A table without entries takes memory too.
-            let used = scene
-                .keyspace
-                .database_if_built(database)
-                .and_then(|counted| {
-                    (self.partition..PARTITIONS)
-                        .find(|number| counted.counters(*number).bytes() != 0)
-                });
-            if let Some(number) = used {
-                self.partition = number + 1;
-                return Some(Place {
-                    database,
-                    partition: number as u32,
-                });
-            }
-            self.partition = 0;
-            self.databases.start += 1;
-        }
-        None
-    }
-
-    fn visit(
-        &mut self,
-        place: Place,
-        partition: &mut Partition<'_>,
-        _scene: &Scene<'_>,
-        effects: &mut Effects,
-        _reply: &mut Reply<'_>,
-    ) {
-        // Content left over means that this visit is only a pause between two pieces.
-        if self.content.is_some() {
-            return;
-        }
-        let content = partition.detach();
-        effects.dirty += content.len() as u64;
-        if self.background {
-            self.tables.push(content);
-        } else {
-            self.content = Some((place, content));
-        }
-    }
-
     fn finish(self: Box<Self>, scene: &Scene<'_>, effects: &mut Effects, reply: &mut Reply<'_>) {
-        // Said even when nothing was there: a follower may hold keys that we do not.
         let command: Vec<&[u8]> = self.request.as_arguments().iter().collect();
-        effects.propagate(scene.database, &command);
-        if !self.tables.is_empty() {
-            effects.discard(Some(Garbage::Tables(self.tables)));
+        // Waits for every partition.
+        let content =
+            give_worker_away(|| (self.flush)(scene.keyspace, scene.database, &command, effects));
+        if !content.is_empty() {
+            effects.discard(Some(Garbage::Tables(content)));
         }
         reply.ok();
     }
@@ -660,8 +593,7 @@ struct Swapdb {
 
 impl Sweep for Swapdb {
     fn finish(self: Box<Self>, scene: &Scene<'_>, effects: &mut Effects, reply: &mut Reply<'_>) {
-        scene.keyspace.swap(self.first, self.second);
-        effects.dirty += 1;
+        give_worker_away(|| scene.keyspace.swap(self.first, self.second, effects));
         reply.ok();
     }
 }

@@ -6,6 +6,8 @@
 pub mod bitmap;
 pub mod database;
 pub mod generic;
+#[cfg(test)]
+mod replay;
 pub mod string;
 #[cfg(test)]
 pub mod testing;

@@ -86,15 +86,19 @@ impl World {
         self.now.set(self.now.get().plus(milliseconds));
     }
 
-    /// What was propagated since the last call, a command a line; bytes beyond ASCII escaped.
-    pub fn records(&self) -> Vec<String> {
-        let records = std::mem::take(
-            &mut *self
-                .heard
-                .records
-                .lock()
+    /// What was propagated since the last call.
+    pub fn take_records(&self) -> Vec<Record> {
+        let mut records = self.heard.records.lock();
+        std::mem::take(
+            records
+                .as_mut()
                 .expect("tests do not panic while listening"),
-        );
+        )
+    }
+
+    /// As [`World::take_records`], a command a line; bytes beyond ASCII escaped.
+    pub fn records(&self) -> Vec<String> {
+        let records = self.take_records();
         let text = |record: &Record| {
             record
                 .command
@@ -223,10 +227,6 @@ impl World {
             effects.append(&self.keyspace.listeners);
         }
         sweep.finish(&scene, &mut effects, reply);
-        if effects.dirty > 0 && effects.is_verbatim() {
-            let command: Vec<&[u8]> = args.all().iter().collect();
-            effects.record(self.database.get(), &command);
-        }
         effects.append(&self.keyspace.listeners);
         self.settle(&mut effects, reply);
         Ok(())

@@ -39,15 +39,15 @@ pub fn run(
     effects: &mut Effects,
     round: u32,
 ) -> Verdict {
-    // The password may have been taken away since the client came.
-    if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) && server.needs_password()
-    {
-        return Verdict::Refuse(CommandError::NoAuth);
-    }
     if command.flags.contains(Flags::PROTECTED)
         && let Err(error) = protected(server, session, command)
     {
         return Verdict::Refuse(error);
+    }
+    // The password may have been taken away since the client came.
+    if !session.authenticated && !command.flags.contains(Flags::NO_AUTH) && server.needs_password()
+    {
+        return Verdict::Refuse(CommandError::NoAuth);
     }
     if rules.maxmemory != 0 {
         match memory(server, rules, session, now, effects) {

@@ -301,12 +301,17 @@ impl Runner {
             round,
         ) {
             checks::Verdict::Go => {}
-            checks::Verdict::Wait => return Step::Paused,
+            // What was evicted on the way is not kept until the next run.
+            checks::Verdict::Wait => {
+                self.after_release();
+                return Step::Paused;
+            }
             checks::Verdict::Later => {
                 self.after_release();
                 return Step::Contended;
             }
             checks::Verdict::Refuse(error) => {
+                self.after_release();
                 self.reject(session, Some(entry.command), &error, &mut reply);
                 self.tally.rejected(&self.server.stats, entry.id);
                 return self.replied(session, mark, output);
@@ -743,3 +748,6 @@ pub fn error_bytes(text: &str) -> bytes::Bytes {
     debug_assert_eq!(count, 1);
     bytes::Bytes::copy_from_slice(&slices[0])
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,15 @@ pub struct Record {
     pub command: Vec<Vec<u8>>,
 }
 
+impl Record {
+    fn new(database: u32, command: &[&[u8]]) -> Record {
+        Record {
+            database,
+            command: command.iter().map(|part| part.to_vec()).collect(),
+        }
+    }
+}
+
 /// A keyspace event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -146,6 +155,8 @@ pub struct Effects {
     pub bytes: i64,
     /// Whether the handler said itself what to propagate.
     rewritten: bool,
+    /// The keys found expired. They were gone before the run did anything, and stand before its records.
+    gone: Vec<Record>,
     records: Vec<Record>,
     events: RefCell<Vec<Event>>,
     garbage: Vec<Garbage>,
@@ -171,13 +182,10 @@ impl Effects {
         self.record(database, command);
     }
 
-    /// Records a command beside the one that the client sent (a key found expired).
+    /// Records a command beside the one that the client sent (a key evicted).
     pub fn record(&mut self, database: u32, command: &[&[u8]]) {
         if self.wants(Interest::JOURNAL) {
-            self.records.push(Record {
-                database,
-                command: command.iter().map(|part| part.to_vec()).collect(),
-            });
+            self.records.push(Record::new(database, command));
         }
     }
 
@@ -202,7 +210,10 @@ impl Effects {
     /// Takes an entry that was found expired and removed: tells followers, and keeps what is large for later.
     pub fn expire(&mut self, database: u32, entry: Entry) {
         self.expired += 1;
-        self.record(database, &[b"DEL", entry.key()]);
+        if self.wants(Interest::JOURNAL) {
+            self.gone
+                .push(Record::new(database, &[b"DEL", entry.key()]));
+        }
         self.event(EventClass::EXPIRED, "expired", database, entry.key());
         self.discard(entry.into_garbage());
     }
@@ -240,6 +251,10 @@ impl Effects {
     /// Appends the records. Called while the run's partitions are locked.
     #[inline]
     pub fn append(&mut self, listeners: &Listeners) {
+        if !self.gone.is_empty() {
+            self.gone.append(&mut self.records);
+            std::mem::swap(&mut self.gone, &mut self.records);
+        }
         if !self.records.is_empty() {
             listeners.each(Interest::JOURNAL, |listener| listener.append(&self.records));
             self.records.clear();

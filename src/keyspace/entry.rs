@@ -607,7 +607,9 @@ unsafe fn write_payload(at: NonNull<u8>, kind: Kind, value: NewValue<'_>) {
     }
 }
 
-/// The bytes with zeros up to `length`; without a copy when they are unshared and have room.
+/// The bytes with zeros up to `length`; without a copy when they are unshared and have room. The room is that of the size
+/// class, no more: the account of memory knows the length alone, and to copy at each class is still to copy each byte of a
+/// growing value some five times.
 fn grown(bytes: Bytes, length: usize) -> Bytes {
     if length - bytes.len() >= ZEROED_MIN {
         let mut fresh = vec![0; length];
@@ -615,11 +617,18 @@ fn grown(bytes: Bytes, length: usize) -> Bytes {
         return Bytes::from(fresh);
     }
     let mut unique = match bytes.try_into_mut() {
-        Ok(unique) => unique,
-        Err(held) => BytesMut::from(&held[..]),
+        Ok(unique) if unique.capacity() >= length => unique,
+        Ok(unique) => with_room(&unique, length),
+        Err(held) => with_room(&held, length),
     };
     unique.resize(length, 0);
     unique.freeze()
+}
+
+fn with_room(bytes: &[u8], length: usize) -> BytesMut {
+    let mut copy = BytesMut::with_capacity(good_size(length));
+    copy.extend_from_slice(bytes);
+    copy
 }
 
 fn layout(bytes: usize) -> Layout {
@@ -693,6 +702,20 @@ mod tests {
         let entry = Entry::new(b"key:000000000001", NewValue::Copy(&[7; 512]), None, false);
         assert_eq!(entry.allocated_bytes(), 32 + 512);
         assert_eq!(entry.bytes(), &[7; 512]);
+    }
+
+    /// Found by review: a value that APPEND made longer took up to twice what maxmemory counted for it.
+    #[test]
+    fn a_growing_value_has_the_room_of_its_size_class() {
+        let mut bytes = Bytes::from(vec![1; SHARED_MIN]);
+        for step in [1, 1000, 1, 50_000, 7, 300_000] {
+            let length = bytes.len() + step;
+            bytes = grown(bytes, length);
+            assert_eq!(bytes.len(), length);
+            let unique = bytes.try_into_mut().expect("nobody else holds it");
+            assert_eq!(unique.capacity(), good_size(length));
+            bytes = unique.freeze();
+        }
     }
 
     /// Random changes against a plain model: value, expiry, length, key, access clock.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::effects::{Effects, EventClass};
 use super::entry::Entry;
 use super::hash::partition_of;
-use super::lock::lock_in;
+use super::lock::{PATIENCE, Place, lock_in, lock_one};
 use super::partition::Partition;
 use super::{Keyspace, PARTITIONS};
 use crate::base::clock::Millis;
@@ -369,34 +369,32 @@ fn take(
     pressure: &Pressure<'_>,
     effects: &mut Effects,
 ) -> bool {
-    let Some(database) = keyspace.database_if_built(candidate.database) else {
-        return false;
+    // By its number, so that the record names the database that the key is in, whatever SWAPDB does.
+    let place = Place {
+        database: candidate.database,
+        partition: candidate.partition,
     };
-    let Ok(mut held) = lock_in(
-        keyspace,
-        database,
-        candidate.partition as usize,
-        super::lock::PATIENCE,
-    ) else {
+    let Ok(mut held) = lock_one(keyspace, place, PATIENCE) else {
         return false;
     };
     let begun = pressure.watch.map(|_| Instant::now());
-    let Some(entry) =
-        held.remove_by_hash(candidate.hash, |entry| is_eligible(entry, pressure.rules))
+    let Some(entry) = held
+        .partition
+        .remove_by_hash(candidate.hash, |entry| is_eligible(entry, pressure.rules))
     else {
         return false;
     };
-    effects.bytes += held.take_bytes();
+    effects.bytes += held.partition.take_bytes();
     effects.record(candidate.database, &[b"DEL", entry.key()]);
     effects.append(&keyspace.listeners);
-    release(held);
+    drop(held);
     effects.event(
         EventClass::EVICTED,
         "evicted",
         candidate.database,
         entry.key(),
     );
-    drop(entry);
+    effects.discard(entry.into_garbage());
     if let (Some(watch), Some(begun)) = (pressure.watch, begun) {
         watch(begun.elapsed());
     }
@@ -405,10 +403,6 @@ fn take(
 
 fn is_eligible(entry: &Entry, rules: &Rules) -> bool {
     !rules.policy.is_volatile() || entry.tag() != 0
-}
-
-fn release(held: Partition<'_>) {
-    drop(held);
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use super::effects::Effects;
-use super::lock::{PATIENCE, lock_in};
-use super::{Database, Keyspace, PARTITIONS};
+use super::lock::{PATIENCE, Place, lock_one};
+use super::{Keyspace, PARTITIONS};
 use crate::base::clock::Millis;
 
 /// How often every partition is swept.
@@ -47,14 +47,11 @@ impl Sweeper {
                     self.partition += 1;
                     continue;
                 }
-                let (expired, done) = sweep_partition(
-                    keyspace,
-                    self.database,
-                    database,
-                    self.partition,
-                    now,
-                    effects,
-                );
+                let place = Place {
+                    database: self.database,
+                    partition: self.partition as u32,
+                };
+                let (expired, done) = sweep_partition(keyspace, place, now, effects);
                 self.partition += usize::from(done);
                 return Step {
                     expired,
@@ -79,21 +76,20 @@ impl Sweeper {
 /// Sweeps one partition. Returns the removals and whether nothing is left over.
 fn sweep_partition(
     keyspace: &Keyspace,
-    number: u32,
-    database: &Database,
-    partition: usize,
+    place: Place,
     now: Millis,
     effects: &mut Effects,
 ) -> (usize, bool) {
-    let Ok(mut held) = lock_in(keyspace, database, partition, PATIENCE) else {
+    // By the database's number, so that the records name the database that the keys are in, whatever SWAPDB does.
+    let Ok(mut held) = lock_one(keyspace, place, PATIENCE) else {
         return (0, true);
     };
     let mut expired = 0;
-    let done = held.sweep(now, STEP_KEYS, |entry| {
+    let done = held.partition.sweep(now, STEP_KEYS, |entry| {
         expired += 1;
-        effects.expire(number, entry);
+        effects.expire(place.database, entry);
     });
-    effects.bytes += held.take_bytes();
+    effects.bytes += held.partition.take_bytes();
     effects.append(&keyspace.listeners);
     (expired, done)
 }

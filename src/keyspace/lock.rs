@@ -1,8 +1,9 @@
 //! Locks of partitions, and THE LOCK ORDER of the whole server.
 //!
 //! # The order
-//! 1. Partitions, ascending by (database, number). A plan is sorted and its duplicates removed before the first lock.
-//! 2. The mapping of databases (SWAPDB), never taken while a partition is held.
+//! 1. The mapping of databases (SWAPDB, FLUSHALL, the building of a database), never taken while a partition is held: a
+//!    database is built before its first partition is locked.
+//! 2. Partitions, ascending by (database, number). A plan is sorted and its duplicates removed before the first lock.
 //! 3. The changes of the configuration (CONFIG SET, CONFIG REWRITE), never taken while a partition is held; taking over
 //!    changed parameters may take leaves.
 //! 4. The leaves: client registry, a client's outbox and labels, slow log, latency log, monitors, the end of a pause, the
@@ -20,7 +21,7 @@ use hashbrown::raw::RawTable;
 use smallvec::SmallVec;
 
 use super::partition::{Partition, Slot};
-use super::{Database, Keyspace};
+use super::{Database, Keyspace, PARTITIONS};
 
 /// Tries of a lock before its taker yields: about two microseconds.
 const SPINS: u32 = 64;
@@ -79,10 +80,15 @@ pub fn lock_all<'k>(
     plan.retain(|place| (place.database as usize) < keyspace.database_count());
     loop {
         let version = keyspace.mapping_version();
-        // The order is that of the databases themselves, fixed before the first lock whatever SWAPDB does meanwhile.
+        // The order is that of the databases themselves, fixed before the first lock whatever SWAPDB does meanwhile. They
+        // are built here: see the order of the locks.
         let mut order: SmallVec<[(usize, Place); 4]> = plan
             .iter()
-            .map(|place| (keyspace.physical(place.database), *place))
+            .map(|place| {
+                let physical = keyspace.physical(place.database);
+                keyspace.by_physical(physical);
+                (physical, *place)
+            })
             .collect();
         // A SWAPDB between two of those lookups would map two numbers to one database, and its partition be taken twice:
         // by a patient taker, for ever.
@@ -102,7 +108,7 @@ pub fn lock_all<'k>(
     }
 }
 
-/// Locks a partition of a database that is known already (sweeps over physical databases).
+/// Locks a partition of a database that is known already, whatever number clients call it by meanwhile.
 pub fn lock_in<'k>(
     keyspace: &'k Keyspace,
     database: &'k Database,
@@ -119,6 +125,24 @@ pub fn lock_in<'k>(
         database.counters(number),
         keyspace.hasher(),
     ))
+}
+
+/// Locks all partitions of databases, which are given in their own order: for what must be one instant (FLUSHALL, SWAPDB).
+/// Waits for each in the lock's queue, so that it gets all in the end however busy they are. The mapping must be held.
+pub(super) fn lock_whole<'k>(
+    keyspace: &'k Keyspace,
+    databases: impl Iterator<Item = &'k Database>,
+) -> Vec<Partition<'k>> {
+    let partition = |database: &'k Database, number| {
+        Partition::new(
+            database.shard(number).write(),
+            database.counters(number),
+            keyspace.hasher(),
+        )
+    };
+    databases
+        .flat_map(|database| (0..PARTITIONS).map(move |number| partition(database, number)))
+        .collect()
 }
 
 /// Locks a partition for a moment's look, unless somebody else has it.

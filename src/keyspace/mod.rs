@@ -13,6 +13,7 @@ pub mod lock;
 pub mod partition;
 pub mod sweep;
 pub mod view;
+mod whole;
 
 use std::hash::BuildHasherDefault;
 use std::sync::OnceLock;
@@ -112,13 +113,13 @@ impl Database {
 pub struct Keyspace {
     /// Built when first used; their order never changes.
     databases: Box<[OnceLock<Database>]>,
-    /// Which of `databases` a client's number means. Written by SWAPDB under `swap`, read before every lock, and checked
-    /// again after it by way of `version`.
+    /// Which of `databases` a client's number means. Written by SWAPDB under `mapping_lock` with all partitions of both held
+    /// (whole.rs), read before every lock, and checked again after it by way of `version`.
     mapping: Box<[AtomicU32]>,
     /// Counts SWAPDBs: odd while one is under way. A run that sees the same even version before and after it locked has
     /// locked what its client's number meant. Sequentially consistent with the lock's own acquire.
     version: AtomicU64,
-    swap: Mutex<()>,
+    mapping_lock: Mutex<()>,
     hasher: KeyHasher,
     /// Bytes of all entries and tables. Added to once per run; read by the memory check.
     used: AtomicI64,
@@ -137,7 +138,7 @@ impl Keyspace {
             databases: (0..databases.max(1)).map(|_| OnceLock::new()).collect(),
             mapping: (0..databases.max(1) as u32).map(AtomicU32::new).collect(),
             version: AtomicU64::new(0),
-            swap: Mutex::new(()),
+            mapping_lock: Mutex::new(()),
             hasher,
             used: AtomicI64::new(0),
             dirty: AtomicU64::new(0),
@@ -164,7 +165,11 @@ impl Keyspace {
 
     #[inline]
     pub(super) fn by_physical(&self, physical: usize) -> &Database {
-        self.databases[physical].get_or_init(|| Database::new(self.born))
+        self.databases[physical].get_or_init(|| {
+            // FLUSHALL empties the databases that there are: none must come to be meanwhile.
+            let _mapping = self.mapping_lock.lock();
+            Database::new(self.born)
+        })
     }
 
     /// The database that clients call `number`, when it was ever used.
@@ -176,20 +181,6 @@ impl Keyspace {
     pub fn built(&self) -> impl Iterator<Item = (u32, &Database)> {
         (0..self.databases.len() as u32)
             .filter_map(|number| Some((number, self.database_if_built(number)?)))
-    }
-
-    /// Exchanges two databases for all clients at once. Runs that hold partitions finish in the database they locked.
-    pub fn swap(&self, first: u32, second: u32) {
-        let _swap = self.swap.lock();
-        self.version.fetch_add(1, Ordering::SeqCst);
-        let (a, b) = (
-            &self.mapping[first as usize],
-            &self.mapping[second as usize],
-        );
-        let old = a.load(Ordering::SeqCst);
-        a.store(b.load(Ordering::SeqCst), Ordering::SeqCst);
-        b.store(old, Ordering::SeqCst);
-        self.version.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Where a key of a database is kept, given its hash.

@@ -37,7 +37,7 @@ use crate::base::rng::Rng;
 /// What dashmap's shards hold: the entry is the key and there is no value.
 pub type Slot = (Entry, SharedValue<()>);
 
-/// A table taken out of its partition, to be dropped elsewhere, at once or piece by piece.
+/// A table taken out of its partition, to be dropped elsewhere.
 pub struct Detached(RawIntoIter<Slot>);
 
 impl Detached {
@@ -49,11 +49,6 @@ impl Detached {
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Frees at most `limit` entries.
-    pub fn free(&mut self, limit: usize) {
-        self.0.by_ref().take(limit).for_each(drop);
     }
 }
 
@@ -320,6 +315,11 @@ impl<'a> Partition<'a> {
         let drawn = (0..RANDOM_DRAWS).find_map(|_| self.bucket((rng.bits() & mask) as usize));
         // A table is at least an eighth full, or small: coming here is rare, and the bias of the first in line small.
         drawn.or_else(|| self.from_random(rng.bits(), usize::MAX).next())
+    }
+
+    /// Whether it has a table at all, with entries or without.
+    pub(super) fn has_table(&self) -> bool {
+        self.counters.bytes() != 0
     }
 
     /// Empties it at once; the content is the caller's to drop.

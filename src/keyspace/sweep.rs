@@ -14,7 +14,7 @@ use crate::resp::reply::Reply;
 /// What a sweep starts from and ends with: the keyspace without locks.
 #[derive(Clone, Copy)]
 pub struct Scene<'k> {
-    /// All databases. A sweep may count and swap; keys are reached through visits only.
+    /// All databases. A sweep may count, flush and swap; keys are reached through visits only.
     pub keyspace: &'k Keyspace,
     /// The client's database.
     pub database: u32,

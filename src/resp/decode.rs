@@ -319,8 +319,11 @@ impl Decoder {
         } else {
             input.advance(consumed);
         }
-        for slot in &mut self.slots {
-            slot.move_down(consumed);
+        // Once per request, not once per read: a request of a million arguments may arrive byte by byte.
+        if consumed > 0 {
+            for slot in &mut self.slots {
+                slot.move_down(consumed);
+            }
         }
         self.first = 0;
         self.position -= consumed;

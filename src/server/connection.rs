@@ -22,7 +22,6 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::config::{OutputLimit, Settings};
 use crate::dispatch::{Runner, Step, Sweeping, WINDOW};
-use crate::keyspace::entry::SHARED_MIN;
 use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
 use crate::state::Server;
@@ -102,9 +101,12 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
         over_soft_since: None,
         registered: None,
     };
+    let registered = Registered {
+        server: &server,
+        id: client.id,
+    };
     let end = connection.live().await;
-    server.monitors.remove(client.id);
-    server.clients.remove(client.id);
+    drop(registered);
     match end {
         Err(error) => {
             tracing::debug!(client = client.id, addr = %client.addr, %error, "connection lost")
@@ -113,6 +115,19 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
             // Nobody is left to tell when the peer is gone already.
             let _ = connection.stream.shutdown().await;
         }
+    }
+}
+
+/// A connection that others see; they see it no more however its task ends.
+struct Registered<'s> {
+    server: &'s Server,
+    id: u64,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.server.monitors.remove(self.id);
+        self.server.clients.remove(self.id);
     }
 }
 
@@ -332,6 +347,10 @@ impl<S: Stream> Connection<S> {
                 }
                 After::Sleep(duration) => {
                     self.sleep(duration).await;
+                    // Who was killed meanwhile runs no more of its requests.
+                    if self.client().killed().is_some() {
+                        break BatchEnd::Idle;
+                    }
                     self.runner.begin_batch();
                 }
             }
@@ -446,12 +465,12 @@ impl<S: Stream> Connection<S> {
     /// Receives the payload of a large argument into a buffer of its own, which becomes the value: it is copied nowhere
     /// else. The buffer grows with what arrives. `false` when the connection ended.
     async fn receive_large(&mut self, bytes: usize) -> io::Result<bool> {
-        let mut payload = self.decoder.begin_large(&mut self.input);
+        let mut payload = Vec::from(self.decoder.begin_large(&mut self.input));
         while payload.len() < bytes {
             self.try_write()?;
-            let missing = bytes - payload.len();
             if payload.capacity() == payload.len() {
-                payload.reserve(missing.min(payload.len().max(LARGE_STEP)));
+                let missing = bytes - payload.len();
+                payload.reserve_exact(missing.min(payload.len().max(LARGE_STEP)));
             }
             self.client()
                 .query_bytes
@@ -472,7 +491,11 @@ impl<S: Stream> Connection<S> {
                     // Sends what it can; the read decides.
                     while !output.is_empty() && poll_write(stream, output, context)?.is_ready() {}
                 }
-                poll_read(stream, &mut payload, missing, context)
+                // Never beyond the room there is: to fill up a nearly full buffer is no reason to make it as large as the
+                // client says it will be.
+                let room = payload.capacity().min(bytes) - payload.len();
+                let mut free = (&mut payload).limit(room);
+                pin!(stream.read_buf(&mut free)).poll(context)
             })
             .await?;
             if read == 0 {
@@ -487,11 +510,7 @@ impl<S: Stream> Connection<S> {
                 return Ok(false);
             }
         }
-        let mut payload = payload.freeze();
-        if payload.len() < SHARED_MIN {
-            payload = bytes::Bytes::copy_from_slice(&payload);
-        }
-        self.decoder.supply(payload);
+        self.decoder.supply(payload.into());
         if self.input.len() > self.decoder.position() {
             return Ok(true);
         }
@@ -722,3 +741,6 @@ fn poll_write<S: Stream>(
     output.advance(written);
     Poll::Ready(Ok(()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -343,52 +343,6 @@ fn flush_returns_the_accounts_to_zero() {
     }
 }
 
-/// A large partition is freed in pieces, and nothing written meanwhile is lost in between.
-#[test]
-fn flush_frees_in_pieces() {
-    let world = World::new();
-    let hasher = world.keyspace.hasher();
-    let same: Vec<String> = (0..)
-        .map(|number| format!("k{number}"))
-        .filter(|key| {
-            world
-                .keyspace
-                .place(0, hasher.hash(key.as_bytes()))
-                .partition
-                == 5
-        })
-        .take(3 * PIECE)
-        .collect();
-    same.iter().for_each(|key| put(&world, 0, key, b"", None));
-    let scene = Scene {
-        keyspace: &world.keyspace,
-        database: 0,
-        run: crate::keyspace::view::Run {
-            now: world.now(),
-            rules: &world.rules,
-            rng: &crate::base::rng::Rng::seeded(1),
-            touch: true,
-        },
-    };
-    let owned = OwnedArguments::from(&["FLUSHDB"]);
-    let mut flush =
-        flushdb(&mut Args::new(owned.as_arguments(), 1), &scene).expect("it has no options");
-    let (mut output, mut effects, mut visits) = (Output::new(), Effects::default(), 0);
-    let mut reply = Reply::new(&mut output, crate::resp::reply::Protocol::Resp2);
-    while let Some(place) = flush.next(&scene) {
-        assert_eq!(place.partition, 5);
-        let mut held = lock_one(&world.keyspace, place, PATIENCE).expect("a patient taker waits");
-        flush.visit(place, &mut held.partition, &scene, &mut effects, &mut reply);
-        drop(held);
-        if visits == 0 {
-            put(&world, 0, &same[0], b"", None);
-        }
-        visits += 1;
-    }
-    assert_eq!(visits, 3, "one to empty it and two pauses");
-    assert_eq!(world.keyspace.database(0).len(), 1);
-}
-
 #[test]
 fn swapdb_exchanges_databases() {
     let world = World::new();
@@ -399,6 +353,7 @@ fn swapdb_exchanges_databases() {
     assert_eq!(run(&world, "KEYS *"), "*1\r\n$1\r\na\r\n");
     assert_eq!(world.records(), ["SWAPDB 0 1"]);
     assert_eq!(run(&world, "SWAPDB 1 1"), "+OK\r\n");
+    assert_eq!(world.keyspace.dirty(), 2);
     let (first, second) = (
         "-ERR invalid first DB index\r\n",
         "-ERR invalid second DB index\r\n",

@@ -436,3 +436,18 @@ fn key_functions() {
     assert_eq!(positions("MSETEX 18446744073709551615 a 1"), None);
     assert_eq!(positions("MSETEX 2147483647 a 1"), None);
 }
+
+/// Found by replaying the journal: the key that had expired was told to be gone after the SET that replaced it, and a
+/// follower lost the new value.
+#[test]
+fn a_key_found_expired_is_gone_before_it_is_set() {
+    let world = World::new();
+    for request in ["SET k w PX 100", "SET k w PX 100 NX", "MSETEX 1 k w PX 100"] {
+        run(&world, "SET k v PX 10");
+        world.advance_ms(11);
+        world.records();
+        run(&world, request);
+        let set = format!("SET k w PXAT {}", world.now().0 + 100);
+        assert_eq!(world.records(), ["DEL k".to_owned(), set], "{request}");
+    }
+}

@@ -1,0 +1,283 @@
+//! A follower that runs what was propagated has the same keys, values and expiries.
+//!
+//! Random writes of every kind, active expiry and eviction happen in one world whose clock moves; the records are then run
+//! in another whose clock stands still, long before. So a record may depend on nothing but the ones before it: no relative
+//! expiry, and a key that had expired by the time of a command is told to be gone before the command is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::FAMILIES;
+use super::testing::{World, run_parts};
+use crate::base::rng::Rng;
+use crate::keyspace::PARTITIONS;
+use crate::keyspace::effects::{Effects, Record};
+use crate::keyspace::evict::{Policy, Pressure, Rules, evict};
+use crate::keyspace::expire::Sweeper;
+use crate::keyspace::lock::{PATIENCE, lock_in};
+use crate::table::Flags;
+
+/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, V a value, N a number, F
+/// a fraction, H a digest, O an offset, B a bit, D a database, S seconds, T milliseconds, Q and A instants in these units.
+const REQUESTS: &[&str] = &[
+    "APPEND K V",
+    "DECR K",
+    "DECRBY K N",
+    "DELEX K [IFEQ V|IFNE V|IFDEQ H|IFDNE H]",
+    "DELIFEQ K V",
+    "GETDEL K",
+    "GETEX K [EX S|PX T|EXAT Q|PXAT A|PERSIST]",
+    "GETSET K V",
+    "INCR K",
+    "INCRBY K N",
+    "INCRBYFLOAT K F",
+    "MSET K V [K V] [K V]",
+    "MSETEX 2 K V K V [EX S|PX T|EXAT Q|PXAT A|KEEPTTL] [NX|XX]",
+    "MSETNX K V [K V] [K V]",
+    "PSETEX K T V",
+    "SET K V [EX S|PX T|EXAT Q|PXAT A|KEEPTTL] [NX|XX|IFEQ V|IFNE V|IFDEQ H|IFDNE H] [GET]",
+    "SET K V (EX S|PX T|EXAT Q|PXAT A)",
+    "SETEX K S V",
+    "SETNX K V",
+    "SETRANGE K O V",
+    "BITFIELD K [SET u8 O N|INCRBY i5 O N|GET u4 O] [OVERFLOW (SAT|FAIL) INCRBY u3 O N]",
+    "BITOP (AND|OR|XOR|DIFF|DIFF1|ANDOR|ONE) K K K",
+    "BITOP NOT K K",
+    "SETBIT K O B",
+    "COPY K K [DB D] [REPLACE]",
+    "DEL K [K]",
+    "UNLINK K [K]",
+    "EXPIRE K S [NX|XX|GT|LT]",
+    "EXPIREAT K Q [NX|XX|GT|LT]",
+    "MOVE K D",
+    "PERSIST K",
+    "PEXPIRE K T [NX|XX|GT|LT]",
+    "PEXPIREAT K A [NX|XX|GT|LT]",
+    "RENAME K K",
+    "RENAMENX K K",
+    "FLUSHDB [ASYNC|SYNC]",
+    "FLUSHALL [ASYNC|SYNC]",
+    "SWAPDB D D",
+    // Reads: these find keys expired.
+    "GET K",
+    "MGET K K K",
+    "TTL K",
+    "SCAN 0 COUNT 1000",
+    "RANDOMKEY",
+];
+
+struct Requests {
+    rng: fastrand::Rng,
+}
+
+impl Requests {
+    fn next(&mut self, world: &World) -> Vec<Vec<u8>> {
+        let template = REQUESTS[self.rng.usize(0..REQUESTS.len())];
+        if template.starts_with("FLUSH") && self.rng.u8(0..4) > 0 {
+            return self.next(world);
+        }
+        let mut words = Vec::new();
+        self.expand(template, world, &mut words);
+        words
+    }
+
+    fn expand(&mut self, template: &str, world: &World, words: &mut Vec<Vec<u8>>) {
+        let mut rest = template;
+        while let Some(first) = rest.chars().next() {
+            if first == '[' || first == '(' {
+                let close = if first == '[' { ']' } else { ')' };
+                let end = rest
+                    .rfind(close)
+                    .filter(|_| first == '(' && !rest.contains('['));
+                let end = end.unwrap_or_else(|| rest.find(close).expect("it is closed"));
+                let alternatives: Vec<&str> = split_alternatives(&rest[1..end]);
+                let none = usize::from(first == '[');
+                let chosen = self.rng.usize(0..alternatives.len() + none);
+                if let Some(alternative) = alternatives.get(chosen) {
+                    self.expand(alternative, world, words);
+                }
+                rest = rest[end + 1..].trim_start();
+            } else {
+                let (word, tail) = rest.split_once(' ').unwrap_or((rest, ""));
+                words.push(self.word(word, world));
+                rest = tail.trim_start();
+            }
+        }
+    }
+
+    fn word(&mut self, word: &str, world: &World) -> Vec<u8> {
+        let rng = &mut self.rng;
+        let now = world.now().0;
+        match word {
+            "K" => format!("k{}", rng.u8(0..6)),
+            "V" => return self.value(),
+            "N" => rng.i64(-300..300).to_string(),
+            "F" => format!("{}", rng.i64(-300..300) as f64 / 8.0),
+            "H" => format!("{:016x}", rng.u64(..)),
+            "O" => rng.u16(0..300).to_string(),
+            "B" => rng.u8(0..2).to_string(),
+            "D" => rng.u8(0..3).to_string(),
+            "S" => rng.i64(-1..4).to_string(),
+            "T" => rng.i64(-5..3000).to_string(),
+            "Q" => (now / 1000 + rng.i64(-1..4)).to_string(),
+            "A" => (now + rng.i64(-500..3000)).to_string(),
+            word => word.to_owned(),
+        }
+        .into_bytes()
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        let rng = &mut self.rng;
+        match rng.u8(0..12) {
+            0..5 => rng.i64(-50..50).to_string().into_bytes(),
+            5..8 => vec![rng.u8(..); rng.usize(0..40)],
+            8 => format!("{}", f64::from(rng.i32(-9..9)) / 4.0).into_bytes(),
+            9 => vec![rng.u8(..); rng.usize(200..700)],
+            10 => vec![rng.u8(..); rng.usize(15_000..20_000)],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The alternatives of a group, whose own groups stay whole.
+fn split_alternatives(group: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+    for (at, letter) in group.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            '|' if depth == 0 => {
+                found.push(&group[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found.push(&group[start..]);
+    found
+}
+
+/// Value, expiry and rawness of each key, also of those that expired and were not met since.
+type Content = BTreeMap<(u32, Vec<u8>), (Vec<u8>, Option<i64>, bool)>;
+
+fn content(world: &World) -> Content {
+    let mut content = Content::new();
+    let mut bytes = 0;
+    for (number, database) in world.keyspace.built() {
+        bytes += database.bytes();
+        for partition in 0..PARTITIONS {
+            let held = lock_in(&world.keyspace, database, partition, PATIENCE)
+                .expect("a patient taker waits");
+            for entry in held.iter() {
+                let expiry = entry.expiry().map(|at| at.0);
+                let kept = (entry.bytes().to_vec(), expiry, entry.is_raw());
+                content.insert((number, entry.key().to_vec()), kept);
+            }
+        }
+    }
+    assert_eq!(world.keyspace.used_bytes(), bytes, "the account of memory");
+    content
+}
+
+/// What the background does: keys expire and are evicted without a command.
+fn background(world: &World, rng: &mut fastrand::Rng) {
+    let mut effects = Effects::default();
+    effects.begin(world.keyspace.listeners.interest());
+    if rng.bool() {
+        let mut sweeper = Sweeper::default();
+        while !sweeper
+            .step(&world.keyspace, world.now(), &mut effects)
+            .cycle_done
+        {}
+    } else {
+        let rules = Rules {
+            maxmemory: 1,
+            policy: Policy::AllKeysRandom,
+            ..Rules::default()
+        };
+        let pressure = Pressure {
+            rules: &rules,
+            base_bytes: 0,
+            now: world.now(),
+            rng: &Rng::seeded(rng.u64(..)),
+            watch: None,
+        };
+        evict(&world.keyspace, &pressure, 1, &mut effects);
+    }
+    world.keyspace.account(effects.bytes);
+}
+
+fn shown(words: &[Vec<u8>]) -> String {
+    let words = words
+        .iter()
+        .map(|word| word[..word.len().min(30)].escape_ascii().to_string());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Runs records as a follower does.
+fn follow(world: &World, records: &[Record]) {
+    for record in records {
+        world.database.set(record.database);
+        let reply = run_parts(world, &record.command);
+        assert!(
+            !reply.starts_with(b"-"),
+            "{}: {}",
+            shown(&record.command),
+            reply.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn a_follower_has_what_was_propagated() {
+    let seed = std::env::var("QUOIT_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(7);
+    for round in 0..20 {
+        println!("seed {seed}, round {round}");
+        let mut requests = Requests {
+            rng: fastrand::Rng::with_seed(seed + round),
+        };
+        let (leader, follower) = (World::new(), World::new());
+        follower.advance_ms(-leader.now().0);
+        for _ in 0..60 {
+            let mut told = Vec::new();
+            for _ in 0..8 {
+                match requests.rng.u8(0..10) {
+                    0 => leader.advance_ms(requests.rng.i64(0..700)),
+                    1 => leader.database.set(requests.rng.u32(0..3)),
+                    2 => background(&leader, &mut requests.rng),
+                    _ => {}
+                }
+                let request = requests.next(&leader);
+                run_parts(&leader, &request);
+                let records = leader.take_records();
+                follow(&follower, &records);
+                let records = records.iter().map(|record| shown(&record.command));
+                told.push((shown(&request), records.collect::<Vec<_>>()));
+            }
+            let (ours, theirs) = (content(&leader), content(&follower));
+            let differs = |key: &&(u32, Vec<u8>)| ours.get(*key) != theirs.get(*key);
+            let different: Vec<_> = ours.keys().chain(theirs.keys()).filter(differs).collect();
+            assert!(different.is_empty(), "{different:?} after {told:#?}");
+        }
+    }
+}
+
+/// No command that writes is left out above.
+#[test]
+fn the_requests_are_of_all_commands_that_write() {
+    let tried: BTreeSet<String> = REQUESTS
+        .iter()
+        .filter_map(|request| Some(request.split_once(' ').unwrap_or((request, "")).0))
+        .map(str::to_lowercase)
+        .collect();
+    for row in FAMILIES.iter().copied().flatten() {
+        let writes = row.command.flags.contains(Flags::WRITE);
+        assert!(
+            !writes || tried.contains(row.command.name),
+            "{}",
+            row.command.name
+        );
+    }
+}
