@@ -20,6 +20,9 @@ use crate::table::{Args, CommandError, Row};
 /// How a handler ends: `Ok` with its reply written, or a refusal (what it wrote is cut off).
 pub type Done = Result<(), CommandError>;
 
+/// Reads the arguments of a command that goes through partitions.
+pub type BeginSweep = fn(&mut Args<'_>, &Scene<'_>) -> Result<Box<dyn Sweep>, CommandError>;
+
 /// What runs a data command. The type keeps a read from writing.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -28,7 +31,7 @@ pub enum Handler {
     /// Reads and changes keys.
     Write(fn(&mut Args<'_>, &mut View<'_>, &mut Reply<'_>) -> Done),
     /// Goes through partitions one by one.
-    Sweep(fn(&mut Args<'_>, &Scene<'_>) -> Result<Box<dyn Sweep>, CommandError>),
+    Sweep(BeginSweep),
     /// Has subcommands only.
     Container,
 }

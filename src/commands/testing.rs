@@ -50,6 +50,12 @@ pub struct World {
     heard: Arc<Heard>,
 }
 
+impl Default for World {
+    fn default() -> World {
+        World::new()
+    }
+}
+
 impl World {
     /// An empty one, at a fixed time and with a fixed seed.
     pub fn new() -> World {
@@ -199,10 +205,7 @@ impl World {
 
     fn run_sweep(
         &self,
-        begin: fn(
-            &mut Args<'_>,
-            &Scene<'_>,
-        ) -> Result<Box<dyn crate::keyspace::sweep::Sweep>, CommandError>,
+        begin: super::BeginSweep,
         mut args: Args<'_>,
         run: Run<'_>,
         reply: &mut Reply<'_>,

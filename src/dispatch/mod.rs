@@ -341,6 +341,10 @@ impl Runner {
         )
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the second half of `run`, apart so that a heavy request can give its worker away first"
+    )]
     #[inline]
     fn execute(
         &mut self,

@@ -6,7 +6,7 @@
 //!
 //! # Hash bits
 //! The table takes its tag from the upper 7 bits of the hash and the home bucket from the lowest, so the partition is
-//! chosen from 32 bits between ([`Layout::partition_of`]).
+//! chosen from 32 bits between ([`partition_of`](super::hash::partition_of)).
 //!
 //! # Why the partitions differ in size
 //! A table doubles when it is 7/8 full. With equal shares all partitions would do so at about the same number of keys: a
@@ -113,6 +113,7 @@ impl Counters {
     }
 
     /// Keys, expired ones that nobody has met yet included.
+    #[expect(clippy::len_without_is_empty, reason = "a count, not a collection")]
     pub fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed) as usize
     }

@@ -18,7 +18,7 @@ const WORK: Duration = Duration::from_micros(500);
 /// `ACTIVE_EXPIRE_CYCLE_SLOW_TIME_PERC` is 25 too). More effort rests less.
 const REST: Duration = Duration::from_micros(1500);
 /// How often memory is looked at when requests left it over the limit.
-const EVICT_EVERY: Duration = Duration::from_millis(10);
+const EVICT_EVERY: Duration = Duration::from_millis(100);
 /// How often rates and the peak of memory are sampled (redis takes ten samples a second too).
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// How often the memory of all clients is added up, if it is limited.

@@ -255,7 +255,7 @@ fn admit_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) {
     }
     let local = stream
         .local_addr()
-        .map_or_else(|_| "?:0".to_owned(), |addr| printed(addr));
+        .map_or_else(|_| "?:0".to_owned(), printed);
     let ip = peer.ip().to_canonical();
     let protected = settings.protected_mode && settings.requirepass.is_none() && !ip.is_loopback();
     let client = client(

@@ -1,6 +1,6 @@
 //! The state of one connection, owned by its task.
 //!
-//! What others may see or ask of it stands in [`Client`](super::clients::Client).
+//! What others may see or ask of it stands in [`Client`].
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

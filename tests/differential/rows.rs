@@ -48,7 +48,8 @@ fn specs(value: &Value) -> Vec<String> {
 fn compare_info(redis: &Value, quoit: &Value, found: &mut Vec<String>) {
     let (theirs, ours) = (redis.items(), quoit.items());
     let name = theirs[0].text();
-    let parts: [(&str, usize, fn(&Value) -> Vec<String>); 8] = [
+    type Normal = fn(&Value) -> Vec<String>;
+    let parts: [(&str, usize, Normal); 8] = [
         ("arity", 1, |value| vec![show(value)]),
         ("flags", 2, sorted),
         ("first key", 3, |value| vec![show(value)]),
@@ -113,7 +114,7 @@ fn tree(arguments: &Value) -> String {
     let known: Vec<Value> = arguments
         .items()
         .into_iter()
-        .filter(|argument| is_known_in_docs(argument))
+        .filter(is_known_in_docs)
         .collect();
     let shown = known.iter().map(|argument| {
         let plain = [

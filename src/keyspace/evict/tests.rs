@@ -134,7 +134,7 @@ fn those_who_should_go_first_go_first() {
                 None
             };
             let access = if policy.is_lfu() {
-                minutes(NOW) << 8 | number * 255 / keys
+                (minutes(NOW) << 8) | (number * 255 / keys)
             } else if policy == Policy::VolatileTtl {
                 seconds_ago(1)
             } else {
