@@ -4,6 +4,7 @@
 //! client states overflows or sizes anything larger than a string may be.
 
 use super::{Done, Handler};
+use crate::base::worker::give_worker_away;
 use crate::data::bitmap::{self, Combination, Field, Overflow};
 use crate::data::number::parse_i64;
 use crate::data::string;
@@ -358,7 +359,13 @@ fn bitop(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Don
             .rest()
             .map(bytes_of)
             .collect::<Result<_, CommandError>>()?;
-        bitmap::combine(combination, &sources)
+        let work = || bitmap::combine(combination, &sources);
+        let bytes: usize = sources.iter().map(|source| source.len()).sum();
+        if bytes >= HEAVY_BYTES {
+            give_worker_away(work)
+        } else {
+            work()
+        }
     };
     let length = result.len();
     if length > 0 {
@@ -370,6 +377,9 @@ fn bitop(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Don
     reply.integer(length as i64);
     Ok(())
 }
+
+/// Bytes whose combination takes about a millisecond.
+const HEAVY_BYTES: usize = 4 * 1024 * 1024;
 
 fn combination(args: &mut Args<'_>) -> Result<Combination, CommandError> {
     let names = [

@@ -547,7 +547,9 @@ type FlushOf = fn(&Keyspace, u32, &[&[u8]], &mut Effects) -> Vec<Detached>;
 
 impl Flush {
     fn begin(args: &mut Args<'_>, flush: FlushOf) -> Begun {
-        let _ = args.keyword("ASYNC") || args.keyword("SYNC");
+        if !args.keyword("ASYNC") {
+            args.keyword("SYNC");
+        }
         args.end()?;
         let request = args.all().to_owned();
         Ok(Box::new(Flush { request, flush }))

@@ -276,11 +276,17 @@ fn no_request_panics() {
             .collect();
         let shown = shown.join(" ");
         world.session.reply_mode = ReplyMode::On;
+        let dirty = world.server.keyspace.dirty();
         let reply = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run(&words)));
         let reply = reply.unwrap_or_else(|_| panic!("panicked at: {shown}"));
         let silent =
             world.session.reply_mode != ReplyMode::On || ["shutdown"].contains(&name.as_str());
         assert!(!reply.is_empty() || silent, "no reply to: {shown}");
+        let refused = reply.starts_with(b"-") && name != "debug";
+        assert!(
+            !refused || world.server.keyspace.dirty() == dirty,
+            "refused, but something was changed: {shown}"
+        );
         world.session.after = After::Nothing;
         if turn % 500 == 0 {
             world.check_accounts();

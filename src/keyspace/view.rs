@@ -16,11 +16,16 @@ use super::lock::{Held, Locked, Place};
 use super::partition::Partition;
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
+use crate::base::worker::give_worker_away;
 use crate::resp::reply::Reply;
 use crate::table::CommandError;
 
 /// Length from which reading a whole value is work for after release: about 50 us of it.
 const LATER_MIN: usize = 1024 * 1024;
+
+/// Length from which a value that is changed may have to be copied for longer than other connections should wait: it grows
+/// out of its class, or a reply still holds it.
+const HEAVY_BYTES: usize = 8 * 1024 * 1024;
 
 /// What a run works under.
 #[derive(Clone, Copy)]
@@ -269,8 +274,13 @@ impl<'k> View<'k> {
             self.effects.dirty -= 1;
             self.set_raw(key, zeroed(length), Ttl::Clear);
         }
-        self.partition_mut(hash)?
-            .update(hash, key, |entry| entry.edit(length, change))
+        let partition = self.partition_mut(hash)?;
+        let edit = || partition.update(hash, key, |entry| entry.edit(length, change));
+        if length >= HEAVY_BYTES {
+            give_worker_away(edit)
+        } else {
+            edit()
+        }
     }
 
     /// Removes a key. Returns whether it was there.

@@ -180,6 +180,9 @@ impl<S: Stream> Connection<S> {
                 }
                 BatchEnd::More => {
                     self.try_write()?;
+                    if !self.check_output_limit() {
+                        return Ok(());
+                    }
                     tokio::task::yield_now().await;
                     if self.output.len_bytes() < output_pause(&self.session)
                         && self.client().killed().is_none()
@@ -224,7 +227,11 @@ impl<S: Stream> Connection<S> {
                 },
             };
             match woken {
-                Woken::Read(0) => return Ok(false),
+                Woken::Read(0) => {
+                    // A peer that has said all may still be reading.
+                    self.close().await?;
+                    return Ok(false);
+                }
                 Woken::Read(bytes) => {
                     self.count_read(bytes);
                     self.runner.refresh();
@@ -404,7 +411,11 @@ impl<S: Stream> Connection<S> {
                 Step::Done => return,
                 Step::Contended => {
                     rest(round).await;
-                    round += 1;
+                    round = round.saturating_add(1);
+                    if round > YIELD_ROUNDS && self.client().killed().is_some() {
+                        self.session.after = After::Drop;
+                        return;
+                    }
                 }
                 Step::Paused => {
                     self.paused().await;
@@ -441,6 +452,8 @@ impl<S: Stream> Connection<S> {
     /// Waits for the end of CLIENT PAUSE. A client that is killed meanwhile does not run its request any more.
     async fn paused(&mut self) {
         let server = Arc::clone(self.server());
+        // The replies to what ran before do not wait for the end. An error shows again when the batch is written.
+        let _ = self.try_write();
         let left = server.pause.left_ms(server.clock.now());
         self.client().set_flag(client_flags::BLOCKED, true);
         tokio::select! {

@@ -22,7 +22,7 @@ pub enum PauseMode {
 /// The pause in force.
 #[derive(Debug, Default)]
 pub struct Pause {
-    /// The mode as a number. Written with the lock held, read before every command: a command that misses a fresh pause
+    /// The mode as a number. Written with the lock of `until` held, read before every command: a command that misses a fresh pause
     /// counts as having come before it.
     mode: AtomicU8,
     /// End of the pause. A leaf lock.
@@ -52,6 +52,11 @@ impl Pause {
 
     /// Ends it.
     pub fn end(&self) {
+        let _until = self.until.lock();
+        self.end_locked();
+    }
+
+    fn end_locked(&self) {
         self.mode.store(PauseMode::Off as u8, Ordering::Relaxed);
         self.ended.notify_waiters();
     }
@@ -61,9 +66,11 @@ impl Pause {
         if self.mode() == PauseMode::Off {
             return 0;
         }
-        let left = self.until.lock().since(now);
+        // Held to the end: a pause that begins meanwhile must not be ended in place of the one that is over.
+        let until = self.until.lock();
+        let left = until.since(now);
         if left <= 0 {
-            self.end();
+            self.end_locked();
             return 0;
         }
         left as u64

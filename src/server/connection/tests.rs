@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::task::JoinHandle;
@@ -10,6 +11,7 @@ use super::serve;
 use crate::admin::testing::{Host, MACHINE};
 use crate::config::{Access, Settings};
 use crate::state::clients::Client;
+use crate::state::pause::PauseMode;
 
 /// A client's end of a connection that is served.
 struct Peer {
@@ -216,4 +218,68 @@ async fn who_is_killed_in_its_sleep_runs_no_more() {
     assert_eq!(peer.rest().await, b"+OK\r\n");
     assert_eq!(host.server.keyspace.database(0).len(), 0);
     assert!(host.server.clients.is_empty());
+}
+
+/// Found by review: replies to what a pipeline had asked before CLIENT PAUSE held it back came only when the pause ended.
+#[tokio::test]
+async fn a_pause_does_not_hold_back_earlier_replies() {
+    let host = host(&[]);
+    let now = host.server.clock.now();
+    host.server
+        .pause
+        .begin(PauseMode::Write, now.plus(1_000_000), now);
+    let mut peer = Peer::connect(&host, 1 << 16);
+    let pipeline = [request(&[b"GET", b"k"]), request(&[b"SET", b"k", b"v"])];
+    peer.send(&pipeline.concat()).await;
+    let mut reply = [0; 5];
+    let read = tokio::time::timeout(PATIENCE, peer.stream.read_exact(&mut reply));
+    read.await
+        .expect("the first reply does not wait")
+        .expect("a pipe can be read");
+    assert_eq!(&reply, b"$-1\r\n");
+    assert_eq!(host.server.keyspace.database(0).len(), 0);
+    host.server.pause.end();
+    assert_eq!(peer.rest().await, b"+OK\r\n");
+}
+
+/// What never comes is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Found by review: a peer that closed its sending half (`printf .. | nc`) lost what the socket had not taken yet.
+#[tokio::test]
+async fn who_only_reads_any_more_gets_its_replies() {
+    let host = host(&[]);
+    let peer = Peer::connect(&host, 4096);
+    let value = vec![b'v'; 100_000];
+    let (mut reader, mut writer) = tokio::io::split(peer.stream);
+    let requests = [request(&[b"SET", b"k", &value]), request(&[b"GET", b"k"])];
+    writer
+        .write_all(&requests.concat())
+        .await
+        .expect("the connection is served");
+    writer.shutdown().await.expect("a pipe can be shut down");
+    pause().await;
+    let mut all = Vec::new();
+    reader
+        .read_to_end(&mut all)
+        .await
+        .expect("a pipe can be read");
+    assert_eq!(all.len(), b"+OK\r\n$100000\r\n\r\n".len() + value.len());
+}
+
+/// Found by review: a pipeline went on to 64 MiB of replies before its client's limit was looked at.
+#[tokio::test]
+async fn the_output_limit_holds_within_a_pipeline() {
+    let host = host(&[("client-output-buffer-limit", "normal 1mb 0 0")]);
+    let mut peer = Peer::connect(&host, 1 << 16);
+    peer.send(&request(&[b"SET", b"k", &vec![b'v'; 60_000]]))
+        .await;
+    pause().await;
+    let pipeline = request(&[b"GET", b"k"]).repeat(1000);
+    let (ended, _) = tokio::join!(&mut peer.served, peer.stream.write_all(&pipeline));
+    ended.expect("the connection does not panic");
+    let stats = &host.server.stats;
+    assert_eq!(stats.output_limit_disconnections.value(), 1);
+    let runs = stats.totals().commands;
+    assert!((18..60).contains(&runs), "{runs}");
 }
