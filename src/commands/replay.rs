@@ -269,7 +269,7 @@ fn a_follower_has_what_was_propagated() {
 fn the_requests_are_of_all_commands_that_write() {
     let tried: BTreeSet<String> = REQUESTS
         .iter()
-        .filter_map(|request| Some(request.split_once(' ').unwrap_or((request, "")).0))
+        .map(|request| request.split_once(' ').unwrap_or((request, "")).0)
         .map(str::to_lowercase)
         .collect();
     for row in FAMILIES.iter().copied().flatten() {
