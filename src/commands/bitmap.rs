@@ -192,6 +192,7 @@ fn setbit(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Do
     let is_changed = offset / 8 >= length || on != was_on;
     // A bit that is so already changes nothing, but as in Redis the string becomes a raw one.
     if is_changed || !is_raw {
+        view.check_length(offset / 8 + 1)?;
         view.edit(key, offset / 8 + 1, |bytes| {
             bitmap::set_bit(bytes, offset, on)
         });
@@ -429,6 +430,8 @@ fn bitfield(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> 
         .string_for_write(key)?
         .map_or(0, |entry| entry.bytes().len());
     let needed = end.div_ceil(8);
+    // The last field may stand over the end of the longest string, as in Redis.
+    view.check_length(needed.min(view.rules().max_string_bytes))?;
     reply.array(operations.len());
     let mut is_changed = needed > length;
     view.edit(key, needed, |bytes| {

@@ -1318,8 +1318,9 @@ fn value_or_null(found: Option<&Entry>, reply: &mut Reply<'_>) {
 fn checked_length(length: usize, more: usize, view: &View<'_>) -> Result<usize, CommandError> {
     let sum = length
         .checked_add(more)
-        .filter(|sum| *sum <= view.rules().max_string_bytes);
-    sum.ok_or(CommandError::StringTooLong)
+        .ok_or(CommandError::StringTooLong)?;
+    view.check_length(sum)?;
+    Ok(sum)
 }
 
 #[cfg(test)]

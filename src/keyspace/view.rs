@@ -27,6 +27,9 @@ const LATER_MIN: usize = 1024 * 1024;
 /// out of its class, or a reply still holds it.
 const HEAVY_BYTES: usize = 8 * 1024 * 1024;
 
+/// Length from which the system is asked whether it has so much memory.
+const PROBED_MIN: usize = 64 * 1024 * 1024;
+
 /// What a run works under.
 #[derive(Clone, Copy)]
 pub struct Run<'k> {
@@ -256,6 +259,14 @@ impl<'k> View<'k> {
         };
         self.effects.dirty += 1;
         is_new
+    }
+
+    /// Refuses a string that would be longer than proto-max-bulk-len, or than there is memory for: where that limit was raised
+    /// beyond the machine's memory, `SETRANGE k 1099511627776 x` must not end the process.
+    pub fn check_length(&self, length: usize) -> Result<(), CommandError> {
+        let is_allowed = length <= self.run.rules.max_string_bytes
+            && (length < PROBED_MIN || Vec::<u8>::new().try_reserve_exact(length).is_ok());
+        is_allowed.then_some(()).ok_or(CommandError::StringTooLong)
     }
 
     /// Lets `change` write into a key's string, at least `length` bytes of it, zeros behind what was there. The key is

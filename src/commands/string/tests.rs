@@ -451,3 +451,22 @@ fn a_key_found_expired_is_gone_before_it_is_set() {
         assert_eq!(world.records(), ["DEL k".to_owned(), set], "{request}");
     }
 }
+
+/// Found by review: with proto-max-bulk-len beyond the memory there is, one request ended the process.
+#[test]
+fn a_string_beyond_the_memory_there_is_is_refused() {
+    let mut world = World::new();
+    world.rules.max_string_bytes = 1 << 60;
+    let refusal = "-ERR string exceeds maximum allowed size (proto-max-bulk-len)\r\n";
+    run(&world, "SET k v");
+    for request in [
+        "SETRANGE k 1125899906842624 x",
+        "SETRANGE none 1125899906842624 x",
+        "SETBIT k 9007199254740992 1",
+        "BITFIELD k SET u8 9007199254740992 1",
+    ] {
+        assert_eq!(run(&world, request), refusal, "{request}");
+    }
+    assert_eq!(run(&world, "GET k"), "$1\r\nv\r\n");
+    assert_eq!(run(&world, "EXISTS none"), ":0\r\n");
+}
