@@ -19,6 +19,20 @@ pub struct AllocatorStats {
     pub metadata: u64,
 }
 
+/// The size class that an allocation of `bytes` takes in jemalloc: 8, 16, then 16 apart up to 128, then four classes per
+/// doubling (jemalloc's documentation, "size classes"). Other allocators are taken to do the same.
+#[inline]
+pub const fn good_size(bytes: usize) -> usize {
+    if bytes <= 8 {
+        8
+    } else if bytes <= 128 {
+        (bytes + 15) & !15
+    } else {
+        let step = 1usize << ((usize::BITS - 1 - (bytes - 1).leading_zeros()) - 2);
+        (bytes + step - 1) & !(step - 1)
+    }
+}
+
 /// The allocator's name and version, for INFO.
 pub fn name() -> &'static str {
     if cfg!(feature = "jemalloc") {
@@ -137,4 +151,30 @@ pub fn report() -> Option<Vec<u8>> {
 #[cfg(not(feature = "jemalloc"))]
 pub fn report() -> Option<Vec<u8>> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_size_follows_jemallocs_classes() {
+        let pairs = [
+            (1, 8),
+            (8, 8),
+            (9, 16),
+            (17, 32),
+            (33, 48),
+            (128, 128),
+            (129, 160),
+            (257, 320),
+            (513, 640),
+            (536, 640),
+        ];
+        for (asked, class) in pairs {
+            assert_eq!(good_size(asked), class, "{asked}");
+        }
+        assert_eq!(good_size(16 * 1024), 16 * 1024);
+        assert_eq!(good_size(16 * 1024 + 1), 20 * 1024);
+    }
 }

@@ -6,4 +6,5 @@
 pub mod bitmap;
 pub mod glob;
 pub mod number;
+pub mod ordered;
 pub mod string;
