@@ -5,6 +5,8 @@
 
 pub mod bitmap;
 pub mod glob;
+pub mod index;
+pub mod members;
 pub mod number;
 pub mod ordered;
 pub mod string;
