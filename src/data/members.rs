@@ -11,7 +11,8 @@
 //!
 //! # Holes
 //! A removed record goes to the free list of its class. When the free ones outnumber half of the live ones, every removal
-//! moves the last record of the class into a hole: pages at the end become empty and go. Records only ever move to lower
+//! is followed by two steps that each take the last record of the class away, into a hole if it is live: pages at the end
+//! become empty and go. Records only ever move to lower
 //! handles, so a scan from the highest handle downwards meets every record that is there all the time ([`Members::scan`]);
 //! one that moves may be met twice, which Redis allows.
 //!
@@ -177,9 +178,8 @@ impl Members {
         Some(handle)
     }
 
-    /// Removes a member. A record that moved into a hole because of it has its new handle in the index already; whoever
-    /// else knows the old one learns it from the result. At most two move.
-    pub fn remove(&mut self, handle: u32) -> [Option<Moved>; 2] {
+    /// Removes a member. The caller then lets two steps of [`Members::compact`] follow.
+    pub fn remove(&mut self, handle: u32) {
         let (class, number) = parts(handle);
         let hash = self.hash(handle);
         let mut index = std::mem::take(&mut self.index);
@@ -190,7 +190,12 @@ impl Members {
         }
         self.classes[class].release(number, SIZES[class]);
         self.classes[class].live -= 1;
-        [self.fill_hole(class), self.fill_hole(class)]
+    }
+
+    /// One step of compaction where `removed` was, when there are too many holes: takes the last record away. When it moved
+    /// into a hole, the index has its new handle already; whoever else knows the old one learns it from the result.
+    pub fn compact(&mut self, removed: u32) -> Option<Moved> {
+        self.fill_hole(parts(removed).0)
     }
 
     /// Shows members from a cursor on, about `count`; returns the cursor to go on with, 0 at the end. 0 also starts.
@@ -564,10 +569,13 @@ mod tests {
                 assert_eq!(found, model.get(&member).map(|known| known.0));
                 match found {
                     Some(handle) if !grow || rng.u8(..) < 80 => {
-                        let moves = members.remove(handle);
+                        members.remove(handle);
                         model.remove(&member);
                         by_handle.remove(&handle);
-                        for moved in moves.into_iter().flatten() {
+                        for _ in 0..2 {
+                            let Some(moved) = members.compact(handle) else {
+                                continue;
+                            };
                             assert!(moved.to < moved.from);
                             let member = by_handle.remove(&moved.from).unwrap();
                             model.get_mut(&member).unwrap().0 = moved.to;
@@ -632,6 +640,8 @@ mod tests {
                     && let Some(handle) = members.find(number.to_string().as_bytes())
                 {
                     members.remove(handle);
+                    members.compact(handle);
+                    members.compact(handle);
                 }
             }
         }
@@ -656,6 +666,8 @@ mod tests {
                 .find(format!("{number:0length$}").as_bytes())
                 .unwrap();
             members.remove(handle);
+            members.compact(handle);
+            members.compact(handle);
         }
         assert!(members.is_empty());
         assert!(
