@@ -6,4 +6,7 @@
 pub mod bitmap;
 pub mod glob;
 pub mod number;
+pub mod packed;
 pub mod string;
+#[cfg(test)]
+mod testing;
