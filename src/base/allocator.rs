@@ -1,4 +1,19 @@
-//! What the allocator says of itself. jemalloc keeps exact statistics; without it the process's own figures stand in.
+//! What the allocator says of itself, and the sizes that it gives out. jemalloc keeps exact statistics; without it the
+//! process's own figures stand in.
+
+/// The size class that an allocation of `bytes` takes in jemalloc: 8, 16, then 16 apart up to 128, then four classes per
+/// doubling (jemalloc's documentation, "size classes"). Other allocators are taken to do the same.
+#[inline]
+pub const fn good_size(bytes: usize) -> usize {
+    if bytes <= 8 {
+        8
+    } else if bytes <= 128 {
+        (bytes + 15) & !15
+    } else {
+        let step = 1usize << ((usize::BITS - 1 - (bytes - 1).leading_zeros()) - 2);
+        (bytes + step - 1) & !(step - 1)
+    }
+}
 
 /// Bytes, as the allocator counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,20 +32,6 @@ pub struct AllocatorStats {
     pub muzzy: u64,
     /// The allocator's own records.
     pub metadata: u64,
-}
-
-/// The size class that an allocation of `bytes` takes in jemalloc: 8, 16, then 16 apart up to 128, then four classes per
-/// doubling (jemalloc's documentation, "size classes"). Other allocators are taken to do the same.
-#[inline]
-pub const fn good_size(bytes: usize) -> usize {
-    if bytes <= 8 {
-        8
-    } else if bytes <= 128 {
-        (bytes + 15) & !15
-    } else {
-        let step = 1usize << ((usize::BITS - 1 - (bytes - 1).leading_zeros()) - 2);
-        (bytes + step - 1) & !(step - 1)
-    }
 }
 
 /// The allocator's name and version, for INFO.

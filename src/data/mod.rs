@@ -9,4 +9,8 @@ pub mod index;
 pub mod members;
 pub mod number;
 pub mod ordered;
+pub mod packed;
 pub mod string;
+#[cfg(test)]
+mod testing;
+pub mod zset;

@@ -679,6 +679,7 @@ fn sum(counts: &[u32]) -> usize {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::testing::seeded;
     use super::*;
 
     /// The score of a handle is a coarse function of it, so that many are equal; the handle decides then.
@@ -746,15 +747,6 @@ mod tests {
         }
     }
 
-    fn seed() -> u64 {
-        let seed = std::env::var("QUOIT_TEST_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or(11);
-        println!("seed {seed}");
-        seed
-    }
-
     #[test]
     fn nodes_fill_size_classes() {
         assert_eq!(size_of::<Leaf>(), LEAF_BYTES);
@@ -763,7 +755,7 @@ mod tests {
 
     #[test]
     fn random_changes_agree_with_a_sorted_set_of_the_library() {
-        let mut rng = fastrand::Rng::with_seed(seed());
+        let mut rng = seeded();
         for range in [20, 500, 40_000] {
             let mut order = Ordered::new();
             let mut model = BTreeSet::new();

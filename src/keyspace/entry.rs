@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::{Bytes, BytesMut};
 
 use super::partition::Detached;
-pub use crate::base::allocator::good_size;
+use crate::base::allocator::good_size;
 use crate::base::clock::Millis;
 
 /// From this length on a value is reference-counted. Below it copying costs less than the count.

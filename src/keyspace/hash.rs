@@ -1,39 +1,6 @@
 //! From a key to its hash and its partition.
-//!
-//! SipHash-1-3 with a random 128-bit key per process: clients choose the keys, and only a keyed pseudo-random function
-//! keeps them from choosing collisions. The hash never leaves the process; what is persistent or shared between nodes
-//! uses the fixed hashes of the ring.
 
-use siphasher::sip::SipHasher13;
-
-/// The keyed hash of this process.
-#[derive(Clone)]
-pub struct KeyHasher(SipHasher13);
-
-impl KeyHasher {
-    /// A hasher with these 128 bits.
-    pub fn with_key(low: u64, high: u64) -> KeyHasher {
-        KeyHasher(SipHasher13::new_with_keys(low, high))
-    }
-
-    /// A hasher with bits from the operating system.
-    pub fn random() -> KeyHasher {
-        use std::hash::{BuildHasher, Hasher};
-        let system = std::collections::hash_map::RandomState::new();
-        let draw = |salt: u64| {
-            let mut hasher = system.build_hasher();
-            hasher.write_u64(salt);
-            hasher.finish()
-        };
-        KeyHasher::with_key(draw(1), draw(2))
-    }
-
-    /// 64 bits for a key.
-    #[inline]
-    pub fn hash(&self, key: &[u8]) -> u64 {
-        self.0.hash(key)
-    }
-}
+pub use crate::base::hash::KeyHasher;
 
 /// Share of the slope that the map from hash to partition gives away: the first partition gets 1.34 times the mean, the
 /// last 0.66, close to log2(1 + u) (see partition.rs, "Why the partitions differ in size").
