@@ -19,9 +19,12 @@
 //! # Limits
 //! A class has room for 2^28 records; when it is full, the next larger one is used. The last one full is refused.
 
+use std::sync::LazyLock;
+
 use super::index::Index;
 use super::ordered::Scores;
 use crate::base::allocator::good_size;
+use crate::base::hash::KeyHasher;
 
 /// Record sizes; the last class holds the scores of members that stand apart.
 const SIZES: [usize; 15] = [12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 12];
@@ -517,11 +520,10 @@ fn boxed_bytes(bytes: &[u8]) -> usize {
     }
 }
 
+/// One hasher for all sets: what it keeps secret is the process's, and a set would grow by 72 bytes.
+#[inline]
 fn member_hash(member: &[u8]) -> u64 {
-    use std::sync::LazyLock;
-    static HASHER: LazyLock<siphasher::sip::SipHasher13> = LazyLock::new(|| {
-        siphasher::sip::SipHasher13::new_with_keys(fastrand::u64(..), fastrand::u64(..))
-    });
+    static HASHER: LazyLock<KeyHasher> = LazyLock::new(KeyHasher::random);
     HASHER.hash(member)
 }
 

@@ -6,6 +6,7 @@
 pub mod bitmap;
 pub mod glob;
 pub mod index;
+pub mod list;
 pub mod members;
 pub mod number;
 pub mod ordered;
