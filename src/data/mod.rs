@@ -4,9 +4,11 @@
 //! the bytes of strings.
 
 pub mod bitmap;
+pub mod dense;
 pub mod glob;
 pub mod number;
 pub mod packed;
+pub mod remains;
 pub mod string;
 #[cfg(test)]
 mod testing;
