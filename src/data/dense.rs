@@ -28,6 +28,7 @@
 //! Cost (memory, beyond key and value): 1 byte of length each, 4 of order, 5.7 to 11.4 of index, 8 on average for a million;
 //! an eighth of the records for their growth.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -61,7 +62,7 @@ pub struct Dense<const VALUES: bool> {
 }
 
 /// Where an element stands, until the next change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Spot {
     part: u32,
     place: u32,
@@ -102,6 +103,25 @@ impl<const VALUES: bool> Dense<VALUES> {
     /// The key at a spot.
     pub fn key(&self, spot: Spot) -> &[u8] {
         self.parts[spot.part as usize].key(spot.place)
+    }
+
+    /// An element by the hash of its key alone: the first for which `choose` says yes.
+    pub fn find_hash(
+        &self,
+        hasher: &KeyHasher,
+        hash: u64,
+        mut choose: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Option<Spot> {
+        let number = self.part_of(hash);
+        let part = self.parts.get(number)?;
+        let place = part.index.get(hash, |&place| {
+            let key = part.key(place);
+            hasher.hash(key) == hash && choose(key, part.value(place))
+        });
+        Some(Spot {
+            part: number as u32,
+            place: *place?,
+        })
     }
 
     /// The value at a spot; empty without values.
@@ -221,8 +241,36 @@ impl<const VALUES: bool> Dense<VALUES> {
     }
 
     /// All keys and values, in no order that would mean anything.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + '_ {
-        self.parts.iter().flat_map(|part| part.iter())
+    pub fn iter(&self) -> Entries<'_, VALUES> {
+        Entries {
+            parts: self.parts.iter(),
+            store: None,
+            offsets: [].iter(),
+            left: self.len,
+        }
+    }
+
+    /// Visits `count` different elements in random order, or all when there are no more, in the order of [`Dense::iter`].
+    pub fn sample(&self, count: usize, rng: &Rng, mut visit: impl FnMut(Spot)) {
+        if count >= self.len {
+            self.spots().for_each(visit);
+        } else if count > self.len / 3 {
+            // Most draws would meet what was drawn before: shuffle as far as is needed.
+            let mut spots: Vec<_> = self.spots().collect();
+            for drawn in 0..count {
+                let other = drawn + rng.below((spots.len() - drawn) as u64) as usize;
+                spots.swap(drawn, other);
+                visit(spots[drawn]);
+            }
+        } else {
+            let mut seen = HashSet::with_capacity(count);
+            while seen.len() < count {
+                let spot = self.random(rng).expect("more than were drawn");
+                if seen.insert(spot) {
+                    visit(spot);
+                }
+            }
+        }
     }
 
     /// Visits about `count` elements from `cursor` on (0 to begin) and returns the next cursor, 0 at the end; see the head of
@@ -314,7 +362,7 @@ impl<const VALUES: bool> Dense<VALUES> {
 
     /// The same accounts, by adding up.
     #[cfg(test)]
-    fn recount(&self) -> (usize, usize) {
+    pub(super) fn recount(&self) -> (usize, usize) {
         let parts = self.parts.iter();
         let spine = size_of::<Arc<Part<VALUES>>>() * self.parts.capacity();
         let spine = if spine == 0 { 0 } else { good_size(spine) };
@@ -360,6 +408,39 @@ impl Cursor {
     }
 }
 
+/// Keys and values of a table.
+#[derive(Clone)]
+pub struct Entries<'a, const VALUES: bool> {
+    parts: std::slice::Iter<'a, Arc<Part<VALUES>>>,
+    store: Option<&'a Store<VALUES>>,
+    offsets: std::slice::Iter<'a, u32>,
+    left: usize,
+}
+
+impl<'a, const VALUES: bool> Iterator for Entries<'a, VALUES> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(&offset) = self.offsets.next() {
+                let store = self.store?;
+                self.left -= 1;
+                return Some((store.key(offset), store.value(offset)));
+            }
+            let part = self.parts.next()?;
+            self.store = Some(&part.store);
+            self.offsets = part.order.iter();
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl<const VALUES: bool> ExactSizeIterator for Entries<'_, VALUES> {}
+
 #[derive(Clone, Default)]
 struct Part<const VALUES: bool> {
     index: RawTable<u32>,
@@ -379,11 +460,6 @@ impl<const VALUES: bool> Part<VALUES> {
 
     fn value(&self, place: u32) -> &[u8] {
         self.store.value(self.order[place as usize])
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + '_ {
-        let offsets = self.order.iter();
-        offsets.map(|&offset| (self.store.key(offset), self.store.value(offset)))
     }
 
     #[inline]

@@ -12,6 +12,11 @@ impl Remains {
         self.0.push((piece, elements));
     }
 
+    /// Hands all pieces on.
+    pub fn move_to(mut self, other: &mut Remains) {
+        other.0.append(&mut self.0);
+    }
+
     /// Elements still held: a measure of the work that is left.
     pub fn len(&self) -> usize {
         self.0.iter().map(|(_, elements)| elements).sum()
