@@ -93,7 +93,7 @@ impl Hash {
     /// Makes it a table before `more` fields are added, when so many would make it one anyway.
     pub fn expect_more(&mut self, more: usize, limits: &HashLimits, hasher: &KeyHasher) {
         if more > limits.max_listpack_entries {
-            self.to_table(hasher);
+            self.become_table(hasher);
         }
     }
 
@@ -206,7 +206,7 @@ impl Hash {
             let longest = field.len().max(value.len());
             if longest > limits.max_listpack_value || !packed.has_room(name.size() + content.size())
             {
-                self.to_table(hasher);
+                self.become_table(hasher);
             }
         }
         let added = match &mut self.0 {
@@ -215,7 +215,7 @@ impl Hash {
             Form::Table(table) => return table.set(field, value, expiry, hasher),
         };
         if self.len() > limits.max_listpack_entries {
-            self.to_table(hasher);
+            self.become_table(hasher);
         }
         added
     }
@@ -403,7 +403,7 @@ impl Hash {
         Some(remains)
     }
 
-    fn to_table(&mut self, hasher: &KeyHasher) {
+    fn become_table(&mut self, hasher: &KeyHasher) {
         if let Form::Table(_) = self.0 {
             return;
         }

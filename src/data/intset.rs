@@ -32,6 +32,10 @@ impl Default for IntSet {
     }
 }
 
+#[expect(
+    clippy::useless_conversion,
+    reason = "the same code for each width, the widest included"
+)]
 impl IntSet {
     /// An empty set; takes nothing from the allocator.
     pub fn new() -> IntSet {

@@ -83,7 +83,7 @@ impl Set {
             Form::Table(_) => return,
         };
         if expected > most {
-            self.to_table(hasher);
+            self.become_table(hasher);
         }
     }
 
@@ -141,7 +141,7 @@ impl Set {
                 };
                 let added = ints.insert(value);
                 if added && ints.len() > limits.max_intset_entries.min(MOST_INTS) {
-                    self.to_table(hasher);
+                    self.become_table(hasher);
                 }
                 added
             }
@@ -157,7 +157,7 @@ impl Set {
                     packed.push_back(element);
                     return true;
                 }
-                self.to_table(hasher);
+                self.become_table(hasher);
                 self.add(member, limits, hasher)
             }
             Form::Table(table) => {
@@ -318,14 +318,14 @@ impl Set {
             && longest <= limits.max_listpack_value
             && (ints.len() + 1).saturating_mul(longest) <= packed::MAX_BYTES;
         if !fits {
-            return self.to_table(hasher);
+            return self.become_table(hasher);
         }
         let mut packed = Packed::new();
         ints.iter().for_each(|value| packed.push_back(value));
         self.0 = Form::Packed(packed);
     }
 
-    fn to_table(&mut self, hasher: &KeyHasher) {
+    fn become_table(&mut self, hasher: &KeyHasher) {
         let mut table = Box::<Dense<false>>::default();
         for member in self.iter() {
             table.insert_new(hasher, member.text(&mut itoa::Buffer::new()), &[]);
