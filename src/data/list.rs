@@ -11,24 +11,30 @@
 //! The limit is compared with what Redis's listpack would take, so the encoding changes where Redis 7.2 changes it. (7.0
 //! knows no packed lists and calls all of them quicklist.)
 //!
-//! Nodes stand in groups of up to 128, and groups know how many elements they hold: the way to an index goes over groups
+//! Nodes stand in groups of up to 64, and groups know how many elements they hold: the way to an index goes over groups
 //! from the nearer end, over nodes from the nearer end of the group, and over the heads of one node. In a list of a million
-//! elements of 8 bytes these are 5, 64 and 400 steps at most. A change touches one node, or splits one.
+//! elements of 8 bytes these are 9, 32 and 400 steps at most. A change touches one node, or splits one.
 //!
 //! An element above the limit is a node of its own, held in the buffer that it came in.
+//!
+//! Groups are reference-counted: a clone is a snapshot, and who changes a group that a clone holds copies it.
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::packed::{self, Item, Packed, PackedRef};
+use super::remains::Remains;
 use crate::base::allocator::good_size;
 
 /// Nodes in a group at most; a group in the middle that would have more is divided.
-const GROUP: usize = 128;
+const GROUP: usize = 64;
 /// Bytes that a node may take where only its elements are limited.
 const SAFE_BYTES: usize = 8 * 1024;
+/// What a group takes without its nodes.
+const GROUP_BYTES: usize = good_size(2 * size_of::<usize>() + size_of::<Group>());
 /// What a listpack takes without elements.
 const LISTPACK_FRAME: usize = 7;
 
@@ -168,7 +174,7 @@ impl<'a> Wanted<'a> {
 }
 
 /// A list. See the file's head.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum List {
     /// One sequence, and what Redis's listpack would take for its elements.
     Packed(Packed, usize),
@@ -223,7 +229,7 @@ impl List {
         self.len() == 0
     }
 
-    /// What it takes from the allocator besides itself, in bytes.
+    /// What it takes from the allocator besides itself, in bytes. What it shares with a clone counts for both.
     pub fn allocated_bytes(&self) -> usize {
         match self {
             List::Packed(packed, _) => packed.allocated_bytes(),
@@ -347,7 +353,14 @@ impl List {
     pub fn into_remains(self) -> Option<Remains> {
         match self {
             List::Packed(..) => None,
-            List::Nodes(nodes) => Some(Remains(nodes)),
+            List::Nodes(nodes) => {
+                let mut remains = Remains::default();
+                for group in nodes.groups {
+                    let calls = group.nodes.len();
+                    remains.push(group, calls);
+                }
+                Some(remains)
+            }
         }
     }
 
@@ -450,7 +463,7 @@ impl<'a> ListRef<'a> {
 /// The representation of lists beyond the limits.
 #[derive(Debug, Default)]
 pub struct Nodes {
-    groups: VecDeque<Group>,
+    groups: VecDeque<Arc<Group>>,
     len: usize,
     bytes: usize,
 }
@@ -461,10 +474,29 @@ struct Group {
     len: usize,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Node {
     Packed(Packed),
     Large(Box<Bytes>),
+}
+
+impl Clone for Nodes {
+    fn clone(&self) -> Nodes {
+        Nodes {
+            groups: clone_deque(&self.groups),
+            len: self.len,
+            bytes: self.bytes,
+        }
+    }
+}
+
+impl Clone for Group {
+    fn clone(&self) -> Group {
+        Group {
+            nodes: clone_deque(&self.nodes),
+            len: self.len,
+        }
+    }
 }
 
 /// Where an element stands.
@@ -688,7 +720,7 @@ impl Nodes {
         if index >= self.len {
             return None;
         }
-        let lens = |group: &Group| group.len;
+        let lens = |group: &Arc<Group>| group.len;
         let (group, index) = find(self.groups.iter(), lens, self.groups.len(), index, self.len);
         let nodes = &self.groups[group].nodes;
         let len = self.groups[group].len;
@@ -714,7 +746,7 @@ impl Nodes {
 
     /// Changes a packed node and keeps the counts.
     fn edit<T>(&mut self, group: usize, node: usize, change: impl FnOnce(&mut Packed) -> T) -> T {
-        let group = &mut self.groups[group];
+        let group = Arc::make_mut(&mut self.groups[group]);
         let Node::Packed(packed) = &mut group.nodes[node] else {
             unreachable!("large elements are not edited")
         };
@@ -730,13 +762,14 @@ impl Nodes {
     fn put_node(&mut self, group: usize, node: usize, fresh: Node) {
         let before = deque_bytes(&self.groups);
         let (group, node) = self.open_place(group, node);
-        let nodes = deque_bytes(&self.groups[group].nodes);
+        let held = Arc::make_mut(&mut self.groups[group]);
+        let nodes = deque_bytes(&held.nodes);
         let len = fresh.len();
         self.bytes += fresh.bytes();
         self.len += len;
-        self.groups[group].len += len;
-        self.groups[group].nodes.insert(node, fresh);
-        self.bytes += deque_bytes(&self.groups[group].nodes) - nodes;
+        held.len += len;
+        held.nodes.insert(node, fresh);
+        self.bytes = self.bytes + deque_bytes(&held.nodes) - nodes;
         self.bytes = self.bytes + deque_bytes(&self.groups) - before;
     }
 
@@ -750,14 +783,16 @@ impl Nodes {
             return (group, node);
         }
         if group == 0 && node == 0 {
-            self.groups.push_front(Group::default());
+            self.groups.push_front(Arc::default());
+            self.bytes += GROUP_BYTES;
             return (0, 0);
         }
         if group + 1 == self.groups.len() && node == nodes {
-            self.groups.push_back(Group::default());
+            self.groups.push_back(Arc::default());
+            self.bytes += GROUP_BYTES;
             return (group + 1, 0);
         }
-        let old = &mut self.groups[group];
+        let old = Arc::make_mut(&mut self.groups[group]);
         let before = deque_bytes(&old.nodes);
         let half = old.nodes.split_off(nodes / 2);
         let half = Group {
@@ -766,7 +801,8 @@ impl Nodes {
         };
         old.len -= half.len;
         self.bytes = self.bytes + deque_bytes(&old.nodes) + deque_bytes(&half.nodes) - before;
-        self.groups.insert(group + 1, half);
+        self.bytes += GROUP_BYTES;
+        self.groups.insert(group + 1, Arc::new(half));
         match node.checked_sub(nodes / 2) {
             Some(node) if node > 0 => (group + 1, node),
             _ => (group, node),
@@ -774,7 +810,7 @@ impl Nodes {
     }
 
     fn take_node(&mut self, group: usize, node: usize) -> Node {
-        let held = &mut self.groups[group];
+        let held = Arc::make_mut(&mut self.groups[group]);
         let before = deque_bytes(&held.nodes);
         let gone = held.nodes.remove(node).expect("a node that was found");
         if held.nodes.len() * 4 < held.nodes.capacity() {
@@ -793,7 +829,7 @@ impl Nodes {
         let before = deque_bytes(&self.groups);
         if let Some(gone) = self.groups.remove(group) {
             let nodes: usize = gone.nodes.iter().map(Node::bytes).sum();
-            self.bytes -= deque_bytes(&gone.nodes) + nodes;
+            self.bytes -= GROUP_BYTES + deque_bytes(&gone.nodes) + nodes;
             self.len -= gone.len;
         }
         if self.groups.len() * 4 < self.groups.capacity() {
@@ -806,7 +842,7 @@ impl Nodes {
         if self.groups.len() > 1 {
             return None;
         }
-        let nodes = &mut self.groups.front_mut()?.nodes;
+        let nodes = &mut Arc::make_mut(self.groups.front_mut()?).nodes;
         match nodes.front_mut()? {
             Node::Packed(packed) if packed.len() == self.len => Some(packed),
             _ => None,
@@ -971,29 +1007,6 @@ impl<'a> Iterator for Iter<'a> {
 
 impl ExactSizeIterator for Iter<'_> {}
 
-/// What is left of a large list that nobody reads any more.
-#[derive(Debug)]
-pub struct Remains(Box<Nodes>);
-
-impl Remains {
-    /// What is still to be freed, in bytes.
-    pub fn allocated_bytes(&self) -> usize {
-        good_size(size_of::<Nodes>()) + self.0.bytes
-    }
-
-    /// Frees up to `limit` nodes; whether all are freed.
-    pub fn free(&mut self, limit: usize) -> bool {
-        for _ in 0..limit {
-            let Some(last) = self.0.groups.back() else {
-                break;
-            };
-            let node = last.nodes.len() - 1;
-            self.0.take_node(self.0.groups.len() - 1, node);
-        }
-        self.0.groups.is_empty()
-    }
-}
-
 /// The part that holds `index`, and the index within it, counted from the nearer end.
 fn find<'a, T: 'a>(
     mut parts: impl DoubleEndedIterator<Item = &'a T>,
@@ -1092,6 +1105,13 @@ fn listpack_size(item: Item<'_>) -> usize {
         _ => 5,
     };
     entry + back
+}
+
+/// A clone with the same capacity: it must take as many bytes as were counted.
+fn clone_deque<T: Clone>(items: &VecDeque<T>) -> VecDeque<T> {
+    let mut clone = VecDeque::with_capacity(items.capacity());
+    clone.extend(items.iter().cloned());
+    clone
 }
 
 fn deque_bytes<T>(items: &VecDeque<T>) -> usize {

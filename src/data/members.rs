@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! record   | score: 8 | length: 1 | member .. |        free   | next: 4 | previous: 4 | 255 | .. |
-//! handle   class: 4 bits | number: 28 bits             page  512 records of one class
+//! handle   class: 4 bits | number: 28 bits             page  510 records of one class
 //! ```
 //!
 //! Records come in 14 sizes from 12 to 128 bytes, chosen so that a page is a size class of the allocator; the page that is
@@ -16,13 +16,19 @@
 //! handles, so a scan from the highest handle downwards meets every record that is there all the time ([`Members::scan`]);
 //! one that moves may be met twice, which Redis allows.
 //!
+//! # Snapshots
+//! Pages are reference-counted: a clone costs a count for each, and who changes a page that a clone holds copies it.
+//!
 //! # Limits
 //! A class has room for 2^28 records; when it is full, the next larger one is used. The last one full is refused.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
 
 use super::index::Index;
 use super::ordered::Scores;
+use super::remains::Remains;
 use crate::base::allocator::good_size;
 use crate::base::hash::KeyHasher;
 
@@ -36,8 +42,9 @@ const INLINE_MAX: usize = 128 - FRONT;
 const FREE: u8 = 255;
 const NONE: u32 = u32::MAX;
 
-const PAGE_BITS: u32 = 9;
-const PAGE: usize = 1 << PAGE_BITS;
+/// Records of a page: two less than 512 leave room for the counts of its `Arc` in the size class.
+const PAGE: usize = 510;
+const COUNTS: usize = 2 * size_of::<usize>();
 /// Records of the first page of a class at first.
 const PAGE_MIN: usize = 8;
 const NUMBER_BITS: u32 = 28;
@@ -72,19 +79,51 @@ pub struct Moved {
 pub struct Members {
     classes: [Class; CLASSES],
     /// Members of the last class, by number.
-    apart: Vec<Vec<Box<[u8]>>>,
+    apart: Vec<Arc<Apart>>,
     index: Index,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct Class {
-    pages: Vec<Box<[u8]>>,
+    pages: Vec<Arc<[u8]>>,
     /// Records, free ones included.
     used: u32,
     live: u32,
     /// First of the free ones.
     free: u32,
+}
+
+/// A page of members that stand apart.
+#[derive(Debug, Default)]
+struct Apart(Vec<Bytes>);
+
+// Clones keep the capacity: they must take as many bytes as were counted.
+
+impl Clone for Members {
+    fn clone(&self) -> Members {
+        Members {
+            classes: self.classes.clone(),
+            apart: clone_vec(&self.apart),
+            index: self.index.clone(),
+            bytes: self.bytes,
+        }
+    }
+}
+
+impl Clone for Class {
+    fn clone(&self) -> Class {
+        Class {
+            pages: clone_vec(&self.pages),
+            ..*self
+        }
+    }
+}
+
+impl Clone for Apart {
+    fn clone(&self) -> Apart {
+        Apart(clone_vec(&self.0))
+    }
 }
 
 impl Default for Members {
@@ -114,7 +153,7 @@ impl Members {
         self.index.is_empty()
     }
 
-    /// What they take from the allocator besides the structure itself, in bytes.
+    /// What they take from the allocator besides the structure itself, in bytes. What they share with a clone counts for both.
     pub fn allocated_bytes(&self) -> usize {
         self.bytes + self.index.allocated_bytes()
     }
@@ -133,7 +172,7 @@ impl Members {
         let (class, number) = parts(handle);
         if class == APART {
             let (page, place) = place(number);
-            return &self.apart[page][place];
+            return &self.apart[page].0[place];
         }
         let record = self.classes[class].record(number, SIZES[class]);
         &record[FRONT..FRONT + record[SCORE] as usize]
@@ -164,7 +203,7 @@ impl Members {
         record[..SCORE].copy_from_slice(&score.to_le_bytes());
         if class == APART {
             record[SCORE] = 0;
-            self.put_apart(number, member.into());
+            self.put_apart(number, Bytes::copy_from_slice(member));
         } else {
             record[SCORE] = member.len() as u8;
             record[FRONT..FRONT + member.len()].copy_from_slice(member);
@@ -184,7 +223,7 @@ impl Members {
         index.remove(hash, handle, |handle| self.hash(handle));
         self.index = index;
         if class == APART {
-            self.put_apart(number, Box::default());
+            self.put_apart(number, Bytes::new());
         }
         self.classes[class].release(number, SIZES[class]);
         self.classes[class].live -= 1;
@@ -224,28 +263,16 @@ impl Members {
         0
     }
 
-    /// Frees some pages, for about `limit` members, of a set that nobody reads any more; whether all are gone.
-    pub fn free(&mut self, limit: usize) -> bool {
-        let mut left = limit;
-        while left > 0 {
-            // A page is one call of the allocator; members that stand apart are one each.
-            if let Some(page) = self.apart.pop() {
-                left = left.saturating_sub(page.len());
-                continue;
-            }
-            let class = self
-                .classes
-                .iter_mut()
-                .find(|class| !class.pages.is_empty());
-            let Some(class) = class else { break };
-            class.pages.pop();
-            left -= 1;
+    /// The pages, to be freed piece by piece.
+    pub fn move_to(self, remains: &mut Remains) {
+        self.index.move_to(remains);
+        for page in self.classes.into_iter().flat_map(|class| class.pages) {
+            // One call of the allocator, but up to 64 KiB; members that stand apart are one call each.
+            remains.push(Arc::new(page), PAGE / 8);
         }
-        let done = left > 0 && self.index.free(left);
-        if done {
-            *self = Members::new();
+        for page in self.apart {
+            remains.push(page, PAGE);
         }
-        done
     }
 
     fn hash(&self, handle: u32) -> u64 {
@@ -296,9 +323,9 @@ impl Members {
             });
             if class == APART {
                 let (page, at) = place(last);
-                let member = std::mem::take(&mut self.apart[page][at]);
+                let member = std::mem::take(&mut Arc::make_mut(&mut self.apart[page]).0[at]);
                 let (page, at) = place(hole);
-                self.apart[page][at] = member;
+                Arc::make_mut(&mut self.apart[page]).0[at] = member;
             }
         }
         let before = self.classes[class].bytes();
@@ -319,21 +346,21 @@ impl Members {
         self.bytes -= self.classes[class].bytes();
         self.classes[class] = Class::new();
         if class == APART {
-            let pages: usize = self.apart.iter().map(vec_bytes).sum();
+            let pages: usize = self.apart.iter().map(apart_page_bytes).sum();
             self.bytes -= vec_bytes(&self.apart) + pages;
             self.apart = Vec::new();
         }
     }
 
-    fn put_apart(&mut self, number: u32, member: Box<[u8]>) {
+    fn put_apart(&mut self, number: u32, member: Bytes) {
         let (page, at) = place(number);
         let before = self.apart_bytes(page);
         if page == self.apart.len() {
-            self.apart.push(Vec::new());
+            self.apart.push(Arc::default());
         }
-        let members = &mut self.apart[page];
+        let members = &mut Arc::make_mut(&mut self.apart[page]).0;
         if at == members.len() {
-            members.push(Box::default());
+            members.push(Bytes::new());
         }
         let grown = boxed_bytes(&member);
         let old = std::mem::replace(&mut members[at], member);
@@ -345,6 +372,7 @@ impl Members {
         let last = self.apart.len().saturating_sub(1);
         let before = self.apart_bytes(last);
         if let Some(page) = self.apart.last_mut() {
+            let page = &mut Arc::make_mut(page).0;
             page.pop();
             if page.is_empty() {
                 self.apart.pop();
@@ -358,7 +386,7 @@ impl Members {
 
     /// Bytes of a page of members apart, 0 when it is not there, and of the directory.
     fn apart_bytes(&self, page: usize) -> usize {
-        vec_bytes(&self.apart) + self.apart.get(page).map_or(0, vec_bytes)
+        vec_bytes(&self.apart) + self.apart.get(page).map_or(0, apart_page_bytes)
     }
 }
 
@@ -392,7 +420,7 @@ impl Class {
     #[inline]
     fn record_mut(&mut self, number: u32, size: usize) -> &mut [u8] {
         let (page, at) = place(number);
-        &mut self.pages[page][at * size..(at + 1) * size]
+        &mut Arc::make_mut(&mut self.pages[page])[at * size..(at + 1) * size]
     }
 
     #[inline]
@@ -452,7 +480,7 @@ impl Class {
             let records = if page == 0 { PAGE_MIN } else { PAGE };
             self.pages.push(vec![0; records * size].into());
         } else if at * size == self.pages[page].len() {
-            self.resize_page(page, at * 2 * size);
+            self.resize_page(page, (at * 2).min(PAGE) * size);
         }
     }
 
@@ -466,26 +494,24 @@ impl Class {
                 self.pages.shrink_to(self.pages.len() * 2);
             }
         } else if page == 0 && (at * 4).max(PAGE_MIN) * size < self.pages[0].len() {
-            self.resize_page(0, self.pages[0].len() / 2);
+            self.resize_page(0, (at * 2).max(PAGE_MIN) * size);
         }
     }
 
     fn resize_page(&mut self, page: usize, bytes: usize) {
-        let mut fresh = vec![0; bytes].into_boxed_slice();
+        let mut fresh = vec![0; bytes];
         let old = &self.pages[page];
         let kept = old.len().min(bytes);
         fresh[..kept].copy_from_slice(&old[..kept]);
-        self.pages[page] = fresh;
+        self.pages[page] = fresh.into();
     }
 
     /// Bytes of pages and directory. All pages but the first one have the same size.
     fn bytes(&self) -> usize {
         let pages = match self.pages.as_slice() {
             [] => 0,
-            [first] => good_size(first.len()),
-            [first, .., last] => {
-                good_size(first.len()) + (self.pages.len() - 1) * good_size(last.len())
-            }
+            [first] => page_bytes(first),
+            [first, .., last] => page_bytes(first) + (self.pages.len() - 1) * page_bytes(last),
         };
         pages + vec_bytes(&self.pages)
     }
@@ -503,7 +529,14 @@ fn handle(class: usize, number: u32) -> u32 {
 
 #[inline]
 fn place(number: u32) -> (usize, usize) {
-    ((number >> PAGE_BITS) as usize, number as usize & (PAGE - 1))
+    let number = number as usize;
+    (number / PAGE, number % PAGE)
+}
+
+fn clone_vec<T: Clone>(items: &Vec<T>) -> Vec<T> {
+    let mut clone = Vec::with_capacity(items.capacity());
+    clone.extend_from_slice(items);
+    clone
 }
 
 fn vec_bytes<T>(items: &Vec<T>) -> usize {
@@ -511,6 +544,14 @@ fn vec_bytes<T>(items: &Vec<T>) -> usize {
         0 => 0,
         capacity => good_size(capacity * size_of::<T>()),
     }
+}
+
+fn page_bytes(page: &Arc<[u8]>) -> usize {
+    good_size(COUNTS + page.len())
+}
+
+fn apart_page_bytes(page: &Arc<Apart>) -> usize {
+    good_size(COUNTS + size_of::<Apart>()) + vec_bytes(&page.0)
 }
 
 fn boxed_bytes(bytes: &[u8]) -> usize {
@@ -538,15 +579,15 @@ mod tests {
         let mut bytes = members.index.allocated_bytes() + vec_bytes(&members.apart);
         for class in &members.classes {
             bytes += vec_bytes(&class.pages);
-            bytes += class
-                .pages
-                .iter()
-                .map(|page| good_size(page.len()))
-                .sum::<usize>();
+            bytes += class.pages.iter().map(page_bytes).sum::<usize>();
         }
         for page in &members.apart {
-            bytes += vec_bytes(page);
-            bytes += page.iter().map(|member| boxed_bytes(member)).sum::<usize>();
+            bytes += apart_page_bytes(page);
+            bytes += page
+                .0
+                .iter()
+                .map(|member| boxed_bytes(member))
+                .sum::<usize>();
         }
         bytes
     }
@@ -557,7 +598,7 @@ mod tests {
             assert_eq!(CLASS_OF[length], class, "{length}");
         }
         for size in SIZES {
-            assert_eq!(good_size(PAGE * size), PAGE * size);
+            assert!(good_size(COUNTS + PAGE * size) < (PAGE + 2) * size + COUNTS);
         }
     }
 
@@ -631,6 +672,34 @@ mod tests {
     }
 
     #[test]
+    fn a_clone_keeps_what_it_saw() {
+        let mut members = Members::new();
+        let text = |number: u32| format!("{:1$}", number, if number % 3 == 0 { 150 } else { 9 });
+        for number in 0..3_000 {
+            members.insert(text(number).as_bytes(), f64::from(number));
+        }
+        let clone = members.clone();
+        for number in 0..2_000 {
+            let handle = members.find(text(number).as_bytes()).unwrap();
+            members.remove(handle);
+            members.compact(handle);
+            members.compact(handle);
+        }
+        for number in 2_000..3_000 {
+            let handle = members.find(text(number).as_bytes()).unwrap();
+            members.set_score(handle, -1.0);
+        }
+        for members in [&members, &clone] {
+            assert_eq!(members.allocated_bytes(), counted_bytes(members));
+        }
+        assert_eq!((members.len(), clone.len()), (1_000, 3_000));
+        for number in 0..3_000 {
+            let handle = clone.find(text(number).as_bytes()).unwrap();
+            assert_eq!(clone.score(handle), f64::from(number));
+        }
+    }
+
+    #[test]
     fn a_scan_meets_what_stays_while_others_go() {
         let mut rng = seeded();
         let mut members = Members::new();
@@ -690,11 +759,12 @@ mod tests {
         );
         assert_eq!(members.allocated_bytes(), counted_bytes(&members));
         full(&mut members);
+        let mut remains = Remains::default();
+        members.move_to(&mut remains);
         let mut pieces = 1;
-        while !members.free(1_000) {
+        while !remains.free(1_000) {
             pieces += 1;
         }
         assert!(pieces > 5, "{pieces}");
-        assert_eq!(members.allocated_bytes(), 0);
     }
 }

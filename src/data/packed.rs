@@ -62,6 +62,15 @@ impl<'a> Item<'a> {
         number::parse_i64(text).map_or(Item::Bytes(text), Item::Int)
     }
 
+    /// The item that it would be held as: what comes from elsewhere may be the text of an integer.
+    #[inline]
+    pub fn canonical(self) -> Item<'a> {
+        match self {
+            Item::Bytes(text) => Item::new(text),
+            int => int,
+        }
+    }
+
     /// The text; an integer is written into `buffer`.
     #[inline]
     pub fn text<'b>(self, buffer: &'b mut itoa::Buffer) -> &'b [u8]
@@ -99,8 +108,9 @@ impl<'a> Item<'a> {
     }
 
     /// The integer that the text is.
+    #[inline]
     pub fn int(self) -> Option<i64> {
-        match self {
+        match self.canonical() {
             Item::Bytes(_) => None,
             Item::Int(value) => Some(value),
         }
@@ -207,7 +217,7 @@ impl From<i64> for Element<'_> {
 impl<'a> From<Item<'a>> for Element<'a> {
     #[inline]
     fn from(item: Item<'a>) -> Self {
-        match item {
+        match item.canonical() {
             Item::Bytes(bytes) => Element::bytes(bytes),
             Item::Int(value) => Element::int(value),
         }

@@ -130,6 +130,7 @@ fn random_changes_agree_with_a_sorted_vector() {
         let universe = [40, 300, 3_000][round / 2 % 3];
         let mut set = ZSet::new();
         let mut model = Model::default();
+        let mut snapshot = (ZSet::new(), Vec::new());
         for step in 0..3_000 {
             let member = member(&mut rng, universe);
             match rng.u8(..10) {
@@ -159,6 +160,8 @@ fn random_changes_agree_with_a_sorted_vector() {
             assert_eq!(set.view().score(&member), model.score(&member));
             if step % 50 == 0 {
                 compare_reads(&mut rng, &set, &model, universe);
+                assert_eq!(all(&snapshot.0), snapshot.1);
+                snapshot = (set.clone(), all(&set));
             }
         }
         compare_reads(&mut rng, &set, &model, universe);
@@ -408,7 +411,7 @@ fn a_large_set_is_freed_in_pieces() {
     }
     let mut remains = set.into_remains().unwrap();
     let mut pieces = 1;
-    while !remains.free(100) {
+    while !remains.free(1_000) {
         pieces += 1;
     }
     assert!(pieces > 3, "{pieces}");
