@@ -674,7 +674,13 @@ mod tests {
     #[test]
     fn a_clone_keeps_what_it_saw() {
         let mut members = Members::new();
-        let text = |number: u32| format!("{:1$}", number, if number % 3 == 0 { 150 } else { 9 });
+        let text = |number: u32| {
+            format!(
+                "{:1$}",
+                number,
+                if number.is_multiple_of(3) { 150 } else { 9 }
+            )
+        };
         for number in 0..3_000 {
             members.insert(text(number).as_bytes(), f64::from(number));
         }
@@ -718,7 +724,7 @@ mod tests {
             }
             for _ in 0..20 {
                 let number = rng.u32(0..5_000);
-                if number % 10 != 0
+                if !number.is_multiple_of(10)
                     && let Some(handle) = members.find(number.to_string().as_bytes())
                 {
                     members.remove(handle);
