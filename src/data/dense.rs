@@ -34,6 +34,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::raw::RawTable;
 
+use self::store::{Cell, Store};
 use super::remains::Remains;
 use crate::base::allocator::good_size;
 use crate::base::hash::{KeyHasher, partition_of};
@@ -91,7 +92,11 @@ impl<const VALUES: bool> Dense<VALUES> {
 
     /// Where a key stands.
     pub fn find(&self, hasher: &KeyHasher, key: &[u8]) -> Option<Spot> {
-        let hash = hasher.hash(key);
+        self.find_hashed(hasher.hash(key), key)
+    }
+
+    #[inline]
+    fn find_hashed(&self, hash: u64, key: &[u8]) -> Option<Spot> {
         let part = self.part_of(hash);
         let place = self.parts.get(part)?.find(hash, key)?;
         Some(Spot {
@@ -137,12 +142,15 @@ impl<const VALUES: bool> Dense<VALUES> {
 
     /// Adds a key that is not there yet.
     pub fn insert_new(&mut self, hasher: &KeyHasher, key: &[u8], value: &[u8]) {
+        self.insert_hashed(hasher, hasher.hash(key), key, value);
+    }
+
+    fn insert_hashed(&mut self, hasher: &KeyHasher, hash: u64, key: &[u8], value: &[u8]) {
         if self.is_empty() {
             // Empty parts that a division left have nothing that would be worth keeping.
             *self = Dense::new();
             self.adopt(vec![Arc::default()]);
         }
-        let hash = hasher.hash(key);
         let part = self.part_of(hash);
         self.change(part, |part| {
             part.push(hasher, hash, key.into(), value.into());
@@ -157,9 +165,10 @@ impl<const VALUES: bool> Dense<VALUES> {
 
     /// Adds a key if it is not there. Whether it was added.
     pub fn insert(&mut self, hasher: &KeyHasher, key: &[u8], value: &[u8]) -> bool {
-        let absent = self.find(hasher, key).is_none();
+        let hash = hasher.hash(key);
+        let absent = self.find_hashed(hash, key).is_none();
         if absent {
-            self.insert_new(hasher, key, value);
+            self.insert_hashed(hasher, hash, key, value);
         }
         absent
     }
@@ -585,7 +594,7 @@ impl<const VALUES: bool> Part<VALUES> {
             .sum();
         assert_eq!(live + self.store.holes, self.store.records.len(), "holes");
         let large = self.store.large.as_ref().map_or(0, |large| {
-            let held: usize = large.slots.iter().map(|bytes| bytes_of(bytes)).sum();
+            let held: usize = large.slots.iter().map(store::bytes_of).sum();
             assert_eq!(held, large.bytes);
             let cells = self.order.iter().flat_map(|&offset| {
                 let (key, value) = self.store.cells(offset);
@@ -593,7 +602,10 @@ impl<const VALUES: bool> Part<VALUES> {
             });
             let used = cells.filter(|cell| matches!(cell, Cell::Large(_))).count();
             assert_eq!(used, large.slots.len() - large.free.len(), "slots");
-            good_size(size_of::<Large>()) + vec_bytes(&large.slots) + vec_bytes(&large.free) + held
+            good_size(size_of::<store::Large>())
+                + vec_bytes(&large.slots)
+                + vec_bytes(&large.free)
+                + held
         });
         good_size(ARC_BYTES + size_of::<Self>())
             + table_bytes(&self.index)
@@ -607,281 +619,6 @@ impl<const VALUES: bool> Part<VALUES> {
 const HOLES_MIN: usize = 64;
 /// The two counts of an `Arc`.
 const ARC_BYTES: usize = 16;
-/// The longest key or value that stands in its record.
-const LONGEST_SHORT: usize = 254;
-/// The length of a key or value that stands elsewhere; its number is in the record.
-const LARGE: u8 = 255;
-const NUMBER_BYTES: usize = 4;
-
-/// A key or value to be stored.
-enum Cell<'a> {
-    Short(&'a [u8]),
-    Large(Bytes),
-    Owned(Vec<u8>),
-}
-
-impl<'a> From<&'a [u8]> for Cell<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        if bytes.len() <= LONGEST_SHORT {
-            Cell::Short(bytes)
-        } else {
-            Cell::Large(Bytes::copy_from_slice(bytes))
-        }
-    }
-}
-
-impl Cell<'_> {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            Cell::Short(bytes) => bytes,
-            Cell::Large(bytes) => bytes,
-            Cell::Owned(bytes) => bytes,
-        }
-    }
-
-    fn into_owned(self) -> Cell<'static> {
-        match self {
-            Cell::Short(bytes) => Cell::Owned(bytes.to_vec()),
-            Cell::Large(bytes) => Cell::Large(bytes),
-            Cell::Owned(bytes) => Cell::Owned(bytes),
-        }
-    }
-
-    fn head(&self) -> u8 {
-        match self {
-            Cell::Large(_) => LARGE,
-            short => short.as_slice().len() as u8,
-        }
-    }
-
-    fn body_len(&self) -> usize {
-        body_len(self.head())
-    }
-}
-
-#[inline]
-fn body_len(head: u8) -> usize {
-    if head == LARGE {
-        NUMBER_BYTES
-    } else {
-        usize::from(head)
-    }
-}
-
-/// The records of a part.
-#[derive(Clone, Default)]
-struct Store<const VALUES: bool> {
-    records: Vec<u8>,
-    /// Bytes of records that no place refers to any more.
-    holes: usize,
-    large: Option<Box<Large>>,
-}
-
-/// Keys and values that stand on their own, by number.
-#[derive(Clone, Default)]
-struct Large {
-    slots: Vec<Bytes>,
-    free: Vec<u32>,
-    /// What the buffers take from the allocator.
-    bytes: usize,
-}
-
-impl<const VALUES: bool> Store<VALUES> {
-    const HEADS: usize = if VALUES { 2 } else { 1 };
-
-    fn key(&self, offset: u32) -> &[u8] {
-        let offset = offset as usize;
-        self.cell(self.records[offset], offset + Self::HEADS)
-    }
-
-    fn value(&self, offset: u32) -> &[u8] {
-        if !VALUES {
-            return &[];
-        }
-        let (head, body) = self.value_place(offset);
-        self.cell(head, body)
-    }
-
-    fn cell(&self, head: u8, body: usize) -> &[u8] {
-        let held = &self.records[body..body + body_len(head)];
-        if head == LARGE {
-            self.large_at(held)
-        } else {
-            held
-        }
-    }
-
-    fn shared_value(&self, offset: u32) -> Option<&Bytes> {
-        if !VALUES {
-            return None;
-        }
-        let (head, body) = self.value_place(offset);
-        (head == LARGE).then(|| self.large_at(&self.records[body..]))
-    }
-
-    /// Head and body of the value.
-    fn value_place(&self, offset: u32) -> (u8, usize) {
-        let offset = offset as usize;
-        let key = body_len(self.records[offset]);
-        (self.records[offset + 1], offset + Self::HEADS + key)
-    }
-
-    fn large_at(&self, body: &[u8]) -> &Bytes {
-        let large = self.large.as_ref().expect("a large cell has its store");
-        &large.slots[read_number(body) as usize]
-    }
-
-    /// Key and value, to be stored elsewhere.
-    fn cells(&self, offset: u32) -> (Cell<'_>, Cell<'_>) {
-        let start = offset as usize;
-        let key = self.to_cell(self.records[start], start + Self::HEADS);
-        if !VALUES {
-            return (key, Cell::Short(&[]));
-        }
-        let (head, body) = self.value_place(offset);
-        (key, self.to_cell(head, body))
-    }
-
-    fn to_cell(&self, head: u8, body: usize) -> Cell<'_> {
-        let held = &self.records[body..body + body_len(head)];
-        if head == LARGE {
-            Cell::Large(self.large_at(held).clone())
-        } else {
-            Cell::Short(held)
-        }
-    }
-
-    fn record_len(key: &Cell<'_>, value: &Cell<'_>) -> usize {
-        let value = if VALUES { value.body_len() } else { 0 };
-        Self::HEADS + key.body_len() + value
-    }
-
-    fn record_size(&self, offset: u32) -> usize {
-        let start = offset as usize;
-        let heads = &self.records[start..start + Self::HEADS];
-        Self::HEADS + heads.iter().map(|&head| body_len(head)).sum::<usize>()
-    }
-
-    /// Writes a record behind all others; there is room.
-    fn append(&mut self, key: Cell<'_>, value: Cell<'_>) -> u32 {
-        let offset = u32::try_from(self.records.len()).expect("records of a part within 4 GiB");
-        self.records.push(key.head());
-        if VALUES {
-            self.records.push(value.head());
-        }
-        self.append_body(key);
-        if VALUES {
-            self.append_body(value);
-        }
-        offset
-    }
-
-    fn append_body(&mut self, cell: Cell<'_>) {
-        match cell {
-            Cell::Large(bytes) => {
-                let number = self.large.get_or_insert_default().add(bytes);
-                self.records.extend_from_slice(&number.to_le_bytes());
-            }
-            short => self.records.extend_from_slice(short.as_slice()),
-        }
-    }
-
-    /// Writes a value over the old one if it is not longer; else gives it back.
-    fn replace_value<'a>(&mut self, offset: u32, value: Cell<'a>) -> Option<Cell<'a>> {
-        let (head, body) = self.value_place(offset);
-        let (old, new) = (body_len(head), value.body_len());
-        if new > old {
-            return Some(value);
-        }
-        if head == LARGE {
-            self.release_large(body);
-        }
-        self.records[offset as usize + 1] = value.head();
-        let number;
-        let bytes = match value {
-            Cell::Large(bytes) => {
-                number = self.large.get_or_insert_default().add(bytes).to_le_bytes();
-                &number[..]
-            }
-            Cell::Short(bytes) => bytes,
-            Cell::Owned(ref bytes) => bytes,
-        };
-        self.records[body..body + new].copy_from_slice(bytes);
-        self.holes += old - new;
-        None
-    }
-
-    /// Makes a record a hole.
-    fn release(&mut self, offset: u32) {
-        let start = offset as usize;
-        self.holes += self.record_size(offset);
-        let mut body = start + Self::HEADS;
-        for place in start..start + Self::HEADS {
-            let head = self.records[place];
-            if head == LARGE {
-                self.release_large(body);
-            }
-            body += body_len(head);
-        }
-    }
-
-    fn release_large(&mut self, body: usize) {
-        let number = read_number(&self.records[body..]);
-        let large = self.large.as_mut().expect("a large cell has its store");
-        large.remove(number);
-        if large.slots.len() == large.free.len() {
-            self.large = None;
-        }
-    }
-
-    fn large_is_sparse(&self) -> bool {
-        let large = self.large.as_ref();
-        large.is_some_and(|large| large.free.len() > 8 && large.free.len() > large.slots.len() / 2)
-    }
-
-    fn allocated_bytes(&self) -> usize {
-        let large = self.large.as_ref().map_or(0, |large| {
-            let slots = vec_bytes(&large.slots) + vec_bytes(&large.free);
-            good_size(size_of::<Large>()) + slots + large.bytes
-        });
-        vec_bytes(&self.records) + large
-    }
-}
-
-impl Large {
-    fn add(&mut self, bytes: Bytes) -> u32 {
-        self.bytes += bytes_of(&bytes);
-        if let Some(number) = self.free.pop() {
-            self.slots[number as usize] = bytes;
-            return number;
-        }
-        let number = u32::try_from(self.slots.len()).expect("a part has fewer than 2^32 cells");
-        reserve(&mut self.slots, 1);
-        self.slots.push(bytes);
-        number
-    }
-
-    fn remove(&mut self, number: u32) {
-        let old = std::mem::take(&mut self.slots[number as usize]);
-        self.bytes -= bytes_of(&old);
-        reserve(&mut self.free, 1);
-        self.free.push(number);
-    }
-}
-
-fn read_number(body: &[u8]) -> u32 {
-    let number = body.first_chunk().expect("a large cell holds a number");
-    u32::from_le_bytes(*number)
-}
-
-fn bytes_of(bytes: &Bytes) -> usize {
-    if bytes.is_empty() {
-        0
-    } else {
-        good_size(bytes.len())
-    }
-}
-
 /// Room for `more` elements, up to the end of the size class: a class is a seventh to a quarter larger than the one before.
 pub(super) fn reserve<T>(vector: &mut Vec<T>, more: usize) {
     let needed = vector.len() + more;
@@ -907,5 +644,6 @@ fn table_bytes(table: &RawTable<u32>) -> usize {
     }
 }
 
+mod store;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,11 @@
 //! Encodings and order as in Redis 7.4; random operations against a plain map, in every encoding, with expiries.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::times::Heap;
 use super::*;
+use crate::data::dense::DIVIDE_LEN;
 use crate::data::testing;
 
 const LIMITS: HashLimits = HashLimits {
