@@ -1,12 +1,22 @@
-//! Numbers and patterns.
+//! Numbers, patterns, compact sequences, hashes and sets.
 //!
-//! They do not show what a mix of inputs costs in mispredicted branches: every bench repeats one input.
+//! They do not show what a mix of inputs costs in mispredicted branches: every bench of numbers and patterns repeats one
+//! input. Nor what memory does that other work has taken out of the caches: a collection here is the only one there is.
+
+#[path = "data/ordered.rs"]
+mod ordered;
 
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use quoit::base::clock::Millis;
+use quoit::base::hash::KeyHasher;
+use quoit::base::rng::Rng;
 use quoit::data::glob::glob_match;
+use quoit::data::hash::{Expiry, Hash, HashLimits};
 use quoit::data::number::{LongDouble, format_f64, parse_f64, parse_i64};
+use quoit::data::packed::{Item, Packed};
+use quoit::data::set::{Algebra, Operation, Set, SetLimits};
 
 fn numbers(c: &mut Criterion) {
     for text in ["7", "12345", "-9223372036854775808"] {
@@ -54,5 +64,157 @@ fn globs(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, numbers, globs);
+fn packed(c: &mut Criterion) {
+    for count in [8, 128] {
+        let members: Vec<_> = (0..count).map(|n| format!("member:{n:03}")).collect();
+        let mut packed = Packed::new();
+        for member in &members {
+            packed.push_back(member.as_bytes());
+        }
+        let absent = b"member:999";
+        c.bench_function(&format!("packed/find_absent/{count}"), |b| {
+            b.iter(|| packed.view().find(black_box(&absent[..]), 1))
+        });
+        c.bench_function(&format!("packed/get_middle/{count}"), |b| {
+            b.iter(|| packed.get(black_box(count / 2)))
+        });
+        c.bench_function(&format!("packed/push_and_remove_front/{count}"), |b| {
+            b.iter(|| {
+                packed.push_front(black_box(&absent[..]));
+                packed.remove(0..1);
+            })
+        });
+        c.bench_function(&format!("packed/push_and_remove_back/{count}"), |b| {
+            b.iter(|| {
+                packed.push_back(black_box(&absent[..]));
+                packed.remove(count..count + 1);
+            })
+        });
+    }
+}
+
+fn member(number: u64) -> String {
+    // Spread, so that what is inserted one after another does not stand together.
+    format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+fn set_of(numbers: std::ops::Range<u64>, hasher: &KeyHasher) -> Set {
+    let mut set = Set::new();
+    for number in numbers {
+        let member = member(number);
+        set.add(Item::new(member.as_bytes()), &SetLimits::default(), hasher);
+    }
+    set
+}
+
+fn sets(c: &mut Criterion) {
+    let hasher = KeyHasher::with_key(1, 2);
+    let (limits, rng) = (SetLimits::default(), Rng::seeded(3));
+    for count in [8, 100, 10_000, 1_000_000] {
+        let mut set = set_of(0..count, &hasher);
+        let members: Vec<_> = (0..1024).map(|n| member(n * 977 % count)).collect();
+        let absent: Vec<_> = (0..1024).map(|n| member(count + n)).collect();
+        let mut turn = 0;
+        let mut next = || {
+            turn = (turn + 1) % 1024;
+            turn
+        };
+        c.bench_function(&format!("set/contains/{count}"), |b| {
+            b.iter(|| set.contains(Item::new(members[next()].as_bytes()), &hasher))
+        });
+        c.bench_function(&format!("set/add_and_remove/{count}"), |b| {
+            b.iter(|| {
+                let member = Item::new(absent[next()].as_bytes());
+                set.add(member, &limits, &hasher) && set.remove(member, &hasher)
+            })
+        });
+        c.bench_function(&format!("set/random/{count}"), |b| {
+            b.iter(|| set.random(&rng).map(Item::text_len))
+        });
+        c.bench_function(&format!("set/iterate/{count}"), |b| {
+            b.iter(|| set.iter().map(Item::text_len).sum::<usize>())
+        });
+        c.bench_function(&format!("set/snapshot/{count}"), |b| b.iter(|| set.clone()));
+    }
+    c.bench_function("set/fill/100000", |b| {
+        b.iter(|| set_of(0..100_000, &hasher).len())
+    });
+    let (left, right) = (
+        set_of(0..100_000, &hasher),
+        set_of(50_000..150_000, &hasher),
+    );
+    for operation in [
+        Operation::Intersection,
+        Operation::Union,
+        Operation::Difference,
+    ] {
+        c.bench_function(&format!("set/{operation:?}/2x100000"), |b| {
+            b.iter(|| {
+                let mut bytes = 0;
+                Algebra::new(operation, vec![&left, &right]).step(usize::MAX, &hasher, |member| {
+                    bytes += member.text_len();
+                });
+                bytes
+            })
+        });
+    }
+}
+
+fn hashes(c: &mut Criterion) {
+    let hasher = KeyHasher::with_key(1, 2);
+    let (limits, now) = (HashLimits::default(), Millis(1_700_000_000_000));
+    for count in [8, 100, 1_000_000] {
+        let mut hash = Hash::new();
+        for number in 0..count {
+            let field = member(number);
+            hash.set(
+                field.as_bytes(),
+                b"12345678",
+                Expiry::Clear,
+                &limits,
+                &hasher,
+            );
+        }
+        let fields: Vec<_> = (0..1024).map(|n| member(n * 977 % count)).collect();
+        let mut turn = 0;
+        let mut next = || {
+            turn = (turn + 1) % 1024;
+            turn
+        };
+        c.bench_function(&format!("hash/get/{count}"), |b| {
+            b.iter(|| hash.get(fields[next()].as_bytes(), now, &hasher).is_some())
+        });
+        c.bench_function(&format!("hash/set_same_length/{count}"), |b| {
+            b.iter(|| {
+                let field = fields[next()].as_bytes();
+                hash.set(
+                    field,
+                    black_box(b"87654321"),
+                    Expiry::Clear,
+                    &limits,
+                    &hasher,
+                )
+            })
+        });
+        c.bench_function(&format!("hash/set_expiry/{count}"), |b| {
+            let mut copy = hash.clone();
+            b.iter(|| {
+                let place = next();
+                let at = now.plus(place as i64 * 7 % 1000);
+                copy.set_expiry(fields[place].as_bytes(), Some(at), &hasher)
+            })
+        });
+    }
+}
+
+criterion_group!(
+    benches,
+    numbers,
+    globs,
+    packed,
+    sets,
+    hashes,
+    ordered::zsets,
+    ordered::lists
+);
 criterion_main!(benches);

@@ -1,4 +1,19 @@
-//! What the allocator says of itself. jemalloc keeps exact statistics; without it the process's own figures stand in.
+//! What the allocator says of itself, and the sizes that it gives out. jemalloc keeps exact statistics; without it the
+//! process's own figures stand in.
+
+/// The size class that an allocation of `bytes` takes in jemalloc: 8, 16, then 16 apart up to 128, then four classes per
+/// doubling (jemalloc's documentation, "size classes"). Other allocators are taken to do the same.
+#[inline]
+pub const fn good_size(bytes: usize) -> usize {
+    if bytes <= 8 {
+        8
+    } else if bytes <= 128 {
+        (bytes + 15) & !15
+    } else {
+        let step = 1usize << ((usize::BITS - 1 - (bytes - 1).leading_zeros()) - 2);
+        (bytes + step - 1) & !(step - 1)
+    }
+}
 
 /// Bytes, as the allocator counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,4 +152,30 @@ pub fn report() -> Option<Vec<u8>> {
 #[cfg(not(feature = "jemalloc"))]
 pub fn report() -> Option<Vec<u8>> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_size_follows_jemallocs_classes() {
+        let pairs = [
+            (1, 8),
+            (8, 8),
+            (9, 16),
+            (17, 32),
+            (33, 48),
+            (128, 128),
+            (129, 160),
+            (257, 320),
+            (513, 640),
+            (536, 640),
+        ];
+        for (asked, class) in pairs {
+            assert_eq!(good_size(asked), class, "{asked}");
+        }
+        assert_eq!(good_size(16 * 1024), 16 * 1024);
+        assert_eq!(good_size(16 * 1024 + 1), 20 * 1024);
+    }
 }

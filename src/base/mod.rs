@@ -1,7 +1,8 @@
-//! What everything else may use: time as a value, chance as a value, counters, words of a line, figures of the process.
+//! What everything else may use: time as a value, chance as a value, hashes, counters, words of a line, figures of the process.
 
 pub mod allocator;
 pub mod clock;
+pub mod hash;
 pub mod process;
 pub mod rng;
 pub mod split;

@@ -1,9 +1,25 @@
 //! Values: bytes in, bytes out; no keys, no clock, no network.
 //!
 //! `number` reads and prints numbers as the protocol does, `glob` matches patterns; `string` and `bitmap` are operations on
-//! the bytes of strings.
+//! the bytes of strings. `hash` and `set` are made of `packed` and `intset` while they are small and of `dense` when they
+//! are large; `list` is made of `packed`; `zset` of `packed`, or of `members` and `ordered`. What is left of a large value is
+//! `remains`.
 
 pub mod bitmap;
+pub mod dense;
 pub mod glob;
+pub mod hash;
+pub mod index;
+pub mod intset;
+pub mod list;
+pub mod members;
 pub mod number;
+pub mod ordered;
+pub mod packed;
+pub mod remains;
+pub mod sample;
+pub mod set;
 pub mod string;
+#[cfg(test)]
+mod testing;
+pub mod zset;

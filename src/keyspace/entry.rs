@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bytes::{Bytes, BytesMut};
 
 use super::partition::Detached;
+use crate::base::allocator::good_size;
 use crate::base::clock::Millis;
 
 /// From this length on a value is reference-counted. Below it copying costs less than the count.
@@ -67,20 +68,6 @@ enum Kind {
     Boxed = 1,
     /// A `Box<Bytes>`.
     Shared = 2,
-}
-
-/// The size class that an allocation of `bytes` takes in jemalloc: 8, 16, then 16 apart up to 128, then four classes per
-/// doubling (jemalloc's documentation, "size classes"). Other allocators are taken to do the same.
-#[inline]
-pub const fn good_size(bytes: usize) -> usize {
-    if bytes <= 8 {
-        8
-    } else if bytes <= 128 {
-        (bytes + 15) & !15
-    } else {
-        let step = 1usize << ((usize::BITS - 1 - (bytes - 1).leading_zeros()) - 2);
-        (bytes + step - 1) & !(step - 1)
-    }
 }
 
 /// The coarse expiry of an instant: never 0, repeating every [`TAG_PERIOD`] steps of [`TAG_UNIT_MS`].
@@ -660,27 +647,6 @@ unsafe fn release(base: NonNull<u8>, bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn good_size_follows_jemallocs_classes() {
-        let pairs = [
-            (1, 8),
-            (8, 8),
-            (9, 16),
-            (17, 32),
-            (33, 48),
-            (128, 128),
-            (129, 160),
-            (257, 320),
-            (513, 640),
-            (536, 640),
-        ];
-        for (asked, class) in pairs {
-            assert_eq!(good_size(asked), class, "{asked}");
-        }
-        assert_eq!(good_size(16 * 1024), 16 * 1024);
-        assert_eq!(good_size(16 * 1024 + 1), 20 * 1024);
-    }
 
     #[test]
     fn a_small_entry_is_one_allocation_of_header_key_and_value() {

@@ -29,8 +29,9 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use dashmap::{RwLockWriteGuard, SharedValue};
 use hashbrown::raw::{RawIntoIter, RawTable};
 
-use super::entry::{Entry, TAG_PERIOD, TAG_UNIT_MS, good_size};
+use super::entry::{Entry, TAG_PERIOD, TAG_UNIT_MS};
 use super::hash::KeyHasher;
+use crate::base::allocator::good_size;
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
 
