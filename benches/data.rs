@@ -182,7 +182,11 @@ fn hashes(c: &mut Criterion) {
             turn
         };
         c.bench_function(&format!("hash/get/{count}"), |b| {
-            b.iter(|| hash.get(fields[next()].as_bytes(), now, &hasher).is_some())
+            b.iter(|| {
+                hash.view()
+                    .get(fields[next()].as_bytes(), now, &hasher)
+                    .is_some()
+            })
         });
         c.bench_function(&format!("hash/set_same_length/{count}"), |b| {
             b.iter(|| {
