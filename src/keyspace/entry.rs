@@ -153,9 +153,7 @@ impl Entry {
     pub fn collection(key: &[u8], value: Value, expiry: Option<Millis>) -> Entry {
         with_compact(value, |compact, marks| match compact {
             Ok(bytes) => Entry::build(key, Payload::Bytes(NewValue::Copy(bytes)), expiry, marks),
-            Err(value) => {
-                Entry::build(key, Payload::Collection(Box::new(value)), expiry, marks)
-            }
+            Err(value) => Entry::build(key, Payload::Collection(Box::new(value)), expiry, marks),
         })
     }
 
@@ -657,9 +655,7 @@ impl Drop for Entry {
                 Kind::Inline => {}
                 Kind::Boxed => release(self.boxed(flags), good_size(self.value_len())),
                 Kind::Shared => drop(Box::from_raw(self.boxed(flags).cast::<Bytes>().as_ptr())),
-                Kind::Collection => {
-                    drop(Box::from_raw(self.boxed(flags).cast::<Value>().as_ptr()))
-                }
+                Kind::Collection => drop(Box::from_raw(self.boxed(flags).cast::<Value>().as_ptr())),
             }
             release(self.base(), self.own_bytes(flags));
         }
@@ -727,7 +723,10 @@ fn with_compact<T>(value: Value, work: impl FnOnce(Result<&[u8], Value>, u32) ->
         static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
     let marks = u32::from(value.kind() as u8) << TYPE_SHIFT;
-    if !value.compact_len().is_some_and(|bytes| bytes <= COMPACT_MAX) {
+    if !value
+        .compact_len()
+        .is_some_and(|bytes| bytes <= COMPACT_MAX)
+    {
         return work(Err(value), marks);
     }
     let mut bytes = SCRATCH.take();
