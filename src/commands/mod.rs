@@ -43,8 +43,13 @@ pub enum Handler {
 }
 
 /// All rows of the data families.
-pub const FAMILIES: &[&[Row<Handler>]] =
-    &[string::ROWS, bitmap::ROWS, set::ROWS, generic::ROWS, database::ROWS];
+pub const FAMILIES: &[&[Row<Handler>]] = &[
+    string::ROWS,
+    bitmap::ROWS,
+    set::ROWS,
+    generic::ROWS,
+    database::ROWS,
+];
 
 #[cfg(test)]
 mod tests {

@@ -612,9 +612,7 @@ fn sintercard(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Do
     let numkeys = number::parse_i64(args.bytes()?)
         .and_then(|numkeys| usize::try_from(numkeys).ok())
         .filter(|numkeys| *numkeys > 0)
-        .ok_or(CommandError::fixed(
-            "ERR numkeys should be greater than 0",
-        ))?;
+        .ok_or(CommandError::fixed("ERR numkeys should be greater than 0"))?;
     if numkeys > args.remaining() {
         return Err(CommandError::fixed(
             "ERR Number of keys can't be greater than number of args",
@@ -688,8 +686,11 @@ fn store(
         result
     });
     let length = result.len();
+    let was_there = view.peek(destination).is_some();
     if view.store(destination, Value::Set(result), Ttl::Clear) {
         view.notify(EventClass::SET, event, destination);
+    } else if was_there {
+        view.notify(EventClass::GENERIC, "del", destination);
     }
     reply.integer(length as i64);
     Ok(())
