@@ -14,3 +14,4 @@ mod protocol;
 mod script;
 mod server;
 mod strings;
+mod transactions;
