@@ -27,6 +27,8 @@ const LATER_MEMBERS: usize = 2_000;
 const RECORD_MEMBERS: usize = 1_024;
 /// Bytes of a reply beside each member, at least: `$1`, two line ends.
 const BULK_BYTES: u64 = 6;
+/// The longest reply that a negative count may ask for, in bytes. Redis has no limit but its memory.
+const REPEATED_BYTES: u64 = 512 * 1024 * 1024;
 
 /// The rows of this family.
 pub const ROWS: &[Row<Handler>] = &[
@@ -462,7 +464,7 @@ fn srandmember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> D
         });
         return Ok(());
     }
-    check_repeated(set, count.unsigned_abs(), view.rules().max_string_bytes)?;
+    check_repeated(set, count.unsigned_abs())?;
     let rng = Rng::seeded(view.rng().bits());
     let draw = move |set: SetRef<'_>, reply: &mut Reply<'_>| {
         reply.array(drawn);
@@ -479,14 +481,14 @@ fn srandmember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> D
     Ok(())
 }
 
-/// Refuses a number of draws whose reply would be longer than the longest string: Redis would write it until memory ends.
-fn check_repeated(set: SetRef<'_>, count: u64, limit: usize) -> Result<(), CommandError> {
+/// Refuses a number of draws whose reply would be too long: Redis would write it until memory ends.
+fn check_repeated(set: SetRef<'_>, count: u64) -> Result<(), CommandError> {
     let bytes = match set {
         SetRef::Table(table) => table.allocated_bytes(),
         small => small.iter().map(Item::text_len).sum(),
     };
     let average = bytes as u64 / set.len().max(1) as u64;
-    let is_allowed = count.saturating_mul(average + BULK_BYTES) <= limit as u64;
+    let is_allowed = count.saturating_mul(average + BULK_BYTES) <= REPEATED_BYTES;
     is_allowed
         .then_some(())
         .ok_or(CommandError::fixed("ERR value is out of range"))
