@@ -69,7 +69,7 @@ pub fn zsets(c: &mut Criterion) {
         c.bench_function(&format!("zset/pop_min_and_add/{count}"), |b| {
             b.iter(|| {
                 let mut first = Vec::new();
-                set.pop(Extreme::Min, |member, _| first = member.to_vec());
+                set.pop(Extreme::Min, 1, |member, _| first = member.to_vec());
                 set.add(&first, rng.f64() * 1e6, AddRules::default(), ZSET_LIMITS)
             })
         });

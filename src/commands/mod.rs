@@ -8,9 +8,12 @@ pub mod database;
 pub mod generic;
 #[cfg(test)]
 mod replay;
+pub mod scan;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+pub mod timeout;
+pub mod zset;
 
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
@@ -41,8 +44,13 @@ pub enum Handler {
 }
 
 /// All rows of the data families.
-pub const FAMILIES: &[&[Row<Handler>]] =
-    &[string::ROWS, bitmap::ROWS, generic::ROWS, database::ROWS];
+pub const FAMILIES: &[&[Row<Handler>]] = &[
+    string::ROWS,
+    bitmap::ROWS,
+    zset::ROWS,
+    generic::ROWS,
+    database::ROWS,
+];
 
 #[cfg(test)]
 mod tests {

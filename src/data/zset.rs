@@ -277,8 +277,33 @@ impl ZSet {
         }
     }
 
-    /// Takes out the member at one end, which is shown to `visit` before it goes. Whether there was one.
-    pub fn pop(&mut self, end: Extreme, visit: impl FnOnce(Item<'_>, f64)) -> bool {
+    /// Takes out up to `count` members at one end, which are shown to `visit` before. What is left over is to be freed later.
+    pub fn pop(
+        &mut self,
+        end: Extreme,
+        count: usize,
+        mut visit: impl FnMut(Item<'_>, f64),
+    ) -> Option<Remains> {
+        if count == 1 {
+            self.pop_one(end, visit);
+            return None;
+        }
+        let (view, len) = (self.view(), self.len());
+        let count = count.min(len);
+        let ranks = match end {
+            Extreme::Min => 0..count,
+            Extreme::Max => len - count..len,
+        };
+        let members = match end {
+            Extreme::Min => view.range(ranks.clone()),
+            Extreme::Max => view.range_back(ranks.clone()),
+        };
+        members.for_each(|(member, score)| visit(member, score));
+        self.remove_range(ranks)
+    }
+
+    /// Takes out the member at one end; whether there was one.
+    fn pop_one(&mut self, end: Extreme, visit: impl FnOnce(Item<'_>, f64)) -> bool {
         match self {
             ZSet::Packed(packed) => {
                 let mut pairs = packed.view().pairs();
@@ -321,7 +346,9 @@ impl ZSet {
         match self {
             ZSet::Packed(packed) => packed.remove(start * 2..end * 2),
             // A removal also fills the hole that it leaves: it costs some insertions.
-            ZSet::Full(full) if end - start >= REBUILD_MIN && (end - start) * 2 > len - end + start => {
+            ZSet::Full(full)
+                if end - start >= REBUILD_MIN && (end - start) * 2 > len - end + start =>
+            {
                 let kept = full.without(start..end);
                 let old = std::mem::replace(self, ZSet::Full(Box::new(kept)));
                 return old.into_remains();
@@ -528,6 +555,14 @@ impl<'a> ZSetRef<'a> {
     /// Whether there are none.
     pub fn is_empty(self) -> bool {
         self.len() == 0
+    }
+
+    /// A set of its own that shares what this one holds; `None` when it is packed, and small.
+    pub fn snapshot(self) -> Option<ZSet> {
+        match self {
+            ZSetRef::Packed(_) => None,
+            ZSetRef::Full(full) => Some(ZSet::Full(Box::new(full.clone()))),
+        }
     }
 
     /// The encoding as OBJECT ENCODING names it.
@@ -819,24 +854,53 @@ impl Collect {
         Some(end)
     }
 
+    /// Adds a member that is not there; whether there was room.
+    pub fn insert(&mut self, member: &[u8], score: f64) -> bool {
+        self.members.insert(member, score).is_some()
+    }
+
     /// The set of what was collected: O(n log n), in one step.
     pub fn finish(self, limits: Limits) -> ZSet {
-        let members = self.members;
-        let mut handles = Vec::with_capacity(members.len());
-        members.scan(0, usize::MAX, |handle| handles.push(handle));
-        handles.sort_unstable_by(|&left, &right| {
-            let by_score = members.score(left).partial_cmp(&members.score(right));
-            by_score
-                .unwrap_or(Ordering::Equal)
-                .then_with(|| members.member(left).cmp(members.member(right)))
-        });
+        let sorted = self.sorted();
         let mut order = Ordered::new();
-        for handle in handles {
-            order.insert(handle, &Last, &members);
+        for &handle in &sorted.handles {
+            order.insert(handle, &Last, &sorted.members);
         }
+        let members = sorted.members;
         let mut set = ZSet::Full(Box::new(Full { members, order }));
         set.settle(limits);
         set
+    }
+
+    /// What was collected, in the order of a set.
+    pub fn sorted(self) -> Sorted {
+        let members = self.members;
+        let mut scored = Vec::with_capacity(members.len());
+        members.scan(0, usize::MAX, |handle| {
+            scored.push((members.score(handle), handle))
+        });
+        scored.sort_unstable_by(|left, right| {
+            let by_score = left.0.partial_cmp(&right.0).unwrap_or(Ordering::Equal);
+            by_score.then_with(|| members.member(left.1).cmp(members.member(right.1)))
+        });
+        let handles = scored.into_iter().map(|(_, handle)| handle).collect();
+        Sorted { members, handles }
+    }
+}
+
+/// Members with scores in order, to be read once.
+#[derive(Debug)]
+pub struct Sorted {
+    members: Members,
+    handles: Vec<u32>,
+}
+
+impl Sorted {
+    /// All of them, upwards.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], f64)> {
+        let members = &self.members;
+        let pair = |&handle: &u32| (members.member(handle), members.score(handle));
+        self.handles.iter().map(pair)
     }
 }
 
@@ -952,7 +1016,9 @@ fn packed_lex_range(
     let members = packed.pairs().map(|(member, _)| member);
     if back {
         let mut members = members.rev();
-        let above = members.clone().take_while(|&member| !max.admits_below(member));
+        let above = members
+            .clone()
+            .take_while(|&member| !max.admits_below(member));
         let above = above.count();
         if above > 0 {
             members.nth(above - 1);
@@ -962,7 +1028,9 @@ fn packed_lex_range(
         end - inside.count()..end
     } else {
         let mut members = members;
-        let below = members.clone().take_while(|&member| !min.admits_above(member));
+        let below = members
+            .clone()
+            .take_while(|&member| !min.admits_above(member));
         let start = below.count();
         if start > 0 {
             members.nth(start - 1);

@@ -46,7 +46,13 @@ fn text(text: &[u8]) -> Option<LexBound<'_>> {
 /// The ranks from `start` to `stop`, negative ones counted from the end, of a set of `len`.
 pub(super) fn ranks(start: i64, stop: i64, len: usize) -> Range<usize> {
     let len = len as i64;
-    let from_end = |rank: i64| if rank < 0 { len.saturating_add(rank) } else { rank };
+    let from_end = |rank: i64| {
+        if rank < 0 {
+            len.saturating_add(rank)
+        } else {
+            rank
+        }
+    };
     let start = from_end(start).max(0);
     let stop = from_end(stop).min(len - 1);
     if start > stop {

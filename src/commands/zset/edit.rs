@@ -18,8 +18,7 @@ const NX_GT_LT: CommandError =
     CommandError::fixed("ERR GT, LT, and/or NX options at the same time are not compatible");
 const INCR_OF_MANY: CommandError =
     CommandError::fixed("ERR INCR option supports a single increment-element pair");
-const NOT_A_NUMBER: CommandError =
-    CommandError::fixed("ERR resulting score is not a number (NaN)");
+const NOT_A_NUMBER: CommandError = CommandError::fixed("ERR resulting score is not a number (NaN)");
 /// When a set has some billions of members.
 const FULL: CommandError = CommandError::fixed("ERR the sorted set has no room for more members");
 

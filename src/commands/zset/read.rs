@@ -131,7 +131,11 @@ pub(super) fn zrandmember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Repl
             repeated(set, wanted, shown, limit_bytes, view.rng(), reply)
         });
     }
-    let work = if wanted > set.len() / SPARSE { set.len() } else { wanted };
+    let work = if wanted > set.len() / SPARSE {
+        set.len()
+    } else {
+        wanted
+    };
     view.heavy_read(work, || different(set, wanted, shown, view.rng(), reply));
     Ok(())
 }

@@ -148,9 +148,21 @@ fn random_changes_agree_with_a_sorted_vector() {
                         false => (Extreme::Max, model.0.len().saturating_sub(1)),
                     };
                     let mut popped = None;
-                    let any = set.pop(end, |member, score| popped = Some((score, member.to_vec())));
-                    assert_eq!((any, &popped), (popped.is_some(), &model.0.get(place).cloned()));
+                    set.pop(end, 1, |member, score| {
+                        popped = Some((score, member.to_vec()))
+                    });
+                    assert_eq!(popped, model.0.get(place).cloned());
                     popped.map(|_| model.0.remove(place));
+                    let (count, mut popped) = (rng.usize(..4), Vec::new());
+                    set.pop(end, count, |member, score| {
+                        popped.push((score, member.to_vec()))
+                    });
+                    let count = count.min(model.0.len());
+                    let expected: Vec<_> = match end {
+                        Extreme::Min => model.0.drain(..count).collect(),
+                        Extreme::Max => model.0.drain(model.0.len() - count..).rev().collect(),
+                    };
+                    assert_eq!(popped, expected);
                 }
                 1 if step % 100 == 0 => {
                     set.settle(USUAL);
@@ -309,7 +321,9 @@ fn most_of_a_large_set_is_removed_by_making_the_rest_anew() {
             set.add(&member, score, AddRules::default(), USUAL);
             model.0.push((score, member));
         }
-        let left = set.remove_range(ranks.clone()).expect("the old set is left");
+        let left = set
+            .remove_range(ranks.clone())
+            .expect("the old set is left");
         assert!(left.len() >= len as usize);
         model.0.drain(ranks.start..ranks.end.min(len as usize));
         assert_eq!(all(&set), model.pairs(0..model.0.len()));
@@ -436,6 +450,15 @@ fn collected_sets_agree_with_a_model() {
                 assert_eq!(collected.remove(&member), model.remove(&member).is_some());
             }
             assert_eq!(collected.len(), model.0.len());
+            let mut other = Collect::new();
+            for (member, score) in model.pairs(0..model.0.len()) {
+                assert!(other.insert(&member, score));
+            }
+            let sorted = other.sorted();
+            let sorted = sorted
+                .iter()
+                .map(|(member, score)| (member.to_vec(), score));
+            assert!(sorted.eq(model.pairs(0..model.0.len())));
             let set = collected.finish(limits);
             assert_eq!(all(&set), model.pairs(0..model.0.len()));
         }
