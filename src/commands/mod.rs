@@ -9,6 +9,7 @@ pub mod generic;
 #[cfg(test)]
 mod replay;
 pub mod scan;
+pub mod set;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
@@ -48,6 +49,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
     zset::ROWS,
+    set::ROWS,
     generic::ROWS,
     database::ROWS,
 ];
