@@ -206,6 +206,14 @@ impl ZSet {
         ZSet::Packed(Packed::new())
     }
 
+    /// An empty set that is about to get so many members: never packed when these are too many.
+    pub fn expecting(members: usize, limits: Limits) -> ZSet {
+        match members > limits.entries {
+            true => ZSet::Full(Box::default()),
+            false => ZSet::new(),
+        }
+    }
+
     /// To read it.
     #[inline]
     pub fn view(&self) -> ZSetRef<'_> {

@@ -228,16 +228,20 @@ pub(super) fn zrangestore(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut 
         None => ZSet::new(),
         Some(set) => {
             let ranks = query.ranks(set);
-            view.heavy_read(ranks.len(), || part(set, ranks, limits))
+            // As in Redis, where only the number of ranks is known before.
+            let result = match query.ends {
+                Ends::Ranks(..) => ZSet::expecting(ranks.len(), limits),
+                _ => ZSet::new(),
+            };
+            view.heavy_read(ranks.len(), || with_part(result, set, ranks, limits))
         }
     };
     store(destination, result, "zrangestore", view, reply);
     Ok(())
 }
 
-/// A set of the members in a range of ranks.
-fn part(set: ZSetRef<'_>, ranks: Range<usize>, limits: Limits) -> ZSet {
-    let mut part = ZSet::new();
+/// An empty set that gets the members of another in a range of ranks.
+fn with_part(mut part: ZSet, set: ZSetRef<'_>, ranks: Range<usize>, limits: Limits) -> ZSet {
     let mut buffer = itoa::Buffer::new();
     for (member, score) in set.range(ranks) {
         part.add(member.text(&mut buffer), score, AddRules::default(), limits);
