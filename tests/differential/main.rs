@@ -26,6 +26,7 @@ mod pair;
 mod random;
 mod refusals;
 mod rows;
+mod sets;
 mod shrink;
 mod usage;
 mod wire;
