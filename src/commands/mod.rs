@@ -13,6 +13,8 @@ pub mod set;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+pub mod timeout;
+pub mod zset;
 
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
@@ -46,6 +48,7 @@ pub enum Handler {
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
+    zset::ROWS,
     set::ROWS,
     generic::ROWS,
     database::ROWS,
