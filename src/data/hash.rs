@@ -29,10 +29,10 @@ pub struct HashLimits {
 }
 
 impl Default for HashLimits {
-    /// Those of Redis 7.2.
+    /// Those of Redis.
     fn default() -> Self {
         HashLimits {
-            max_listpack_entries: 128,
+            max_listpack_entries: 512,
             max_listpack_value: 64,
         }
     }
@@ -79,6 +79,13 @@ pub enum HashRef<'a> {
     Expiring(PackedRef<'a>),
     /// As in large hashes.
     Table(&'a Table),
+}
+
+/// Pairs.
+impl<'a> From<PackedRef<'a>> for HashRef<'a> {
+    fn from(pairs: PackedRef<'a>) -> HashRef<'a> {
+        HashRef::Packed(pairs)
+    }
 }
 
 /// A hash of pairs.
