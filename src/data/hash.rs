@@ -281,6 +281,15 @@ impl Hash {
 }
 
 impl<'a> HashRef<'a> {
+    /// A copy of a table, to be read while others change the original; it shares what they do not change. `None` of a small
+    /// hash.
+    pub fn snapshot(self) -> Option<Hash> {
+        match self {
+            HashRef::Packed(_) | HashRef::Expiring(_) => None,
+            HashRef::Table(table) => Some(Hash(Form::Table(Box::new(table.clone())))),
+        }
+    }
+
     /// How many fields, expired ones that were not removed yet included.
     pub fn len(self) -> usize {
         match self {
