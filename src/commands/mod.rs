@@ -8,6 +8,8 @@ pub mod database;
 pub mod generic;
 #[cfg(test)]
 mod replay;
+pub mod scan;
+pub mod set;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
@@ -41,8 +43,13 @@ pub enum Handler {
 }
 
 /// All rows of the data families.
-pub const FAMILIES: &[&[Row<Handler>]] =
-    &[string::ROWS, bitmap::ROWS, generic::ROWS, database::ROWS];
+pub const FAMILIES: &[&[Row<Handler>]] = &[
+    string::ROWS,
+    bitmap::ROWS,
+    set::ROWS,
+    generic::ROWS,
+    database::ROWS,
+];
 
 #[cfg(test)]
 mod tests {
