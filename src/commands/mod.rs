@@ -6,6 +6,7 @@
 pub mod bitmap;
 pub mod database;
 pub mod generic;
+pub mod hash;
 #[cfg(test)]
 mod replay;
 pub mod scan;
@@ -47,6 +48,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
     set::ROWS,
+    hash::ROWS,
     generic::ROWS,
     database::ROWS,
 ];
