@@ -19,8 +19,9 @@ use crate::keyspace::hash::KeyHasher;
 use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
-/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, J one of a hash, V a value, N a number, F
-/// a fraction, H a digest, O an offset, B a bit, C a count, M a member, D a database, S seconds, T milliseconds, Q and A instants in these units.
+/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, J one of a hash, V a value,
+/// N a number, F a fraction, H a digest, O an offset, B a bit, C a count, M a member, D a database, S seconds, T milliseconds,
+/// Q and A instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
     "DECR K",

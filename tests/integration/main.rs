@@ -13,4 +13,5 @@ mod keyspace;
 mod protocol;
 mod script;
 mod server;
+mod sets;
 mod strings;
