@@ -777,11 +777,13 @@ fn settle(server: &Server, effects: &mut Effects) {
     keyspace.count_dirty(std::mem::take(&mut effects.dirty));
     let (hits, misses) = (effects.hits.take(), effects.misses.take());
     let expired = std::mem::take(&mut effects.expired);
-    if hits | misses | expired != 0 {
+    let expired_fields = std::mem::take(&mut effects.expired_fields);
+    if hits | misses | expired | expired_fields != 0 {
         let mine = server.stats.mine();
         mine.hits.add(hits);
         mine.misses.add(misses);
         mine.expired.add(expired);
+        mine.expired_fields.add(expired_fields);
     }
 }
 

@@ -193,11 +193,13 @@ pub struct Effects {
     pub misses: Cell<u64>,
     /// Keys found expired and removed.
     pub expired: u64,
+    /// Fields of hashes found expired and removed.
+    pub expired_fields: u64,
     /// Change of allocated bytes.
     pub bytes: i64,
     /// Whether the handler said itself what to propagate.
     rewritten: bool,
-    /// The keys found expired. They were gone before the run did anything, and stand before its records.
+    /// The keys and fields found expired. They were gone before the run did anything, and stand before its records.
     gone: Vec<Record>,
     records: Vec<Record>,
     events: RefCell<Vec<Event>>,
@@ -277,6 +279,29 @@ impl Effects {
         if self.wants(Interest::WATCHES) {
             self.touched.push((database, entry.key().to_vec(), true));
         }
+        self.discard(entry.into_garbage());
+    }
+
+    /// Takes note of fields of a hash that were found expired and removed: tells followers.
+    pub fn expire_fields(&mut self, database: u32, key: &[u8], fields: &[Vec<u8>]) {
+        if fields.is_empty() {
+            return;
+        }
+        self.expired_fields += fields.len() as u64;
+        if self.wants(Interest::JOURNAL) {
+            let names = fields.iter().map(Vec::as_slice);
+            let command: Vec<&[u8]> = [&b"HDEL"[..], key].into_iter().chain(names).collect();
+            self.gone.push(Record::new(database, &command));
+        }
+        self.event(EventClass::HASH, "hexpired", database, key);
+        if self.wants(Interest::WATCHES) {
+            self.touched.push((database, key.to_vec(), true));
+        }
+    }
+
+    /// Takes the entry of a collection that was left empty and removed; followers know from what left it so.
+    pub fn empty(&mut self, database: u32, entry: Entry) {
+        self.event(EventClass::GENERIC, "del", database, entry.key());
         self.discard(entry.into_garbage());
     }
 

@@ -371,7 +371,7 @@ fn sample(
     };
     let entries = held
         .from_random(pressure.rng.bits(), places)
-        .filter(|entry| !volatile || entry.tag() != 0)
+        .filter(|entry| !volatile || entry.is_volatile())
         .take(wanted - found.len());
     found.extend(entries.map(|entry| Candidate {
         score: pressure.rules.score(entry, pressure.now, pressure.rng),
@@ -422,7 +422,7 @@ fn take(
 }
 
 fn is_eligible(entry: &Entry, rules: &Rules) -> bool {
-    !rules.policy.is_volatile() || entry.tag() != 0
+    !rules.policy.is_volatile() || entry.is_volatile()
 }
 
 #[cfg(test)]
