@@ -6,11 +6,13 @@
 pub mod bitmap;
 pub mod database;
 pub mod generic;
+pub mod list;
 #[cfg(test)]
 mod replay;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+mod timeout;
 
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
@@ -41,8 +43,13 @@ pub enum Handler {
 }
 
 /// All rows of the data families.
-pub const FAMILIES: &[&[Row<Handler>]] =
-    &[string::ROWS, bitmap::ROWS, generic::ROWS, database::ROWS];
+pub const FAMILIES: &[&[Row<Handler>]] = &[
+    string::ROWS,
+    bitmap::ROWS,
+    generic::ROWS,
+    database::ROWS,
+    list::ROWS,
+];
 
 #[cfg(test)]
 mod tests {
