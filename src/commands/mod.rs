@@ -9,6 +9,8 @@ pub mod generic;
 pub mod list;
 #[cfg(test)]
 mod replay;
+pub mod scan;
+pub mod set;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
@@ -46,9 +48,10 @@ pub enum Handler {
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
+    list::ROWS,
+    set::ROWS,
     generic::ROWS,
     database::ROWS,
-    list::ROWS,
 ];
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
 /// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, V a value, N a number, F
-/// a fraction, H a digest, O an offset, B a bit, D a database, S seconds, T milliseconds, Q and A instants in these units.
+/// a fraction, H a digest, L a list's key as a rule, O an offset, B a bit, C a count, M a member, D a database, S seconds, T
+/// milliseconds, Q and A instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
     "DECR K",
@@ -45,6 +46,38 @@ const REQUESTS: &[&str] = &[
     "BITOP (AND|OR|XOR|DIFF|DIFF1|ANDOR|ONE) K K K",
     "BITOP NOT K K",
     "SETBIT K O B",
+    "SADD K M [M] [M]",
+    "SADD K M M M M M",
+    "SREM K M [M] [M]",
+    "SMOVE K K M",
+    "SPOP K",
+    "SPOP K C",
+    "SDIFFSTORE K K [K]",
+    "SINTERSTORE K K [K]",
+    "SUNIONSTORE K K [K] [K]",
+    "LPUSH L V [V] [V V V V]",
+    "RPUSH L V [V] [V V V V]",
+    "RPUSH L 1 1 2 1 2 1 1 2",
+    "LPUSHX L V [V]",
+    "RPUSHX L V [V]",
+    "LPOP L [C]",
+    "RPOP L [C]",
+    "LSET L N V",
+    "LSET L (0|1|-1) V",
+    "LINSERT L (BEFORE|AFTER) (1|2) V",
+    "LREM L (-2|-1|0|1|2) (1|2)",
+    "LTRIM L (0|1|-8) (-1|-2|9)",
+    "LMOVE L L (LEFT|RIGHT) (LEFT|RIGHT)",
+    "RPOPLPUSH L L",
+    "LMPOP 2 L L (LEFT|RIGHT) [COUNT 3]",
+    "BLPOP L L 0",
+    "BRPOP L L 0",
+    "BLMOVE L L (LEFT|RIGHT) (LEFT|RIGHT) 0",
+    "BRPOPLPUSH L L 0",
+    "BLMPOP 0 2 L L (LEFT|RIGHT) [COUNT 3]",
+    "EXPIRE L S",
+    "RENAME L L",
+    "COPY L L [REPLACE]",
     "COPY K K [DB D] [REPLACE]",
     "DEL K [K]",
     "UNLINK K [K]",
@@ -86,11 +119,7 @@ impl Requests {
         let mut rest = template;
         while let Some(first) = rest.chars().next() {
             if first == '[' || first == '(' {
-                let close = if first == '[' { ']' } else { ')' };
-                let end = rest
-                    .rfind(close)
-                    .filter(|_| first == '(' && !rest.contains('['));
-                let end = end.unwrap_or_else(|| rest.find(close).expect("it is closed"));
+                let end = closing(rest);
                 let alternatives: Vec<&str> = split_alternatives(&rest[1..end]);
                 let none = usize::from(first == '[');
                 let chosen = self.rng.usize(0..alternatives.len() + none);
@@ -110,13 +139,17 @@ impl Requests {
         let rng = &mut self.rng;
         let now = world.now().0;
         match word {
-            "K" => format!("k{}", rng.u8(0..6)),
+            "L" if rng.u8(0..8) > 0 => format!("l{}", rng.u8(0..3)),
+            "K" | "L" => format!("k{}", rng.u8(0..6)),
             "V" => return self.value(),
             "N" => rng.i64(-300..300).to_string(),
             "F" => format!("{}", rng.i64(-300..300) as f64 / 8.0),
             "H" => format!("{:016x}", rng.u64(..)),
             "O" => rng.u16(0..300).to_string(),
             "B" => rng.u8(0..2).to_string(),
+            "C" => rng.u8(0..4).to_string(),
+            "M" if rng.bool() => rng.u8(0..9).to_string(),
+            "M" => format!("m{}", rng.u8(0..9)),
             "D" => rng.u8(0..3).to_string(),
             "S" => rng.i64(-1..4).to_string(),
             "T" => rng.i64(-5..3000).to_string(),
@@ -140,13 +173,27 @@ impl Requests {
     }
 }
 
+/// Where the group that a text begins with ends.
+fn closing(text: &str) -> usize {
+    let mut depth = 0;
+    let end = text.find(|letter| {
+        match letter {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    end.expect("it is closed")
+}
+
 /// The alternatives of a group, whose own groups stay whole.
 fn split_alternatives(group: &str) -> Vec<&str> {
     let (mut depth, mut start, mut found) = (0, 0, Vec::new());
     for (at, letter) in group.char_indices() {
         match letter {
-            '(' => depth += 1,
-            ')' => depth -= 1,
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
             '|' if depth == 0 => {
                 found.push(&group[start..at]);
                 start = at + 1;
