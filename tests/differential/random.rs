@@ -1,6 +1,7 @@
 //! Random sequences against both servers.
 
 use crate::generate::{Generator, Request};
+use crate::lists;
 use crate::pair::{Pair, Step};
 use crate::shrink::shrink;
 use crate::support::{scaled, seed};
@@ -133,6 +134,11 @@ fn sequences_by_hand_resp2() {
 #[test]
 fn sequences_by_hand_resp3() {
     run("sequences_by_hand_resp3", 3, by_hand);
+}
+
+#[test]
+fn lists_between_thresholds() {
+    run("lists_between_thresholds", 2, lists::between_thresholds);
 }
 
 #[test]
