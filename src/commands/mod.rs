@@ -7,6 +7,7 @@ pub mod bitmap;
 pub mod database;
 pub mod generic;
 pub mod hash;
+pub mod list;
 #[cfg(test)]
 mod replay;
 pub mod scan;
@@ -50,6 +51,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
     zset::ROWS,
+    list::ROWS,
     set::ROWS,
     hash::ROWS,
     generic::ROWS,

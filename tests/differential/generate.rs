@@ -3,6 +3,7 @@
 //! Relative expiries are hundreds of seconds at least and never twice the same, so that neither a slow machine nor two
 //! requests within one millisecond change an answer. What has to expire is expired by a step of its own.
 
+use crate::lists;
 use crate::pair::{DATABASES, Step};
 use crate::{hashes, sets};
 
@@ -133,6 +134,7 @@ pub fn put_off_expiry(request: &mut Request) {
         }
     }
     bound_draws(request);
+    lists::bound_waits(request);
 }
 
 /// Numbers of draws that redis-server would serve until memory ends become small ones.
@@ -571,6 +573,7 @@ const WEIGHTS: &[(u32, Make)] = &[
     (10, scan),
     (60, sets::request),
     (60, hashes::request),
+    (60, lists::request),
     (4, |g| {
         let mut request = g.of("ECHO");
         request.push(g.value());

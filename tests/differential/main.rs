@@ -22,6 +22,7 @@ mod admin;
 mod compare;
 mod generate;
 mod hashes;
+mod lists;
 mod observed;
 mod pair;
 mod random;
