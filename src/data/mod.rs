@@ -9,6 +9,7 @@ pub mod bitmap;
 pub mod dense;
 pub mod glob;
 pub mod hash;
+pub mod hyperloglog;
 pub mod index;
 pub mod intset;
 pub mod list;

@@ -85,6 +85,8 @@ pub struct Rules {
     pub lfu_decay_minutes: u32,
     /// Longest string.
     pub max_string_bytes: usize,
+    /// Longest HyperLogLog that stays sparse.
+    pub hll_sparse_max_bytes: usize,
 }
 
 impl Default for Rules {
@@ -96,6 +98,7 @@ impl Default for Rules {
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
             max_string_bytes: 512 * 1024 * 1024,
+            hll_sparse_max_bytes: 3000,
         }
     }
 }
