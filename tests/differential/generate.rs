@@ -3,6 +3,7 @@
 //! Relative expiries are hundreds of seconds at least and never twice the same, so that neither a slow machine nor two
 //! requests within one millisecond change an answer. What has to expire is expired by a step of its own.
 
+use crate::hyperloglog;
 use crate::pair::{DATABASES, Step};
 
 /// A request.
@@ -546,6 +547,7 @@ const WEIGHTS: &[(u32, Make)] = &[
     }),
     (5, |g| vec![g.pick(&["RANDOMKEY", "PING"])]),
     (10, scan),
+    (25, hyperloglog::request),
     (4, |g| {
         let mut request = g.of("ECHO");
         request.push(g.value());

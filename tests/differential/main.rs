@@ -21,6 +21,7 @@ mod support;
 mod admin;
 mod compare;
 mod generate;
+mod hyperloglog;
 mod observed;
 mod pair;
 mod random;
