@@ -6,6 +6,7 @@
 pub mod bitmap;
 pub mod database;
 pub mod generic;
+pub mod geo;
 pub mod hyperloglog;
 #[cfg(test)]
 mod replay;
@@ -46,6 +47,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
     hyperloglog::ROWS,
+    geo::ROWS,
     generic::ROWS,
     database::ROWS,
 ];
