@@ -10,6 +10,8 @@ pub mod geo;
 pub mod hyperloglog;
 #[cfg(test)]
 mod replay;
+pub mod scan;
+pub mod set;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
@@ -46,6 +48,7 @@ pub enum Handler {
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
+    set::ROWS,
     hyperloglog::ROWS,
     geo::ROWS,
     generic::ROWS,

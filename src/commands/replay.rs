@@ -19,7 +19,7 @@ use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
 /// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, V a value, N a number, F
-/// a fraction, H a digest, O an offset, B a bit, D a database, S seconds, T milliseconds, Q and A instants in these units.
+/// a fraction, H a digest, O an offset, B a bit, C a count, M a member, D a database, S seconds, T milliseconds, Q and A instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
     "DECR K",
@@ -49,6 +49,15 @@ const REQUESTS: &[&str] = &[
     "PFCOUNT K",
     "PFDEBUG (TODENSE|GETREG|DECODE) K",
     "PFMERGE K K K",
+    "SADD K M [M] [M]",
+    "SADD K M M M M M",
+    "SREM K M [M] [M]",
+    "SMOVE K K M",
+    "SPOP K",
+    "SPOP K C",
+    "SDIFFSTORE K K [K]",
+    "SINTERSTORE K K [K]",
+    "SUNIONSTORE K K [K] [K]",
     "COPY K K [DB D] [REPLACE]",
     "DEL K [K]",
     "UNLINK K [K]",
@@ -121,6 +130,9 @@ impl Requests {
             "H" => format!("{:016x}", rng.u64(..)),
             "O" => rng.u16(0..300).to_string(),
             "B" => rng.u8(0..2).to_string(),
+            "C" => rng.u8(0..4).to_string(),
+            "M" if rng.bool() => rng.u8(0..9).to_string(),
+            "M" => format!("m{}", rng.u8(0..9)),
             "D" => rng.u8(0..3).to_string(),
             "S" => rng.i64(-1..4).to_string(),
             "T" => rng.i64(-5..3000).to_string(),

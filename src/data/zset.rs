@@ -422,6 +422,14 @@ impl<'a> ZSetRef<'a> {
         self.len() == 0
     }
 
+    /// A set of its own that shares what this one holds; `None` when it is packed, and small.
+    pub fn snapshot(self) -> Option<ZSet> {
+        match self {
+            ZSetRef::Packed(_) => None,
+            ZSetRef::Full(full) => Some(ZSet::Full(Box::new(full.clone()))),
+        }
+    }
+
     /// The encoding as OBJECT ENCODING names it.
     pub fn encoding(self) -> &'static str {
         match self {
