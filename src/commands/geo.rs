@@ -97,10 +97,7 @@ pub const ROWS: &[Row<Handler>] = &[
             ],
             key_function: Some(search::georadius_keys),
             scope: Scope::Keys,
-            deprecated: Some((
-                "6.2.0",
-                "`GEOSEARCH` and `GEOSEARCHSTORE` with `BYRADIUS`",
-            )),
+            deprecated: Some(("6.2.0", "`GEOSEARCH` and `GEOSEARCHSTORE` with `BYRADIUS`")),
             history: &[
                 ("6.2.0", "`ANY` came in."),
                 ("7.0.0", "Units may be in capitals."),
@@ -162,10 +159,7 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: Flags::READONLY,
             keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
             scope: Scope::Keys,
-            deprecated: Some((
-                "6.2.0",
-                "`GEOSEARCH` with `BYRADIUS` and `FROMMEMBER`",
-            )),
+            deprecated: Some(("6.2.0", "`GEOSEARCH` with `BYRADIUS` and `FROMMEMBER`")),
             ..Command::NEW
         },
         Handler::Read(search::georadiusbymember_ro),
@@ -417,8 +411,7 @@ fn write_degrees(degrees: f64, reply: &mut Reply<'_>) {
 
 /// Where the key behind a word stands, from an argument on.
 fn key_after(request: &Arguments<'_>, word: &str, from: usize) -> Option<usize> {
-    let at = (from..request.len())
-        .find(|&at| request[at].eq_ignore_ascii_case(word.as_bytes()))?;
+    let at = (from..request.len()).find(|&at| request[at].eq_ignore_ascii_case(word.as_bytes()))?;
     Some(at + 1).filter(|&key| key < request.len())
 }
 

@@ -299,21 +299,22 @@ impl Search {
             cell = self.cell(steps);
         }
         // The middle of a polygon may lie far from that of its bounds; circles and boxes stay as Redis has them.
-        while matches!(self.shape, Shape::Polygon { .. })
-            && steps > 1
-            && !covers(cell, &bounds)
-        {
+        while matches!(self.shape, Shape::Polygon { .. }) && steps > 1 && !covers(cell, &bounds) {
             steps -= 1;
             cell = self.cell(steps);
         }
         ranges_around(cell, &bounds)
     }
 
-    /// The cell of the centre; one beyond the map's edge, which only a polygon can have, counts as on it.
+    /// The cell of the centre.
     fn cell(&self, steps: u32) -> Cell {
-        let centre = Position {
-            latitude: self.centre.latitude.clamp(-LATITUDE_MAX, LATITUDE_MAX),
-            longitude: self.centre.longitude.clamp(-LONGITUDE_MAX, LONGITUDE_MAX),
+        let centre = match self.shape {
+            // That of a polygon may be beyond the map, where there is no cell, or at its very edge, whose cell is beyond.
+            Shape::Polygon { .. } => Position {
+                longitude: self.centre.longitude.clamp(-179.999, 179.999),
+                latitude: self.centre.latitude.clamp(-85.05, 85.05),
+            },
+            _ => self.centre,
         };
         Cell::of(centre, steps, LATITUDE_MAX)
     }
@@ -566,10 +567,9 @@ impl Reach<'_> {
                 half_height,
                 haversine,
             } => self.in_box(place, *half_width, *half_height, *haversine),
-            Within::Polygon { corners, bounds } => {
-                (bounds.contains(place) && is_in_polygon(corners, place))
-                    .then(|| self.centre.distance(Pole::of(place)))
-            }
+            Within::Polygon { corners, bounds } => (bounds.contains(place)
+                && is_in_polygon(corners, place))
+            .then(|| self.centre.distance(Pole::of(place))),
         }
     }
 
@@ -638,7 +638,10 @@ impl Reach<'_> {
         }
         let half_latitude = ((place.latitude - centre.latitude) / 2.0).sin();
         Some(arc(half_latitude * half_latitude
-            + centre.cos_latitude * cos * half_longitude * half_longitude))
+            + centre.cos_latitude
+                * cos
+                * half_longitude
+                * half_longitude))
     }
 }
 

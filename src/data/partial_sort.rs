@@ -129,11 +129,7 @@ fn choose_pivot<T>(items: &[T], compare: &impl Fn(&T, &T) -> Ordering) -> usize 
 }
 
 /// The one of three places whose element is between the others.
-fn median<T>(
-    items: &[T],
-    [a, b, c]: [usize; 3],
-    compare: &impl Fn(&T, &T) -> Ordering,
-) -> usize {
+fn median<T>(items: &[T], [a, b, c]: [usize; 3], compare: &impl Fn(&T, &T) -> Ordering) -> usize {
     let is_less = |left: usize, right: usize| compare(&items[left], &items[right]).is_lt();
     let is_greater = |left: usize, right: usize| compare(&items[left], &items[right]).is_gt();
     if is_less(a, b) {
@@ -162,8 +158,9 @@ mod tests {
         for round in 0..3000 {
             let length = rng.usize(0..300);
             let kinds = [1, 3, 20, 10_000][round % 4];
-            let mut items: Vec<(u32, usize)> =
-                (0..length).map(|place| (rng.u32(0..kinds), place)).collect();
+            let mut items: Vec<(u32, usize)> = (0..length)
+                .map(|place| (rng.u32(0..kinds), place))
+                .collect();
             match round % 7 {
                 0 => items.sort(),
                 1 => items.sort_by(|a, b| b.cmp(a)),

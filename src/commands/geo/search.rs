@@ -6,7 +6,9 @@
 
 use std::cmp::Ordering;
 
-use super::{Done, NO_ROOM, key_after, number_or, position, unit_named, write_distance, write_position};
+use super::{
+    Done, NO_ROOM, key_after, number_or, position, unit_named, write_distance, write_position,
+};
 use crate::data::geo::{Position, Ranges, Reach, Search, Shape, centre_of};
 use crate::data::packed::Item;
 use crate::data::partial_sort::sort_first;
@@ -46,10 +48,7 @@ impl Form {
     }
 }
 
-pub(super) fn georadius_keys(
-    request: &Arguments<'_>,
-    keys: &mut Vec<(usize, KeyAccess)>,
-) -> bool {
+pub(super) fn georadius_keys(request: &Arguments<'_>, keys: &mut Vec<(usize, KeyAccess)>) -> bool {
     stored_keys(request, 6, keys)
 }
 
@@ -61,14 +60,15 @@ pub(super) fn georadiusbymember_keys(
 }
 
 /// The source, and the keys behind the first STORE and the first STOREDIST.
-fn stored_keys(
-    request: &Arguments<'_>,
-    from: usize,
-    keys: &mut Vec<(usize, KeyAccess)>,
-) -> bool {
+fn stored_keys(request: &Arguments<'_>, from: usize, keys: &mut Vec<(usize, KeyAccess)>) -> bool {
     keys.push((1, KeyAccess::RO_ACCESS));
     let stored = ["STORE", "STOREDIST"].map(|word| key_after(request, word, from));
-    keys.extend(stored.into_iter().flatten().map(|at| (at, KeyAccess::OW_UPDATE)));
+    keys.extend(
+        stored
+            .into_iter()
+            .flatten()
+            .map(|at| (at, KeyAccess::OW_UPDATE)),
+    );
     true
 }
 
@@ -175,7 +175,10 @@ fn show(request: &Request<'_>, set: Option<ZSetRef<'_>>, view: &View<'_>, reply:
     let ranges = search.ranges();
     let work = places_in(set, &ranges) * search.reach().work();
     let options = request.options;
-    match Some(set).filter(|_| work >= SNAPSHOT_MIN).and_then(ZSetRef::snapshot) {
+    match Some(set)
+        .filter(|_| work >= SNAPSHOT_MIN)
+        .and_then(ZSetRef::snapshot)
+    {
         None => view.heavy_read(work, || show_found(&options, set, search, &ranges, reply)),
         Some(set) => {
             let search = search.clone();
@@ -297,7 +300,9 @@ impl Options {
         let mut found = places(set, &search.reach(), ranges, limit);
         let wanted = self.count.unwrap_or(usize::MAX).min(found.len());
         // The nearest are meant when a number of them is asked for, but not when any will do.
-        let order = self.order.or((self.count.is_some() && !self.any).then_some(Order::Nearest));
+        let order = self
+            .order
+            .or((self.count.is_some() && !self.any).then_some(Order::Nearest));
         match order {
             Some(Order::Nearest) => sort(&mut found, wanted, nearer),
             Some(Order::Farthest) => sort(&mut found, wanted, |a, b| nearer(b, a)),
@@ -425,8 +430,7 @@ fn option<'a>(
         () if left >= 1 && args.keyword("COUNT") => {
             let count = args.integer()?;
             let count = usize::try_from(count).ok().filter(|&count| count > 0);
-            parsed.options.count =
-                Some(count.ok_or(CommandError::fixed("ERR COUNT must be > 0"))?);
+            parsed.options.count = Some(count.ok_or(CommandError::fixed("ERR COUNT must be > 0"))?);
         }
         () if left >= 1 && form.stores_by_option() && args.keyword("STORE") => {
             parsed.store = Some(args.bytes()?);
@@ -460,20 +464,10 @@ fn option<'a>(
             parsed.centre = Some(position(args)?);
             parsed.from_position = true;
         }
-        () if left >= 2
-            && is_search
-            && !has_box
-            && !has_polygon
-            && args.keyword("BYRADIUS") =>
-        {
+        () if left >= 2 && is_search && !has_box && !has_polygon && args.keyword("BYRADIUS") => {
             parsed.shape = Some(circle(args)?);
         }
-        () if left >= 3
-            && is_search
-            && !has_circle
-            && !has_polygon
-            && args.keyword("BYBOX") =>
-        {
+        () if left >= 3 && is_search && !has_circle && !has_polygon && args.keyword("BYBOX") => {
             parsed.shape = Some(rectangle(args)?);
         }
         () if left >= 2
@@ -579,7 +573,9 @@ fn rectangle(args: &mut Args<'_>) -> Taken<(Shape, f64)> {
     let width = number_or(args, "ERR need numeric width")?;
     let height = number_or(args, "ERR need numeric height")?;
     if width < 0.0 || height < 0.0 {
-        return Err(CommandError::fixed("ERR height or width cannot be negative"));
+        return Err(CommandError::fixed(
+            "ERR height or width cannot be negative",
+        ));
     }
     let unit = unit_named(args.bytes()?)?;
     Ok((Shape::Box { width, height }, unit))
