@@ -67,6 +67,19 @@ fn scores_beyond_the_map() {
         assert_eq!(bits_of_score(score), bits, "{score}");
         assert!(Position::of_score(score).is_in_range());
     }
+    let (west, south) = (-179.999_997_317_790_99, -85.051_127_512_639_43);
+    assert_eq!(Position::of_score(1e300), at(west, south));
+    assert_eq!(Position::of_score(-5.5), at(180.0, 85.051_128_78));
+    assert_eq!(Position::of_score(f64::NEG_INFINITY), at(180.0, south));
+    assert_eq!(
+        Position::of_score(9_007_199_254_740_994.0),
+        at(180.0, south)
+    );
+    assert_eq!(&Position::of_score(-1.0).geohash(), b"bp05b5048p0");
+    assert_eq!(
+        &Position::of_score(f64::NEG_INFINITY).geohash(),
+        b"00bh0hbj200"
+    );
 }
 
 /// Neighbours go around the earth in either direction, and the bits of the other coordinate stay.
