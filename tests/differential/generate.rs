@@ -3,6 +3,7 @@
 //! Relative expiries are hundreds of seconds at least and never twice the same, so that neither a slow machine nor two
 //! requests within one millisecond change an answer. What has to expire is expired by a step of its own.
 
+use crate::geo;
 use crate::hyperloglog;
 use crate::pair::{DATABASES, Step};
 
@@ -548,6 +549,7 @@ const WEIGHTS: &[(u32, Make)] = &[
     (5, |g| vec![g.pick(&["RANDOMKEY", "PING"])]),
     (10, scan),
     (25, hyperloglog::request),
+    (40, geo::request),
     (4, |g| {
         let mut request = g.of("ECHO");
         request.push(g.value());

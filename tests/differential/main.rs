@@ -21,6 +21,7 @@ mod support;
 mod admin;
 mod compare;
 mod generate;
+mod geo;
 mod hyperloglog;
 mod observed;
 mod pair;
