@@ -469,7 +469,7 @@ mod tests {
         let pairs = [
             ("timeout", "5"),
             ("list-max-ziplist-size", "10"),
-            ("list-max-listpack-size", "7"),
+            ("list-compress-depth", "7"),
             ("appendonly", "yes"),
         ];
         assert_eq!(set(&config, &pairs), Ok(()));
@@ -477,12 +477,12 @@ mod tests {
             get(&config, &["timeout", "list-max-*", "appendonly"]),
             [
                 "timeout=5",
-                "list-max-listpack-size=7",
+                "list-compress-depth=7",
                 "list-max-ziplist-size=7",
                 "appendonly=yes"
             ]
         );
-        assert_eq!(config.ignored(), ["list-max-listpack-size", "appendonly"]);
+        assert_eq!(config.ignored(), ["list-compress-depth", "appendonly"]);
     }
 
     #[test]

@@ -23,4 +23,5 @@ pub mod set;
 pub mod string;
 #[cfg(test)]
 mod testing;
+pub mod value;
 pub mod zset;
