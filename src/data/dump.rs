@@ -18,10 +18,11 @@
 
 use crc::{CRC_64_REDIS, Crc, Table};
 
-use super::hash::{Hash, HashLimits};
-use super::list::{self, List};
-use super::set::{Set, SetLimits};
-use super::zset::{self, ZSet};
+use super::hash::HashLimits;
+use super::list;
+use super::set::SetLimits;
+use super::value::Value;
+use super::zset;
 use crate::base::hash::KeyHasher;
 
 mod decode;
@@ -35,7 +36,7 @@ mod text;
 mod types;
 mod ziplist;
 
-pub use self::encode::{write_hash, write_list, write_set, write_string, write_zset};
+pub use self::encode::write;
 
 /// The version that is written, of Redis 7.0, unless the value needs a later one.
 const VERSION: u16 = 10;
@@ -56,14 +57,11 @@ pub enum Refused {
 }
 
 /// A value out of a payload.
-#[derive(Clone)]
-#[expect(missing_docs, reason = "each is the type's own name")]
 pub enum Dumped {
+    /// A string.
     String(Vec<u8>),
-    List(List),
-    Set(Set),
-    Hash(Hash),
-    ZSet(ZSet),
+    /// Any other.
+    Collection(Value),
 }
 
 /// The small forms that values out of payloads get.

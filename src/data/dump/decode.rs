@@ -13,36 +13,41 @@ use crate::data::list::{self, End, List};
 use crate::data::number;
 use crate::data::packed::Item;
 use crate::data::set::Set;
+use crate::data::value::Value;
 use crate::data::zset::{AddRules, Added, Aggregate, Collect, ZSet};
 
 /// The value that `bytes` hold. What stands behind it is not looked at, as in Redis.
 pub(super) fn value(bytes: &[u8], rules: &Rules<'_>) -> Taken<Dumped> {
     let mut reader = Reader::new(bytes);
     let reader = &mut reader;
-    Ok(match reader.byte()? {
-        types::STRING => Dumped::String(reader.string()?.into_vec()),
-        types::LIST => Dumped::List(list(reader, rules)?),
-        types::LIST_ZIPLIST => Dumped::List(list_of_ziplists(reader, 1, rules)?),
+    let value: Value = match reader.byte()? {
+        types::STRING => return Ok(Dumped::String(reader.string()?.into_vec())),
+        types::LIST => list(reader, rules)?.into(),
+        types::LIST_ZIPLIST => list_of_ziplists(reader, 1, rules)?.into(),
         types::LIST_QUICKLIST => {
             let nodes = reader.count()?;
-            Dumped::List(list_of_ziplists(reader, nodes, rules)?)
+            list_of_ziplists(reader, nodes, rules)?.into()
         }
-        types::LIST_QUICKLIST_2 => Dumped::List(list_of_nodes(reader, rules)?),
-        types::SET => Dumped::Set(set(reader, rules)?),
-        types::SET_INTSET => Dumped::Set(set_of_integers(reader, rules)?),
-        types::SET_LISTPACK => Dumped::Set(set_of_listpack(reader, rules)?),
-        types::ZSET => Dumped::ZSet(zset(reader, |reader| reader.text_double(), rules)?),
-        types::ZSET_2 => Dumped::ZSet(zset(reader, |reader| reader.double(), rules)?),
-        types::ZSET_ZIPLIST => Dumped::ZSet(zset_of_ziplist(reader, rules)?),
-        types::ZSET_LISTPACK => Dumped::ZSet(zset_of_listpack(reader, rules)?),
-        types::HASH => Dumped::Hash(hash(reader, rules)?),
-        types::HASH_ZIPMAP => Dumped::Hash(hash_of_zipmap(reader, rules)?),
-        types::HASH_ZIPLIST => Dumped::Hash(hash_of_ziplist(reader, rules)?),
-        types::HASH_LISTPACK => Dumped::Hash(hash_of_listpack(reader, rules)?),
-        types::HASH_METADATA => Dumped::Hash(expiring_hash(reader, rules)?),
-        types::HASH_LISTPACK_EX => Dumped::Hash(expiring_hash_of_listpack(reader, rules)?),
+        types::LIST_QUICKLIST_2 => list_of_nodes(reader, rules)?.into(),
+        types::SET => set(reader, rules)?.into(),
+        types::SET_INTSET => set_of_integers(reader, rules)?.into(),
+        types::SET_LISTPACK => set_of_listpack(reader, rules)?.into(),
+        types::ZSET => zset(reader, |reader| reader.text_double(), rules)?.into(),
+        types::ZSET_2 => zset(reader, |reader| reader.double(), rules)?.into(),
+        types::ZSET_ZIPLIST => zset_of_ziplist(reader, rules)?.into(),
+        types::ZSET_LISTPACK => zset_of_listpack(reader, rules)?.into(),
+        types::HASH => hash(reader, rules)?.into(),
+        types::HASH_ZIPMAP => hash_of_zipmap(reader, rules)?.into(),
+        types::HASH_ZIPLIST => hash_of_ziplist(reader, rules)?.into(),
+        types::HASH_LISTPACK => hash_of_listpack(reader, rules)?.into(),
+        types::HASH_METADATA => expiring_hash(reader, rules)?.into(),
+        types::HASH_LISTPACK_EX => expiring_hash_of_listpack(reader, rules)?.into(),
         _ => return Err(Malformed),
-    })
+    };
+    if value.is_empty() {
+        return Err(Malformed);
+    }
+    Ok(Dumped::Collection(value))
 }
 
 fn list(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<List> {
@@ -62,7 +67,7 @@ fn list_of_ziplists(reader: &mut Reader<'_>, nodes: usize, rules: &Rules<'_>) ->
             push(&mut list, item, rules);
         }
     }
-    filled(list, List::is_empty)
+    Ok(list)
 }
 
 fn list_of_nodes(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<List> {
@@ -86,7 +91,7 @@ fn list_of_nodes(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<List> {
             _ => return Err(Malformed),
         }
     }
-    filled(list, List::is_empty)
+    Ok(list)
 }
 
 fn push(list: &mut List, item: Item<'_>, rules: &Rules<'_>) {
@@ -99,7 +104,7 @@ fn set(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Set> {
     for _ in 0..set.expected {
         set.add(reader.string()?.item())?;
     }
-    set.finish()
+    Ok(set.finish())
 }
 
 fn set_of_listpack(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Set> {
@@ -109,7 +114,7 @@ fn set_of_listpack(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Set> {
     while let Some(member) = listpack.next()? {
         set.add(member)?;
     }
-    set.finish()
+    Ok(set.finish())
 }
 
 /// Bytes of each (4), how many (4), and they, ascending.
@@ -136,7 +141,7 @@ fn set_of_integers(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Set> {
         last = Some(value);
         set.add(Item::Int(value))?;
     }
-    set.finish()
+    Ok(set.finish())
 }
 
 struct SetBuilder<'a> {
@@ -166,8 +171,8 @@ impl<'a> SetBuilder<'a> {
         }
     }
 
-    fn finish(self) -> Taken<Set> {
-        self.set.ok_or(Malformed)
+    fn finish(self) -> Set {
+        self.set.unwrap_or_default()
     }
 }
 
@@ -182,7 +187,7 @@ fn zset(
         let member = reader.string()?;
         zset.add(member.item(), score(reader)?)?;
     }
-    zset.finish()
+    Ok(zset.finish())
 }
 
 fn zset_of_ziplist(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<ZSet> {
@@ -193,7 +198,7 @@ fn zset_of_ziplist(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<ZSet> {
         let score = ziplist.next()?.ok_or(Malformed)?;
         zset.add(member, score_of(score)?)?;
     }
-    zset.finish()
+    Ok(zset.finish())
 }
 
 fn zset_of_listpack(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<ZSet> {
@@ -203,7 +208,7 @@ fn zset_of_listpack(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<ZSet> {
     while let Some(member) = listpack.next()? {
         zset.add(member, score_of(listpack.item()?)?)?;
     }
-    zset.finish()
+    Ok(zset.finish())
 }
 
 fn score_of(item: Item<'_>) -> Taken<f64> {
@@ -251,12 +256,11 @@ impl<'a> ZSetBuilder<'a> {
         if added { Ok(()) } else { Err(Malformed) }
     }
 
-    fn finish(self) -> Taken<ZSet> {
-        let zset = match self {
+    fn finish(self) -> ZSet {
+        match self {
             ZSetBuilder::Small(zset, _) => zset,
             ZSetBuilder::Large(collect, rules) => collect.finish(rules.zset),
-        };
-        filled(zset, ZSet::is_empty)
+        }
     }
 }
 
@@ -267,7 +271,7 @@ fn hash(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Hash> {
         let field = reader.string()?;
         hash.set(field.item(), reader.string()?.item(), None)?;
     }
-    hash.finish()
+    Ok(hash.hash)
 }
 
 fn hash_of_zipmap(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Hash> {
@@ -277,7 +281,7 @@ fn hash_of_zipmap(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Hash> {
     while let Some((field, value)) = zipmap.next()? {
         hash.set(field, value, None)?;
     }
-    hash.finish()
+    Ok(hash.hash)
 }
 
 fn hash_of_ziplist(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Hash> {
@@ -287,7 +291,7 @@ fn hash_of_ziplist(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Hash> {
     while let Some(field) = ziplist.next()? {
         hash.set(field, ziplist.next()?.ok_or(Malformed)?, None)?;
     }
-    hash.finish()
+    Ok(hash.hash)
 }
 
 fn hash_of_listpack(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Hash> {
@@ -297,7 +301,7 @@ fn hash_of_listpack(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Hash> {
     while let Some(field) = listpack.next()? {
         hash.set(field, listpack.item()?, None)?;
     }
-    hash.finish()
+    Ok(hash.hash)
 }
 
 /// The soonest expiry (8 bytes), how many fields; for each its expiry, as what it is later than the soonest and one more
@@ -314,7 +318,7 @@ fn expiring_hash(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Taken<Hash> {
         let field = reader.string()?;
         hash.set(field.item(), reader.string()?.item(), expiry)?;
     }
-    hash.finish()
+    Ok(hash.hash)
 }
 
 /// The soonest expiry (8 bytes), and a listpack of fields, values and expiries (0: none).
@@ -332,7 +336,7 @@ fn expiring_hash_of_listpack(reader: &mut Reader<'_>, rules: &Rules<'_>) -> Take
         };
         hash.set(field, value, expiry)?;
     }
-    hash.finish()
+    Ok(hash.hash)
 }
 
 struct HashBuilder<'a> {
@@ -364,10 +368,6 @@ impl<'a> HashBuilder<'a> {
         }
         Ok(())
     }
-
-    fn finish(self) -> Taken<Hash> {
-        filled(self.hash, Hash::is_empty)
-    }
 }
 
 /// The latest expiry that Redis lets a field have.
@@ -376,12 +376,4 @@ const LATEST_EXPIRY: u64 = (1 << 46) - 1;
 /// The bytes of a sequence.
 fn blob<'a>(reader: &mut Reader<'a>) -> Taken<Cow<'a, [u8]>> {
     Text::into_bytes(reader.string()?)
-}
-
-/// A collection, if there is something in it.
-fn filled<T>(collection: T, is_empty: impl FnOnce(&T) -> bool) -> Taken<T> {
-    if is_empty(&collection) {
-        return Err(Malformed);
-    }
-    Ok(collection)
 }

@@ -2,12 +2,15 @@
 
 use super::listpack::Writer;
 use super::{LAST_VERSION, VERSION, seal, types};
+use crate::base::clock::Millis;
 use crate::base::hash::KeyHasher;
-use crate::data::hash::Hash;
+use crate::data::hash::HashRef;
+use crate::data::intset::IntSetRef;
 use crate::data::list::{Element, ListRef};
 use crate::data::number;
 use crate::data::packed::Item;
-use crate::data::set::Set;
+use crate::data::set::SetRef;
+use crate::data::value::ValueRef;
 use crate::data::zset::ZSetRef;
 
 /// How long a listpack may become: as Redis's nodes of lists, and small collections that stay small.
@@ -15,37 +18,55 @@ const NODE_BYTES: usize = 8 * 1024;
 /// Redis refuses to make a listpack longer than this.
 const LISTPACK_BYTES: usize = 1 << 30;
 
-/// The payload of a string.
-pub fn write_string(text: &[u8]) -> Vec<u8> {
-    let mut payload = vec![types::STRING];
-    write_text(&mut payload, Item::Bytes(text));
-    seal(&mut payload, VERSION);
-    payload
+/// The payload of a value, without the fields of a hash that have expired.
+pub fn write(value: ValueRef<'_>, now: Millis, hasher: &KeyHasher) -> Vec<u8> {
+    let payload = &mut Vec::new();
+    let mut version = VERSION;
+    match value {
+        ValueRef::String(text) => {
+            payload.push(types::STRING);
+            write_text(payload, Item::Bytes(text));
+        }
+        ValueRef::List(list) => write_list(payload, list),
+        ValueRef::Set(SetRef::Ints(ints)) => write_integers(payload, ints),
+        ValueRef::Set(set) => {
+            payload.push(types::SET);
+            write_length(payload, set.len() as u64);
+            set.iter().for_each(|member| write_text(payload, member));
+        }
+        ValueRef::ZSet(zset) => write_zset(payload, zset),
+        ValueRef::Hash(hash) => match hash.next_expiry() {
+            None => write_hash(payload, hash),
+            Some(_) => {
+                write_expiring_hash(payload, hash, now, hasher);
+                version = LAST_VERSION;
+            }
+        },
+    }
+    seal(payload, version);
+    std::mem::take(payload)
 }
 
-/// The payload of a list.
-pub fn write_list(list: ListRef<'_>) -> Vec<u8> {
-    let mut payload = vec![types::LIST_QUICKLIST_2];
-    // Their number is known at the end.
+fn write_list(payload: &mut Vec<u8>, list: ListRef<'_>) {
+    payload.push(types::LIST_QUICKLIST_2);
+    // How many nodes there are is known at the end.
     payload.resize(1 + MOST_LENGTH_BYTES, 0);
-    let (mut node, mut nodes) = (Writer::new(), 0);
+    let (mut node, mut nodes) = (Writer::new(), 1);
     for element in list.range(0..usize::MAX) {
         let item = match element {
             Element::Item(item) => item,
             Element::Large(text) => Item::Bytes(text),
         };
         if !node.is_empty() && node.length_with(item) > NODE_BYTES {
-            write_node(&mut payload, &mut node);
+            write_node(payload, &mut node);
             nodes += 1;
         }
         node.push(item);
     }
-    write_node(&mut payload, &mut node);
+    write_node(payload, &mut node);
     let mut count = Vec::new();
-    write_length(&mut count, nodes + 1);
+    write_length(&mut count, nodes);
     payload.splice(1..1 + MOST_LENGTH_BYTES, count);
-    seal(&mut payload, VERSION);
-    payload
 }
 
 fn write_node(payload: &mut Vec<u8>, node: &mut Writer) {
@@ -53,43 +74,28 @@ fn write_node(payload: &mut Vec<u8>, node: &mut Writer) {
     write_listpack(payload, node);
 }
 
-/// The payload of a set.
-pub fn write_set(set: &Set) -> Vec<u8> {
-    let mut payload = Vec::new();
-    if set.encoding() == "intset" {
-        payload.push(types::SET_INTSET);
-        write_integers(&mut payload, set);
-    } else {
-        payload.push(types::SET);
-        write_length(&mut payload, set.len() as u64);
-        for member in set.iter() {
-            write_text(&mut payload, member);
-        }
-    }
-    seal(&mut payload, VERSION);
-    payload
-}
-
 /// Bytes of each (4), how many (4), and they, ascending.
-fn write_integers(payload: &mut Vec<u8>, set: &Set) {
-    let integers = || set.iter().filter_map(Item::int);
-    let fit = |bits: u32| integers().all(|value| value >> (bits - 1) == value >> 63);
+fn write_integers(payload: &mut Vec<u8>, ints: IntSetRef<'_>) {
+    payload.push(types::SET_INTSET);
+    let ends = [ints.get(0), ints.get(ints.len().saturating_sub(1))];
+    let fit = |bits: u32| {
+        let mut ends = ends.into_iter().flatten();
+        ends.all(|end| end >> (bits - 1) == end >> 63)
+    };
     let width = match () {
         () if fit(16) => 2,
         () if fit(32) => 4,
         () => 8,
     };
-    write_length(payload, (8 + width * set.len()) as u64);
+    write_length(payload, (8 + width * ints.len()) as u64);
     payload.extend_from_slice(&(width as u32).to_le_bytes());
-    payload.extend_from_slice(&(set.len() as u32).to_le_bytes());
-    for value in integers() {
+    payload.extend_from_slice(&(ints.len() as u32).to_le_bytes());
+    for value in (0..ints.len()).filter_map(|index| ints.get(index)) {
         payload.extend_from_slice(&value.to_le_bytes()[..width]);
     }
 }
 
-/// The payload of a sorted set.
-pub fn write_zset(zset: ZSetRef<'_>) -> Vec<u8> {
-    let mut payload = Vec::new();
+fn write_zset(payload: &mut Vec<u8>, zset: ZSetRef<'_>) {
     if let ZSetRef::Packed(packed) = zset
         && listpack_fits(packed.iter())
     {
@@ -99,53 +105,45 @@ pub fn write_zset(zset: ZSetRef<'_>) -> Vec<u8> {
             listpack.push(member);
             listpack.push(Item::Bytes(&number::format_f64(score)));
         }
-        write_listpack(&mut payload, &mut listpack);
-    } else {
-        payload.push(types::ZSET_2);
-        write_length(&mut payload, zset.len() as u64);
-        // The highest first: so Redis puts each one in front of all others.
-        for (member, score) in zset.range_back(0..usize::MAX) {
-            write_text(&mut payload, member);
-            payload.extend_from_slice(&score.to_le_bytes());
-        }
+        return write_listpack(payload, &mut listpack);
     }
-    seal(&mut payload, VERSION);
-    payload
+    payload.push(types::ZSET_2);
+    write_length(payload, zset.len() as u64);
+    // The highest first: so Redis puts each one in front of all others.
+    for (member, score) in zset.range_back(0..usize::MAX) {
+        write_text(payload, member);
+        payload.extend_from_slice(&score.to_le_bytes());
+    }
 }
 
-/// The payload of a hash.
-pub fn write_hash(hash: &Hash, hasher: &KeyHasher) -> Vec<u8> {
-    if let Some(soonest) = hash.next_expiry() {
-        return write_expiring_hash(hash, soonest.0, hasher);
-    }
-    let mut payload = Vec::new();
+fn write_hash(payload: &mut Vec<u8>, hash: HashRef<'_>) {
     let items = || hash.iter().flat_map(|(field, value)| [field, value]);
-    if hash.encoding() != "hashtable" && listpack_fits(items()) {
-        payload.push(types::HASH_LISTPACK);
-        let mut listpack = Writer::new();
-        items().for_each(|item| listpack.push(item));
-        write_listpack(&mut payload, &mut listpack);
-    } else {
+    if let HashRef::Table(_) = hash {
         payload.push(types::HASH);
-        write_length(&mut payload, hash.len() as u64);
-        items().for_each(|item| write_text(&mut payload, item));
+        write_length(payload, hash.len() as u64);
+        return items().for_each(|item| write_text(payload, item));
     }
-    seal(&mut payload, VERSION);
-    payload
+    payload.push(types::HASH_LISTPACK);
+    let mut listpack = Writer::new();
+    items().for_each(|item| listpack.push(item));
+    write_listpack(payload, &mut listpack);
 }
 
-fn write_expiring_hash(hash: &Hash, soonest: i64, hasher: &KeyHasher) -> Vec<u8> {
-    let mut payload = vec![types::HASH_METADATA];
-    payload.extend_from_slice(&soonest.to_le_bytes());
-    write_length(&mut payload, hash.len() as u64);
-    for (field, value, expiry) in hash.entries(hasher) {
-        let later = expiry.map_or(0, |expiry| expiry.0.abs_diff(soonest) + 1);
-        write_length(&mut payload, later);
-        write_text(&mut payload, field);
-        write_text(&mut payload, value);
+fn write_expiring_hash(payload: &mut Vec<u8>, hash: HashRef<'_>, now: Millis, hasher: &KeyHasher) {
+    let live = || {
+        let is_live = |expiry: Option<Millis>| expiry.is_none_or(|expiry| expiry >= now);
+        hash.entries(hasher).filter(move |entry| is_live(entry.2))
+    };
+    let soonest = live().filter_map(|entry| entry.2).min().unwrap_or_default();
+    payload.push(types::HASH_METADATA);
+    payload.extend_from_slice(&soonest.0.to_le_bytes());
+    write_length(payload, live().count() as u64);
+    for (field, value, expiry) in live() {
+        let later = expiry.map_or(0, |expiry| expiry.0.abs_diff(soonest.0) + 1);
+        write_length(payload, later);
+        write_text(payload, field);
+        write_text(payload, value);
     }
-    seal(&mut payload, LAST_VERSION);
-    payload
 }
 
 /// Whether the elements of a collection that is packed here may be packed there.
