@@ -11,7 +11,7 @@ use super::{Done, Handler};
 use crate::base::clock::Millis;
 use crate::data::number;
 use crate::keyspace::effects::EventClass;
-use crate::keyspace::entry::{Entry, NewValue};
+use crate::keyspace::entry::Entry;
 use crate::keyspace::view::View;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;

@@ -469,7 +469,8 @@ mod tests {
         let pairs = [
             ("timeout", "5"),
             ("list-max-ziplist-size", "10"),
-            ("list-compress-depth", "7"),
+            ("list-max-listpack-size", "7"),
+            ("list-compress-depth", "2"),
             ("appendonly", "yes"),
         ];
         assert_eq!(set(&config, &pairs), Ok(()));
@@ -477,7 +478,7 @@ mod tests {
             get(&config, &["timeout", "list-max-*", "appendonly"]),
             [
                 "timeout=5",
-                "list-compress-depth=7",
+                "list-max-listpack-size=7",
                 "list-max-ziplist-size=7",
                 "appendonly=yes"
             ]

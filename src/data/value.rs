@@ -30,13 +30,7 @@ pub enum Type {
 
 impl Type {
     /// All of them, each at the index of its number.
-    pub const ALL: [Type; 5] = [
-        Type::String,
-        Type::List,
-        Type::Set,
-        Type::ZSet,
-        Type::Hash,
-    ];
+    pub const ALL: [Type; 5] = [Type::String, Type::List, Type::Set, Type::ZSet, Type::Hash];
 
     /// Its name, as TYPE and SCAN's TYPE know it.
     pub fn name(self) -> &'static str {
@@ -250,14 +244,14 @@ impl<'a> ValueRef<'a> {
     #[inline]
     pub fn from_compact(kind: Type, compact: Compact, bytes: &'a [u8]) -> ValueRef<'a> {
         if compact == Compact::Ints {
-            return ValueRef::Set(IntSetRef::from_compact(bytes).into());
+            return ValueRef::Set(SetRef::Ints(IntSetRef::from_compact(bytes)));
         }
         match kind {
             Type::String => ValueRef::String(bytes),
             Type::List => ValueRef::List(ListRef::Packed(PackedRef::from_compact(bytes))),
-            Type::Set => ValueRef::Set(PackedRef::from_compact(bytes).into()),
+            Type::Set => ValueRef::Set(SetRef::Packed(PackedRef::from_compact(bytes))),
             Type::ZSet => ValueRef::ZSet(ZSetRef::Packed(PackedRef::from_compact(bytes))),
-            Type::Hash => ValueRef::Hash(PackedRef::from_compact(bytes).into()),
+            Type::Hash => ValueRef::Hash(HashRef::Packed(PackedRef::from_compact(bytes))),
         }
     }
 

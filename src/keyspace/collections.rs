@@ -4,9 +4,13 @@
 //! collection that a change leaves empty reads as absent from then on; the key goes at the end of the command, or where the
 //! handler says ([`View::remove_emptied`]), so that its `del` event comes after the event of the change.
 
+use std::sync::Arc;
+
 use super::effects::EventClass;
 use super::entry::Entry;
 use super::view::{Ttl, View};
+use super::waiting::Waiter;
+use crate::base::clock::Millis;
 use crate::base::worker::give_worker_away;
 use crate::data::hash::{Hash, HashRef};
 use crate::data::list::{List, ListRef};
@@ -146,9 +150,7 @@ impl View<'_> {
             if run.touch {
                 entry.set_access(run.rules.next_access(entry.access(), run.now, run.rng));
             }
-            let result = entry.edit_collection(|value| {
-                Some(change.take()?(C::of(value)?))
-            });
+            let result = entry.edit_collection(|value| Some(change.take()?(C::of(value)?)));
             Ok((result.flatten(), entry.value().is_empty()))
         });
         match edited {
@@ -197,7 +199,11 @@ impl View<'_> {
         });
         match (updated, value) {
             (None, Some(value)) => {
-                let expiry = if let Ttl::At(at) = ttl { Some(at) } else { None };
+                let expiry = if let Ttl::At(at) = ttl {
+                    Some(at)
+                } else {
+                    None
+                };
                 self.insert_collection(hash, key, value, expiry);
             }
             (garbage, _) => {
@@ -215,6 +221,13 @@ impl View<'_> {
             let (database, ..) = self.emptied.swap_remove(index);
             self.within(database, |view| view.drop_emptied(hash, key));
         }
+    }
+
+    /// Lets a client wait for its keys, which are locked.
+    pub fn wait_for(&self, waiter: Waiter) -> Arc<Waiter> {
+        let waiter = Arc::new(waiter);
+        self.keyspace.waiting.add(&waiter);
+        waiter
     }
 
     /// Does what takes long with a collection of so many elements: the worker's other connections go to another worker
@@ -244,9 +257,11 @@ impl View<'_> {
 
     /// The place of a key among those that were left empty.
     pub(super) fn emptied(&self, hash: u64, key: &[u8]) -> Option<usize> {
-        self.emptied.iter().position(|(database, its_hash, its_key)| {
-            *database == self.database && *its_hash == hash && its_key == key
-        })
+        self.emptied
+            .iter()
+            .position(|(database, its_hash, its_key)| {
+                *database == self.database && *its_hash == hash && its_key == key
+            })
     }
 
     /// Tells those who wait for a key that it may be what they wait for.
@@ -257,13 +272,7 @@ impl View<'_> {
         }
     }
 
-    fn insert_collection(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        value: Value,
-        expiry: Option<crate::base::clock::Millis>,
-    ) {
+    fn insert_collection(&mut self, hash: u64, key: &[u8], value: Value, expiry: Option<Millis>) {
         let kind = value.kind();
         let entry = Entry::collection(key, value, expiry);
         entry.set_access(self.run.rules.first_access(self.run.now));

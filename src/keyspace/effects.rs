@@ -241,10 +241,17 @@ impl Effects {
 
     /// Notes that a key may be what somebody waits for.
     pub fn ready(&mut self, database: u32, key: &[u8]) {
-        let known = |(its_database, its_key): &(u32, Vec<u8>)| *its_database == database && its_key == key;
+        let known =
+            |(its_database, its_key): &(u32, Vec<u8>)| *its_database == database && its_key == key;
         if !self.ready.iter().any(known) {
             self.ready.push((database, key.to_vec()));
         }
+    }
+
+    /// Whether a key became ready.
+    #[inline]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// Takes the keys that became ready, in that order.

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use crate::base::clock::Millis;
 use crate::data::value::Type;
 use crate::resp::decode::OwnedArguments;
-use crate::resp::reply::{Output, Protocol};
+use crate::resp::reply::{Output, Protocol, Reply};
 
 /// How the handler of a blocking command ends.
 #[derive(Debug)]
@@ -54,6 +54,16 @@ pub enum Nothing {
     Null,
     /// `*-1`.
     NullArray,
+}
+
+impl Nothing {
+    /// Writes it.
+    pub fn write(self, reply: &mut Reply<'_>) {
+        match self {
+            Nothing::Null => reply.null(),
+            Nothing::NullArray => reply.null_array(),
+        }
+    }
 }
 
 /// How a wait ended without being served.
@@ -151,23 +161,34 @@ impl Waiter {
 
     /// Lets it wait on. `false` when a key became ready since the claim: the caller still has it, and tries again.
     pub fn release(&self) -> bool {
-        let (state, _) = &mut *self.state.lock();
-        if matches!(state, State::Claimed { again: true }) {
-            *state = State::Claimed { again: false };
-            return false;
+        let waker = {
+            let (state, waker) = &mut *self.state.lock();
+            if matches!(state, State::Claimed { again: true }) {
+                *state = State::Claimed { again: false };
+                return false;
+            }
+            *state = State::Waiting;
+            waker.take()
+        };
+        // Its time may have been over meanwhile.
+        if let Some(waker) = waker {
+            waker.wake();
         }
-        *state = State::Waiting;
         true
     }
 
     /// Leaves it its reply.
     pub fn serve(&self, reply: Output) {
-        self.end(State::Served(reply), |state| matches!(state, State::Claimed { .. }));
+        self.end(State::Served(reply), |state| {
+            matches!(state, State::Claimed { .. })
+        });
     }
 
     /// Ends the wait, unless it is being served. Whether it ended by this.
     pub fn cancel(&self, why: Cancel) -> bool {
-        self.end(State::Cancelled(why), |state| matches!(state, State::Waiting))
+        self.end(State::Cancelled(why), |state| {
+            matches!(state, State::Waiting)
+        })
     }
 
     /// The end of the wait, once; until then `waker` is told when it comes.
@@ -257,7 +278,10 @@ impl Waiting {
     pub fn next(&self, database: u32, key: &[u8], from: usize) -> Option<Arc<Waiter>> {
         let queues = self.queues.lock();
         let queue = queues.get(&(database, key.to_vec()))?;
-        queue.range(from..).next().map(|(_, waiter)| Arc::clone(waiter))
+        queue
+            .range(from..)
+            .next()
+            .map(|(_, waiter)| Arc::clone(waiter))
     }
 
     /// The keys of a database that somebody waits for.

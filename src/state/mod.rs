@@ -22,10 +22,10 @@ use tokio::sync::Notify;
 
 use crate::base::clock::{Clock, Millis};
 use crate::config::{Config, MaxmemoryPolicy, Settings};
-use crate::keyspace::Keyspace;
 use crate::data::hash::HashLimits;
 use crate::data::set::SetLimits;
 use crate::data::{list, zset};
+use crate::keyspace::Keyspace;
 use crate::keyspace::entry::Garbage;
 use crate::keyspace::evict::{Policy, Rules};
 use crate::keyspace::hash::KeyHasher;
