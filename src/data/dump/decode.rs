@@ -182,7 +182,8 @@ fn zset(
     rules: &Rules<'_>,
 ) -> Taken<ZSet> {
     let count = reader.count()?;
-    let mut zset = ZSetBuilder::new(count, rules);
+    // Not added one by one, even if they are few: in a listpack -0 would become 0 before a long member came.
+    let mut zset = ZSetBuilder::Large(Collect::new(), rules);
     for _ in 0..count {
         let member = reader.string()?;
         zset.add(member.item(), score(reader)?)?;
