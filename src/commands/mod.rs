@@ -5,6 +5,7 @@
 
 pub mod bitmap;
 pub mod database;
+pub mod dump;
 pub mod generic;
 #[cfg(test)]
 mod replay;
@@ -41,8 +42,13 @@ pub enum Handler {
 }
 
 /// All rows of the data families.
-pub const FAMILIES: &[&[Row<Handler>]] =
-    &[string::ROWS, bitmap::ROWS, generic::ROWS, database::ROWS];
+pub const FAMILIES: &[&[Row<Handler>]] = &[
+    string::ROWS,
+    bitmap::ROWS,
+    generic::ROWS,
+    database::ROWS,
+    dump::ROWS,
+];
 
 #[cfg(test)]
 mod tests {
