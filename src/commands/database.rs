@@ -15,8 +15,8 @@
 //! in signed numbers. A cursor is 0 only at the start and the end, and any number a client makes up leads to the end.
 
 use super::Handler;
+use super::scan::{self, Options, Pattern};
 use crate::base::worker::give_worker_away;
-use crate::data::glob::glob_match;
 use crate::data::number;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::entry::{Entry, Garbage};
@@ -225,29 +225,13 @@ fn next_with(scene: &Scene<'_>, from: usize, wanted: impl Fn(&Counters) -> bool)
     (from..PARTITIONS).find(|number| wanted(database.counters(*number)))
 }
 
-/// A pattern that knows when it matches everything.
-struct Pattern(Option<Vec<u8>>);
-
-impl Pattern {
-    fn new(pattern: &[u8]) -> Pattern {
-        Pattern((pattern != b"*").then(|| pattern.to_vec()))
-    }
-
-    fn matches(&self, key: &[u8]) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|pattern| glob_match(pattern, key, false))
-    }
-}
-
 /// One call of SCAN: about COUNT keys are looked at, some blocks at each visit.
 fn scan(args: &mut Args<'_>, scene: &Scene<'_>) -> Begun {
-    let cursor = Cursor::parse(args.bytes()?).ok_or(CommandError::fixed("ERR invalid cursor"))?;
+    let cursor = Cursor::of(scan::cursor(args)?);
     let mut scan = Scan {
         cursor: Some(cursor).filter(|cursor| cursor.block < BLOCK_LIMIT),
-        pattern: Pattern(None),
+        options: Options::default(),
         type_name: None,
-        count: 10,
         looked_at: 0,
         blocks: 0,
         keys: Output::new(),
@@ -263,10 +247,9 @@ fn scan(args: &mut Args<'_>, scene: &Scene<'_>) -> Begun {
 struct Scan {
     /// Where to go on; `None` at the end.
     cursor: Option<Cursor>,
-    pattern: Pattern,
+    options: Options,
     /// Only keys of this type, named in any case.
     type_name: Option<Vec<u8>>,
-    count: u64,
     /// Keys looked at so far, whether they matched or not.
     looked_at: u64,
     /// Blocks visited so far.
@@ -284,19 +267,13 @@ const PARTITION_BITS: u32 = PARTITIONS.trailing_zeros();
 
 impl Scan {
     fn take_option(&mut self, args: &mut Args<'_>) -> Taken<()> {
-        if args.keyword("MATCH") {
-            self.pattern = Pattern::new(args.bytes()?);
-        } else if args.keyword("COUNT") {
-            let count = args.integer()?;
-            self.count = u64::try_from(count)
-                .ok()
-                .filter(|count| *count > 0)
-                .ok_or(CommandError::Syntax)?;
-        } else if args.keyword("TYPE") {
-            self.type_name = Some(args.bytes()?.to_vec());
-        } else {
+        if self.options.take(args)? {
+            return Ok(());
+        }
+        if !args.keyword("TYPE") {
             return Err(CommandError::Syntax);
         }
+        self.type_name = Some(args.bytes()?.to_vec());
         Ok(())
     }
 
@@ -315,14 +292,14 @@ impl Scan {
     }
 
     fn is_done(&self) -> bool {
-        self.looked_at >= self.count || self.blocks >= self.count
+        self.looked_at >= self.options.count || self.blocks >= self.options.count
     }
 
     fn wants(&self, entry: &Entry) -> bool {
         self.type_name
             .as_ref()
             .is_none_or(|name| name.eq_ignore_ascii_case(entry.kind().name().as_bytes()))
-            && self.pattern.matches(entry.key())
+            && self.options.pattern.matches(entry.key())
     }
 }
 
@@ -398,26 +375,6 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Reads what C's `strtoul` reads: a sign is allowed, `-1` is the largest number, and nothing at all is 0.
-    fn parse(text: &[u8]) -> Option<Cursor> {
-        let (negative, digits) = match text {
-            [] => (false, &b"0"[..]),
-            [b'-', digits @ ..] => (true, digits),
-            [b'+', digits @ ..] => (false, digits),
-            digits => (false, digits),
-        };
-        let significant = digits
-            .iter()
-            .position(|digit| *digit != b'0')
-            .unwrap_or(digits.len().saturating_sub(1));
-        let number = number::parse_u64(&digits[significant..])?;
-        Some(Cursor::of(if negative {
-            number.wrapping_neg()
-        } else {
-            number
-        }))
-    }
-
     fn of(number: u64) -> Cursor {
         Cursor {
             partition: number as usize % PARTITIONS,

@@ -9,6 +9,8 @@ pub mod dump;
 pub mod generic;
 #[cfg(test)]
 mod replay;
+pub mod scan;
+pub mod set;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
@@ -45,6 +47,7 @@ pub enum Handler {
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
+    set::ROWS,
     generic::ROWS,
     database::ROWS,
     dump::ROWS,

@@ -8,7 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::FAMILIES;
 use super::testing::{World, run_parts};
+use crate::base::clock::Millis;
+use crate::base::hash::KeyHasher;
 use crate::base::rng::Rng;
+use crate::data::dump;
+use crate::data::list::{End, List};
 use crate::data::value::{Type, ValueRef};
 use crate::keyspace::PARTITIONS;
 use crate::keyspace::effects::{Effects, Record};
@@ -19,7 +23,8 @@ use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
 /// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, V a value, N a number, F
-/// a fraction, H a digest, O an offset, B a bit, D a database, S seconds, T milliseconds, Q and A instants in these units.
+/// a fraction, H a digest, P a payload, O an offset, B a bit, C a count, M a member, D a database, S seconds, T
+/// milliseconds, Q and A instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
     "DECR K",
@@ -45,6 +50,15 @@ const REQUESTS: &[&str] = &[
     "BITOP (AND|OR|XOR|DIFF|DIFF1|ANDOR|ONE) K K K",
     "BITOP NOT K K",
     "SETBIT K O B",
+    "SADD K M [M] [M]",
+    "SADD K M M M M M",
+    "SREM K M [M] [M]",
+    "SMOVE K K M",
+    "SPOP K",
+    "SPOP K C",
+    "SDIFFSTORE K K [K]",
+    "SINTERSTORE K K [K]",
+    "SUNIONSTORE K K [K] [K]",
     "COPY K K [DB D] [REPLACE]",
     "DEL K [K]",
     "UNLINK K [K]",
@@ -56,6 +70,8 @@ const REQUESTS: &[&str] = &[
     "PEXPIREAT K A [NX|XX|GT|LT]",
     "RENAME K K",
     "RENAMENX K K",
+    "RESTORE K T P [REPLACE] [IDLETIME S]",
+    "RESTORE K A P ABSTTL [REPLACE]",
     "FLUSHDB [ASYNC|SYNC]",
     "FLUSHALL [ASYNC|SYNC]",
     "SWAPDB D D",
@@ -112,11 +128,15 @@ impl Requests {
         match word {
             "K" => format!("k{}", rng.u8(0..6)),
             "V" => return self.value(),
+            "P" => return self.payload(now),
             "N" => rng.i64(-300..300).to_string(),
             "F" => format!("{}", rng.i64(-300..300) as f64 / 8.0),
             "H" => format!("{:016x}", rng.u64(..)),
             "O" => rng.u16(0..300).to_string(),
             "B" => rng.u8(0..2).to_string(),
+            "C" => rng.u8(0..4).to_string(),
+            "M" if rng.bool() => rng.u8(0..9).to_string(),
+            "M" => format!("m{}", rng.u8(0..9)),
             "D" => rng.u8(0..3).to_string(),
             "S" => rng.i64(-1..4).to_string(),
             "T" => rng.i64(-5..3000).to_string(),
@@ -125,6 +145,21 @@ impl Requests {
             word => word.to_owned(),
         }
         .into_bytes()
+    }
+
+    /// What DUMP returns of some value.
+    fn payload(&mut self, now: i64) -> Vec<u8> {
+        let hasher = KeyHasher::with_key(1, 2);
+        let text = self.value();
+        let mut list = List::new();
+        for text in [&text[..], b"b", b"17"] {
+            list.push(End::Tail, text, Rules::default().list);
+        }
+        let value = match self.rng.u8(0..2) {
+            0 => ValueRef::String(&text),
+            _ => ValueRef::List(list.view()),
+        };
+        dump::write(value, Millis(now), &hasher)
     }
 
     fn value(&mut self) -> Vec<u8> {

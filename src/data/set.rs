@@ -86,6 +86,18 @@ impl From<Packed> for Set {
     }
 }
 
+impl<'a> From<IntSetRef<'a>> for SetRef<'a> {
+    fn from(ints: IntSetRef<'a>) -> SetRef<'a> {
+        SetRef::Ints(ints)
+    }
+}
+
+impl<'a> From<PackedRef<'a>> for SetRef<'a> {
+    fn from(packed: PackedRef<'a>) -> SetRef<'a> {
+        SetRef::Packed(packed)
+    }
+}
+
 impl Default for Set {
     fn default() -> Self {
         Set::new()
@@ -334,6 +346,15 @@ impl<'a> SetRef<'a> {
             SetRef::Packed(_) => "listpack",
             SetRef::Table(_) => "hashtable",
         }
+    }
+
+    /// A set of its own with the same members: a small one is copied, a table shares its parts.
+    pub fn snapshot(self) -> Set {
+        Set(match self {
+            SetRef::Ints(ints) => Form::Ints(ints.into()),
+            SetRef::Packed(packed) => Form::Packed(Packed::copy_of(packed)),
+            SetRef::Table(table) => Form::Table(Box::new(table.clone())),
+        })
     }
 
     /// Whether `member` is one.
