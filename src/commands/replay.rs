@@ -72,6 +72,7 @@ const REQUESTS: &[&str] = &[
     "RENAMENX K K",
     "RESTORE K T P [REPLACE] [IDLETIME S]",
     "RESTORE K A P ABSTTL [REPLACE]",
+    "SORT K ALPHA [BY nosort|BY k*|BY k*->M] [LIMIT B C] [DESC] [GET # GET k*] STORE K",
     "FLUSHDB [ASYNC|SYNC]",
     "FLUSHALL [ASYNC|SYNC]",
     "SWAPDB D D",
