@@ -15,6 +15,8 @@ pub mod sort;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+pub mod timeout;
+pub mod zset;
 
 use crate::keyspace::lock::Plan;
 use crate::keyspace::sweep::{Scene, Sweep};
@@ -58,6 +60,7 @@ pub enum Handler {
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
+    zset::ROWS,
     set::ROWS,
     generic::ROWS,
     database::ROWS,

@@ -39,7 +39,17 @@ fn is_same_kind(request: &[Vec<u8>], redis: &Value, quoit: &Value) -> bool {
         }
         (b"KEYS", Value::Array(redis), Value::Array(quoit)) => sorted(redis) == sorted(quoit),
         (b"RANDOMKEY", Value::Bulk(_), Value::Bulk(_)) => true,
-        (b"SCAN", Value::Array(redis), Value::Array(quoit)) => {
+        (
+            b"SMEMBERS" | b"SINTER" | b"SUNION" | b"SDIFF",
+            Value::Array(redis),
+            Value::Array(quoit),
+        )
+        | (b"SMEMBERS" | b"SINTER" | b"SUNION" | b"SDIFF", Value::Set(redis), Value::Set(quoit)) => {
+            sorted(redis) == sorted(quoit)
+        }
+        (b"SRANDMEMBER", Value::Bulk(_), Value::Bulk(_)) => true,
+        (b"SRANDMEMBER", Value::Array(redis), Value::Array(quoit)) => redis.len() == quoit.len(),
+        (b"SCAN" | b"SSCAN", Value::Array(redis), Value::Array(quoit)) => {
             is_scan_reply(redis) && is_scan_reply(quoit)
         }
         (b"HELLO", redis, quoit) if !redis.is_error() && !quoit.is_error() => {

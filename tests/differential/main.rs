@@ -28,6 +28,7 @@ mod pair;
 mod random;
 mod refusals;
 mod rows;
+mod sets;
 mod shrink;
 mod usage;
 mod wire;

@@ -2,6 +2,7 @@
 
 use crate::generate::{Generator, Request};
 use crate::pair::{Pair, Step};
+use crate::sets;
 use crate::shrink::shrink;
 use crate::support::{scaled, seed};
 use crate::usage::{forms, known_to_redis, table};
@@ -133,6 +134,11 @@ fn sequences_by_hand_resp2() {
 #[test]
 fn sequences_by_hand_resp3() {
     run("sequences_by_hand_resp3", 3, by_hand);
+}
+
+#[test]
+fn sets_between_thresholds() {
+    run("sets_between_thresholds", 3, sets::between_thresholds);
 }
 
 #[test]
