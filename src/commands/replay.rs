@@ -18,8 +18,8 @@ use crate::keyspace::expire::Sweeper;
 use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
-/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, V a value, N a number, F
-/// a fraction, H a digest, O an offset, B a bit, C a count, M a member, D a database, S seconds, T milliseconds, Q and A
+/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, Z most often one of others, V a value, N a number, F
+/// a fraction, H a digest, O an offset, B a bit, C a count, M a member, L an end of a range of them, D a database, S seconds, T milliseconds, Q and A
 /// instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
@@ -55,6 +55,28 @@ const REQUESTS: &[&str] = &[
     "SDIFFSTORE K K [K]",
     "SINTERSTORE K K [K]",
     "SUNIONSTORE K K [K] [K]",
+    "ZADD Z [NX|XX|GT|LT] [CH] F M [F M] [F M]",
+    "ZADD Z F M F M F M F M F M F M",
+    "ZADD Z [NX|XX|GT|LT] INCR F M",
+    "ZINCRBY Z F M",
+    "ZREM Z M [M] [M]",
+    "ZREMRANGEBYRANK Z N N",
+    "ZREMRANGEBYRANK Z 0 C",
+    "ZREMRANGEBYSCORE Z F F",
+    "ZREMRANGEBYLEX Z L L",
+    "ZPOPMIN Z [C]",
+    "ZPOPMAX Z [C]",
+    "ZMPOP 2 Z Z (MIN|MAX) [COUNT C]",
+    "BZPOPMIN Z Z 0",
+    "BZPOPMAX Z Z 0",
+    "BZMPOP 0 2 Z Z (MIN|MAX) [COUNT C]",
+    "ZRANGESTORE Z Z (0 C|-inf +inf BYSCORE LIMIT C C|- + BYLEX) [REV]",
+    "ZUNIONSTORE Z 2 Z Z [WEIGHTS F F] [AGGREGATE (SUM|MIN|MAX)]",
+    "ZINTERSTORE Z 2 Z Z [WEIGHTS F F] [AGGREGATE (SUM|MIN|MAX)]",
+    "ZDIFFSTORE Z 2 Z Z",
+    "EXPIRE Z S",
+    "COPY Z Z [DB D] [REPLACE]",
+    "RENAME Z Z",
     "COPY K K [DB D] [REPLACE]",
     "DEL K [K]",
     "UNLINK K [K]",
@@ -127,6 +149,9 @@ impl Requests {
             "H" => format!("{:016x}", rng.u64(..)),
             "O" => rng.u16(0..300).to_string(),
             "B" => rng.u8(0..2).to_string(),
+            "Z" if rng.u8(0..12) > 0 => format!("z{}", rng.u8(0..4)),
+            "Z" => format!("k{}", rng.u8(0..6)),
+            "L" => format!("[m{}", rng.u8(0..9)),
             "C" => rng.u8(0..4).to_string(),
             "M" if rng.bool() => rng.u8(0..9).to_string(),
             "M" => format!("m{}", rng.u8(0..9)),

@@ -47,9 +47,11 @@ fn is_same_kind(request: &[Vec<u8>], redis: &Value, quoit: &Value) -> bool {
         | (b"SMEMBERS" | b"SINTER" | b"SUNION" | b"SDIFF", Value::Set(redis), Value::Set(quoit)) => {
             sorted(redis) == sorted(quoit)
         }
-        (b"SRANDMEMBER", Value::Bulk(_), Value::Bulk(_)) => true,
-        (b"SRANDMEMBER", Value::Array(redis), Value::Array(quoit)) => redis.len() == quoit.len(),
-        (b"SCAN" | b"SSCAN", Value::Array(redis), Value::Array(quoit)) => {
+        (b"SRANDMEMBER" | b"ZRANDMEMBER", Value::Bulk(_), Value::Bulk(_)) => true,
+        (b"SRANDMEMBER" | b"ZRANDMEMBER", Value::Array(redis), Value::Array(quoit)) => {
+            redis.len() == quoit.len()
+        }
+        (b"SCAN" | b"SSCAN" | b"ZSCAN", Value::Array(redis), Value::Array(quoit)) => {
             is_scan_reply(redis) && is_scan_reply(quoit)
         }
         (b"HELLO", redis, quoit) if !redis.is_error() && !quoit.is_error() => {

@@ -4,7 +4,7 @@
 //! requests within one millisecond change an answer. What has to expire is expired by a step of its own.
 
 use crate::pair::{DATABASES, Step};
-use crate::sets;
+use crate::{sets, zsets};
 
 /// A request.
 pub type Request = Vec<Vec<u8>>;
@@ -137,7 +137,11 @@ pub fn put_off_expiry(request: &mut Request) {
 
 /// Numbers of draws that redis-server would serve until memory ends become small ones.
 fn bound_draws(request: &mut Request) {
-    if !request[0].eq_ignore_ascii_case(b"SRANDMEMBER") {
+    let draws = [&b"SRANDMEMBER"[..], b"ZRANDMEMBER"];
+    if !draws
+        .iter()
+        .any(|name| request[0].eq_ignore_ascii_case(name))
+    {
         return;
     }
     for argument in &mut request[1..] {
@@ -565,6 +569,7 @@ const WEIGHTS: &[(u32, Make)] = &[
     (5, |g| vec![g.pick(&["RANDOMKEY", "PING"])]),
     (10, scan),
     (60, sets::request),
+    (60, zsets::request),
     (4, |g| {
         let mut request = g.of("ECHO");
         request.push(g.value());

@@ -30,5 +30,6 @@ mod sets;
 mod shrink;
 mod usage;
 mod wire;
+mod zsets;
 
 use support::client;

@@ -2,10 +2,10 @@
 
 use crate::generate::{Generator, Request};
 use crate::pair::{Pair, Step};
-use crate::sets;
 use crate::shrink::shrink;
 use crate::support::{scaled, seed};
 use crate::usage::{forms, known_to_redis, table};
+use crate::{sets, zsets};
 
 /// Commands of one sequence: long enough for states to build up, short enough to be shrunk quickly.
 const SEQUENCE: usize = 250;
@@ -139,6 +139,24 @@ fn sequences_by_hand_resp3() {
 #[test]
 fn sets_between_thresholds() {
     run("sets_between_thresholds", 3, sets::between_thresholds);
+}
+
+#[test]
+fn zsets_between_thresholds_resp2() {
+    run(
+        "zsets_between_thresholds_resp2",
+        2,
+        zsets::between_thresholds,
+    );
+}
+
+#[test]
+fn zsets_between_thresholds_resp3() {
+    run(
+        "zsets_between_thresholds_resp3",
+        3,
+        zsets::between_thresholds,
+    );
 }
 
 #[test]
