@@ -6,6 +6,7 @@
 pub mod bitmap;
 pub mod database;
 pub mod generic;
+pub mod hash;
 #[cfg(test)]
 mod replay;
 pub mod scan;
@@ -50,6 +51,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     bitmap::ROWS,
     zset::ROWS,
     set::ROWS,
+    hash::ROWS,
     generic::ROWS,
     database::ROWS,
 ];

@@ -351,6 +351,7 @@ impl Sides {
                     &["OBJECT", "ENCODING"],
                     &["STRLEN"],
                     &["SMEMBERS"],
+                    &["HGETALL"],
                     &["ZRANGE", "", "0", "-1", "WITHSCORES"],
                 ]
                 .into_iter()
