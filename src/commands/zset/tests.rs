@@ -780,6 +780,28 @@ fn infinities_that_cancel_each_other_out_are_zero() {
     }
 }
 
+/// Which scores of -0 lose their sign is decided by the order of insertion: found beside redis-server.
+#[test]
+fn zrangestore_inserts_in_the_order_of_its_range() {
+    let mut world = World::new();
+    world.rules.zset = Limits {
+        entries: 128,
+        value: 2,
+    };
+    script(
+        &world,
+        &[
+            ("ZADD z -1 long -0 a 5 b", ":3"),
+            ("ZRANGE z 0 -1 WITHSCORES", "[long -1 a -0 b 5]"),
+            ("ZRANGESTORE up z 0 -1", ":3"),
+            ("ZSCORE up a", "-0"),
+            ("ZRANGESTORE down z 0 -1 REV", ":3"),
+            ("ZSCORE down a", "0"),
+            ("OBJECT ENCODING down", "skiplist"),
+        ],
+    );
+}
+
 #[test]
 fn encodings_follow_the_limits() {
     let mut world = World::new();
