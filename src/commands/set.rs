@@ -597,10 +597,12 @@ fn combine(
     read(view, members, sets, reply, move |sets, hasher, reply| {
         let begun = reply.deferred();
         let mut count = 0;
-        run(operation, sets, hasher, |member| {
-            reply_member(member, reply);
-            count += 1;
-        });
+        if !sets.is_empty() {
+            operation.visit(sets, hasher, |member| {
+                reply_member(member, reply);
+                count += 1;
+            });
+        }
         reply.set_set(begun, count);
     });
     Ok(())
@@ -748,18 +750,6 @@ fn sets_of<'v, 'a>(
         sets.clear();
     }
     Ok(sets)
-}
-
-/// Shows the members of the result of an operation.
-fn run<'a>(
-    operation: Operation,
-    sets: &[SetRef<'a>],
-    hasher: &KeyHasher,
-    visit: impl FnMut(Item<'a>),
-) {
-    if !sets.is_empty() {
-        Algebra::new(operation, sets.to_vec()).step(usize::MAX, hasher, visit);
-    }
 }
 
 /// Reads about so many members of sets and writes the reply: at once, or after release when they are many.
