@@ -6,6 +6,7 @@
 pub mod bitmap;
 pub mod database;
 pub mod generic;
+pub mod hash;
 #[cfg(test)]
 mod replay;
 pub mod scan;
@@ -13,6 +14,8 @@ pub mod set;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+pub mod timeout;
+pub mod zset;
 
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
@@ -46,7 +49,9 @@ pub enum Handler {
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
+    zset::ROWS,
     set::ROWS,
+    hash::ROWS,
     generic::ROWS,
     database::ROWS,
 ];

@@ -4,7 +4,7 @@
 //! requests within one millisecond change an answer. What has to expire is expired by a step of its own.
 
 use crate::pair::{DATABASES, Step};
-use crate::sets;
+use crate::{hashes, sets};
 
 /// A request.
 pub type Request = Vec<Vec<u8>>;
@@ -137,7 +137,11 @@ pub fn put_off_expiry(request: &mut Request) {
 
 /// Numbers of draws that redis-server would serve until memory ends become small ones.
 fn bound_draws(request: &mut Request) {
-    if !request[0].eq_ignore_ascii_case(b"SRANDMEMBER") {
+    let draws = [&b"SRANDMEMBER"[..], b"HRANDFIELD"];
+    if !draws
+        .iter()
+        .any(|name| request[0].eq_ignore_ascii_case(name))
+    {
         return;
     }
     for argument in &mut request[1..] {
@@ -175,6 +179,7 @@ impl Generator {
             20..30 => Step::Scan(self.scan_options()),
             30..34 => Step::Size,
             34..44 => sets::step(self),
+            44..48 => hashes::step(self),
             _ => {
                 let request = self.request();
                 Step::Run(self.damaged(request))
@@ -565,6 +570,7 @@ const WEIGHTS: &[(u32, Make)] = &[
     (5, |g| vec![g.pick(&["RANDOMKEY", "PING"])]),
     (10, scan),
     (60, sets::request),
+    (60, hashes::request),
     (4, |g| {
         let mut request = g.of("ECHO");
         request.push(g.value());

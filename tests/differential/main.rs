@@ -21,6 +21,7 @@ mod support;
 mod admin;
 mod compare;
 mod generate;
+mod hashes;
 mod observed;
 mod pair;
 mod random;

@@ -344,6 +344,7 @@ impl Sides {
                     &["OBJECT", "ENCODING"],
                     &["STRLEN"],
                     &["SMEMBERS"],
+                    &["HGETALL"],
                 ]
                 .into_iter()
                 .find_map(|words| {

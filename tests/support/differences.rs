@@ -97,7 +97,7 @@ pub const DIFFERENCES: &[Difference] = &[
         reason: "Redis reads cursors as C strings, which end there; here such a cursor is no number",
         covers: |case| {
             let place = if case.is("SCAN") { 1 } else { 2 };
-            (case.is("SCAN") || case.is("SSCAN"))
+            (case.is("SCAN") || case.is("SSCAN") || case.is("HSCAN"))
                 && case
                     .request
                     .get(place)
