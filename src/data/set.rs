@@ -506,7 +506,7 @@ impl Operation {
     }
 
     /// Shows the members of the result on sets, at least one, in the order of [`Algebra`] or any.
-    pub fn visit(self, sets: &[SetRef<'_>], hasher: &KeyHasher, mut visit: impl FnMut(Item<'_>)) {
+    pub fn visit(self, sets: &[SetRef<'_>], hasher: &KeyHasher, visit: impl FnMut(Item<'_>)) {
         if self == Operation::Union && sets.len() > MOST_LOOKED_THROUGH {
             let result = self.result(sets, &SetLimits::default(), hasher);
             return result.view().iter().for_each(visit);
@@ -515,7 +515,7 @@ impl Operation {
             Some(rest) => rest.view().iter().for_each(visit),
             None => {
                 let mut algebra = Algebra::new(self, sets.to_vec());
-                algebra.step(usize::MAX, hasher, |member| visit(member));
+                algebra.step(usize::MAX, hasher, visit);
             }
         }
     }
