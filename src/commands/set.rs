@@ -377,17 +377,18 @@ fn smove(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Don
         return Ok(());
     };
     let is_there = set.contains(member, hasher);
-    view.set_for_write(destination)?;
+    let is_known = contains(view.set_for_write(destination)?, member, hasher);
     if is_there && source != destination {
         view.edit_set(source, Missing::Skip, |set| set.remove(member, hasher))?;
         view.effects.dirty += 1;
         view.notify(EventClass::SET, "srem", source);
         view.remove_emptied(source);
-        let added = view.edit_set(destination, Missing::Create, |set| {
-            prepare(set, member, 1, &limits, hasher);
-            set.add(member, &limits, hasher)
-        })?;
-        if added == Some(true) {
+        // What has the member already is not changed, and those who watch it are not told.
+        if !is_known {
+            view.edit_set(destination, Missing::Create, |set| {
+                prepare(set, member, 1, &limits, hasher);
+                set.add(member, &limits, hasher)
+            })?;
             view.effects.dirty += 1;
             view.notify(EventClass::SET, "sadd", destination);
         }
@@ -404,7 +405,7 @@ fn scard(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
 
 fn sismember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let set = view.set_members(args.bytes()?)?;
-    let member = args.bytes()?;
+    let member = Item::new(args.bytes()?);
     reply.integer(i64::from(contains(set, member, view.hasher())));
     Ok(())
 }
@@ -412,14 +413,14 @@ fn sismember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Don
 fn smismember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let set = view.set_members(args.bytes()?)?;
     reply.array(args.remaining());
-    for member in args.rest() {
+    for member in args.rest().map(Item::new) {
         reply.integer(i64::from(contains(set, member, view.hasher())));
     }
     Ok(())
 }
 
-fn contains(set: Option<SetRef<'_>>, member: &[u8], hasher: &KeyHasher) -> bool {
-    set.is_some_and(|set| set.contains(Item::new(member), hasher))
+fn contains(set: Option<SetRef<'_>>, member: Item<'_>, hasher: &KeyHasher) -> bool {
+    set.is_some_and(|set| set.contains(member, hasher))
 }
 
 fn smembers(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
