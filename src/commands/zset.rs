@@ -594,6 +594,16 @@ pub const ROWS: &[Row<Handler>] = &[
     ),
 ];
 
+/// Work on so many members is done after release, on snapshots: about 100 us of it.
+const LATER_MEMBERS: usize = 2_000;
+/// A snapshot counts its pages, which costs as much as to show one of so many members.
+const SNAPSHOT_SHARE: usize = 256;
+
+/// Whether so many members out of sets that have so many are worth a snapshot.
+fn is_for_later(members: usize, all: usize) -> bool {
+    members >= LATER_MEMBERS && members >= all / SNAPSHOT_SHARE
+}
+
 /// How members are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
