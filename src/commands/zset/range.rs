@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Shown, bounds, is_for_later};
+use super::{Shown, bounds, read_set};
 use crate::commands::Done;
 use crate::data::zset::{AddRules, Iter, LexBound, Limits, ScoreBound, ZSet, ZSetRef};
 use crate::keyspace::collections::Missing;
@@ -108,13 +108,7 @@ impl<'a> Query<'a> {
     fn show(&self, set: ZSetRef<'_>, view: &View<'_>, reply: &mut Reply<'_>) {
         let ranks = self.ranks(set);
         let (reverse, shown) = (self.reverse, self.shown);
-        if is_for_later(ranks.len(), set.len()) {
-            let set = set.snapshot();
-            return view.after_release(Box::new(move |reply| {
-                shown.all(members(set.view(), ranks, reverse), reply);
-            }));
-        }
-        view.heavy_read(ranks.len(), || {
+        read_set(set, ranks.len(), view, reply, move |set, reply| {
             shown.all(members(set, ranks, reverse), reply);
         });
     }
