@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Shown, bounds};
+use super::{Shown, bounds, read_set};
 use crate::commands::Done;
 use crate::data::zset::{AddRules, Iter, LexBound, Limits, ScoreBound, ZSet, ZSetRef};
 use crate::keyspace::collections::Missing;
@@ -12,9 +12,6 @@ use crate::keyspace::view::{Ttl, View};
 use crate::resp::reply::Reply;
 use crate::table::args::Taken;
 use crate::table::{Args, CommandError};
-
-/// Members from which a range is shown from a snapshot, after the partition is released: about a millisecond of work.
-const SNAPSHOT_MIN: usize = 8 * 1024;
 
 const LIMIT_OF_RANKS: CommandError = CommandError::fixed(
     "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
@@ -107,19 +104,13 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// Shows members of a set: of a snapshot when they are many.
+    /// Shows members of a set: when they are many, of a snapshot and after release.
     fn show(&self, set: ZSetRef<'_>, view: &View<'_>, reply: &mut Reply<'_>) {
         let ranks = self.ranks(set);
-        let snapshot = Some(set).filter(|_| ranks.len() >= SNAPSHOT_MIN);
-        match snapshot.and_then(ZSetRef::snapshot) {
-            None => self.shown.all(members(set, ranks, self.reverse), reply),
-            Some(set) => {
-                let (reverse, shown) = (self.reverse, self.shown);
-                view.after_release(Box::new(move |reply| {
-                    shown.all(members(set.view(), ranks, reverse), reply);
-                }));
-            }
-        }
+        let (reverse, shown) = (self.reverse, self.shown);
+        read_set(set, ranks.len(), view, reply, move |set, reply| {
+            shown.all(members(set, ranks, reverse), reply);
+        });
     }
 }
 
