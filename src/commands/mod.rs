@@ -6,6 +6,7 @@
 pub mod bitmap;
 pub mod database;
 pub mod generic;
+pub mod hash;
 pub mod geo;
 pub mod hyperloglog;
 #[cfg(test)]
@@ -15,6 +16,8 @@ pub mod set;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+pub mod timeout;
+pub mod zset;
 
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
@@ -48,7 +51,9 @@ pub enum Handler {
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
+    zset::ROWS,
     set::ROWS,
+    hash::ROWS,
     hyperloglog::ROWS,
     geo::ROWS,
     generic::ROWS,
