@@ -6,8 +6,8 @@
 pub mod bitmap;
 pub mod database;
 pub mod generic;
-pub mod hash;
 pub mod geo;
+pub mod hash;
 pub mod hyperloglog;
 #[cfg(test)]
 mod replay;
