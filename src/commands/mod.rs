@@ -6,6 +6,7 @@
 pub mod bitmap;
 pub mod database;
 pub mod generic;
+pub mod hash;
 pub mod list;
 #[cfg(test)]
 mod replay;
@@ -14,7 +15,8 @@ pub mod set;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
-mod timeout;
+pub mod timeout;
+pub mod zset;
 
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
@@ -48,8 +50,10 @@ pub enum Handler {
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
+    zset::ROWS,
     list::ROWS,
     set::ROWS,
+    hash::ROWS,
     generic::ROWS,
     database::ROWS,
 ];

@@ -15,12 +15,13 @@ use crate::keyspace::effects::{Effects, Record};
 use crate::keyspace::entry::Entry;
 use crate::keyspace::evict::{Policy, Pressure, Rules, evict};
 use crate::keyspace::expire::Sweeper;
+use crate::keyspace::hash::KeyHasher;
 use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
-/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, V a value, N a number, F
-/// a fraction, H a digest, L a list's key as a rule, O an offset, B a bit, C a count, M a member, D a database, S seconds, T
-/// milliseconds, Q and A instants in these units.
+/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, J one of a hash as a rule,
+/// L one of a list as a rule, V a value, N a number, F a fraction, H a digest, O an offset, B a bit, C a count, M a member, D a
+/// database, S seconds, T milliseconds, Q and A instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
     "DECR K",
@@ -55,6 +56,24 @@ const REQUESTS: &[&str] = &[
     "SDIFFSTORE K K [K]",
     "SINTERSTORE K K [K]",
     "SUNIONSTORE K K [K] [K]",
+    "HSET J M V [M V] [M V]",
+    "HSET J M V M V M V M V M V",
+    "HMSET J M V [M V]",
+    "HSETNX J M V",
+    "HDEL J M [M] [M]",
+    "HINCRBY J M N",
+    "HINCRBYFLOAT J M F",
+    "HEXPIRE J S [NX|XX|GT|LT] FIELDS (1 M|2 M M|3 M M M)",
+    "HPEXPIRE J T [NX|XX|GT|LT] FIELDS (1 M|2 M M|3 M M M)",
+    "HEXPIREAT J Q [NX|XX|GT|LT] FIELDS (1 M|2 M M|3 M M M)",
+    "HPEXPIREAT J A [NX|XX|GT|LT] FIELDS (1 M|2 M M|3 M M M)",
+    "HPERSIST J FIELDS (1 M|2 M M|3 M M M)",
+    "HGETDEL J FIELDS (1 M|2 M M|3 M M M)",
+    "HGETEX J [EX S|PX T|EXAT Q|PXAT A|PERSIST] FIELDS (1 M|2 M M|3 M M M)",
+    "HSETEX J [FNX|FXX] [EX S|PX T|EXAT Q|PXAT A|KEEPTTL] FIELDS (1 M V|2 M V M V|3 M V M V M V)",
+    "PEXPIRE J T",
+    "RENAME J J",
+    "COPY J J REPLACE",
     "LPUSH L V [V] [V V V V]",
     "RPUSH L V [V] [V V V V]",
     "RPUSH L 1 1 2 1 2 1 1 2",
@@ -139,8 +158,9 @@ impl Requests {
         let rng = &mut self.rng;
         let now = world.now().0;
         match word {
+            "J" if rng.u8(0..10) > 0 => format!("h{}", rng.u8(0..3)),
             "L" if rng.u8(0..8) > 0 => format!("l{}", rng.u8(0..3)),
-            "K" | "L" => format!("k{}", rng.u8(0..6)),
+            "K" | "J" | "L" => format!("k{}", rng.u8(0..6)),
             "V" => return self.value(),
             "N" => rng.i64(-300..300).to_string(),
             "F" => format!("{}", rng.i64(-300..300) as f64 / 8.0),
@@ -218,7 +238,11 @@ fn content(world: &World) -> Content {
                 .expect("a patient taker waits");
             for entry in held.iter() {
                 let expiry = entry.expiry().map(|at| at.0);
-                let kept = (value_of(entry), expiry, entry.is_raw());
+                let kept = (
+                    value_of(entry, world.keyspace.hasher()),
+                    expiry,
+                    entry.is_raw(),
+                );
                 content.insert((number, entry.key().to_vec()), kept);
             }
         }
@@ -228,7 +252,7 @@ fn content(world: &World) -> Content {
 }
 
 /// What a value holds: a string's bytes; a collection's type and elements, in order where they have one.
-fn value_of(entry: &Entry) -> Vec<u8> {
+fn value_of(entry: &Entry, hasher: &KeyHasher) -> Vec<u8> {
     let mut buffer = itoa::Buffer::new();
     let mut elements: Vec<Vec<u8>> = match entry.value() {
         ValueRef::String(bytes) => return bytes.to_vec(),
@@ -244,8 +268,11 @@ fn value_of(entry: &Entry) -> Vec<u8> {
             })
             .collect(),
         ValueRef::Hash(hash) => hash
-            .iter()
-            .map(|(field, value)| [field.to_vec(), value.to_vec()].join(&b'='))
+            .entries(hasher)
+            .map(|(field, value, expiry)| {
+                let expiry = format!("{expiry:?}").into_bytes();
+                [field.to_vec(), value.to_vec(), expiry].join(&b'=')
+            })
             .collect(),
     };
     if matches!(entry.kind(), Type::Set | Type::Hash) {

@@ -27,6 +27,8 @@ const LATER_MEMBERS: usize = 2_000;
 const RECORD_MEMBERS: usize = 1_024;
 /// Bytes of a reply beside each member, at least: `$1`, two line ends.
 const BULK_BYTES: u64 = 6;
+/// The longest reply that a negative count may ask for, in bytes. Redis has no limit but its memory.
+const REPEATED_BYTES: u64 = 512 * 1024 * 1024;
 
 /// The rows of this family.
 pub const ROWS: &[Row<Handler>] = &[
@@ -421,11 +423,12 @@ fn contains(set: Option<SetRef<'_>>, member: &[u8], hasher: &KeyHasher) -> bool 
 }
 
 fn smembers(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
-    let sets = view.set_members(args.bytes()?)?.into_iter().collect();
-    read(view, sets, reply, |sets, _, reply| match sets {
-        [set] => reply_set(*set, reply),
-        _ => reply.set(0),
-    });
+    match view.set_members(args.bytes()?)? {
+        Some(set) => read(view, set.len(), vec![set], reply, |sets, _, reply| {
+            reply_set(sets[0], reply);
+        }),
+        None => reply.set(0),
+    }
     Ok(())
 }
 
@@ -456,37 +459,32 @@ fn srandmember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> D
     let drawn = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     if count > 0 {
         let rng = Rng::seeded(view.rng().bits());
-        read(view, vec![set], reply, move |sets, _, reply| {
-            reply.array(drawn.min(sets[0].len()));
+        let drawn = drawn.min(set.len());
+        read(view, drawn, vec![set], reply, move |sets, _, reply| {
+            reply.array(drawn);
             sets[0].sample(drawn, &rng, |member| reply_member(member, reply));
         });
         return Ok(());
     }
-    check_repeated(set, count.unsigned_abs(), view.rules().max_string_bytes)?;
+    check_repeated(set, count.unsigned_abs())?;
     let rng = Rng::seeded(view.rng().bits());
-    let draw = move |set: SetRef<'_>, reply: &mut Reply<'_>| {
+    read(view, drawn, vec![set], reply, move |sets, _, reply| {
         reply.array(drawn);
-        for member in (0..drawn).filter_map(|_| set.random(&rng)) {
+        for member in (0..drawn).filter_map(|_| sets[0].random(&rng)) {
             reply_member(member, reply);
         }
-    };
-    if drawn < LATER_MEMBERS {
-        draw(set, reply);
-    } else {
-        let set = set.snapshot();
-        view.after_release(Box::new(move |reply| draw(set.view(), reply)));
-    }
+    });
     Ok(())
 }
 
-/// Refuses a number of draws whose reply would be longer than the longest string: Redis would write it until memory ends.
-fn check_repeated(set: SetRef<'_>, count: u64, limit: usize) -> Result<(), CommandError> {
+/// Refuses a number of draws whose reply would be too long: Redis would write it until memory ends.
+fn check_repeated(set: SetRef<'_>, count: u64) -> Result<(), CommandError> {
     let bytes = match set {
         SetRef::Table(table) => table.allocated_bytes(),
         small => small.iter().map(Item::text_len).sum(),
     };
     let average = bytes as u64 / set.len().max(1) as u64;
-    let is_allowed = count.saturating_mul(average + BULK_BYTES) <= limit as u64;
+    let is_allowed = count.saturating_mul(average + BULK_BYTES) <= REPEATED_BYTES;
     is_allowed
         .then_some(())
         .ok_or(CommandError::fixed("ERR value is out of range"))
@@ -595,7 +593,8 @@ fn combine(
     reply: &mut Reply<'_>,
 ) -> Done {
     let sets = sets_of(operation, view, args.rest())?;
-    read(view, sets, reply, move |sets, hasher, reply| {
+    let members = operation.work(&sets);
+    read(view, members, sets, reply, move |sets, hasher, reply| {
         let begun = reply.deferred();
         let mut count = 0;
         run(operation, sets, hasher, |member| {
@@ -624,7 +623,8 @@ fn sintercard(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Do
     }
     let limit = take_limit(args)?;
     let sets = sets_of(Operation::Intersection, view, keys)?;
-    read(view, sets, reply, move |sets, hasher, reply| {
+    let members = Operation::Intersection.work(&sets);
+    read(view, members, sets, reply, move |sets, hasher, reply| {
         reply.integer(count_common(sets, limit, hasher) as i64);
     });
     Ok(())
@@ -678,12 +678,12 @@ fn store(
     let destination = args.bytes()?;
     let (limits, hasher) = (view.rules().set, view.hasher());
     let sets = sets_of(operation, view, args.rest())?;
-    let result = view.heavy_read(total(&sets), || {
-        let mut result = Set::new();
-        run(operation, &sets, hasher, |member| {
-            result.add(member, &limits, hasher);
-        });
-        result
+    let result = view.heavy_read(operation.work(&sets), || {
+        if sets.is_empty() {
+            Set::new()
+        } else {
+            operation.result(&sets, &limits, hasher)
+        }
     });
     let length = result.len();
     let was_there = view.peek(destination).is_some();
@@ -696,35 +696,33 @@ fn store(
     Ok(())
 }
 
-/// SSCAN. A missing key ends the reading of the arguments, as in Redis.
+/// A missing key ends the reading of the arguments, as in Redis.
 fn sscan(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let key = args.bytes()?;
     let cursor = scan::cursor(args)?;
-    let set = view.set_members(key)?;
-    let options = match set {
-        Some(_) => Options::parse(args)?,
-        None => Options::default(),
+    let Some(set) = view.set_members(key)? else {
+        reply.array(2);
+        reply.bulk(b"0");
+        reply.array(0);
+        return Ok(());
     };
-    let limit = options.limit();
-    let mut found = Vec::new();
-    let next = set.map_or(0, |set| {
-        view.heavy_read(limit.min(set.len()), || {
-            set.scan(cursor, limit, |member| {
-                if options
-                    .pattern
-                    .matches(member.text(&mut itoa::Buffer::new()))
-                {
-                    found.push(member);
-                }
-            })
-        })
+    let options = Options::parse(args)?;
+    let members = options.limit().min(set.len());
+    read(view, members, vec![set], reply, move |sets, _, reply| {
+        let mut found = Vec::new();
+        let next = sets[0].scan(cursor, options.limit(), |member| {
+            let text = &mut itoa::Buffer::new();
+            if options.pattern.matches(member.text(text)) {
+                found.push(member);
+            }
+        });
+        reply.array(2);
+        reply.bulk(itoa::Buffer::new().format(next).as_bytes());
+        reply.array(found.len());
+        for member in found {
+            reply_member(member, reply);
+        }
     });
-    reply.array(2);
-    reply.bulk(itoa::Buffer::new().format(next).as_bytes());
-    reply.array(found.len());
-    for member in found {
-        reply_member(member, reply);
-    }
     Ok(())
 }
 
@@ -764,18 +762,15 @@ fn run<'a>(
     }
 }
 
-fn total(sets: &[SetRef<'_>]) -> usize {
-    sets.iter().map(|set| set.len()).sum()
-}
-
-/// Reads sets and writes the reply: at once, or after release when they are large.
+/// Reads about so many members of sets and writes the reply: at once, or after release when they are many.
 fn read(
     view: &View<'_>,
+    members: usize,
     sets: Vec<SetRef<'_>>,
     reply: &mut Reply<'_>,
     work: impl FnOnce(&[SetRef<'_>], &KeyHasher, &mut Reply<'_>) + Send + 'static,
 ) {
-    if total(&sets) < LATER_MEMBERS {
+    if members < LATER_MEMBERS {
         return work(&sets, view.hasher(), reply);
     }
     let sets: Vec<Set> = sets.into_iter().map(SetRef::snapshot).collect();
