@@ -7,8 +7,11 @@
 
 pub mod bitmap;
 pub mod dense;
+pub mod fixed;
+pub mod geo;
 pub mod glob;
 pub mod hash;
+pub mod hyperloglog;
 pub mod index;
 pub mod intset;
 pub mod list;
@@ -16,6 +19,7 @@ pub mod members;
 pub mod number;
 pub mod ordered;
 pub mod packed;
+pub mod partial_sort;
 pub mod remains;
 pub mod sample;
 pub mod set;

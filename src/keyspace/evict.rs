@@ -88,6 +88,8 @@ pub struct Rules {
     pub lfu_decay_minutes: u32,
     /// Longest string.
     pub max_string_bytes: usize,
+    /// Longest HyperLogLog that stays sparse.
+    pub hll_sparse_max_bytes: usize,
     /// Up to where hashes stay small.
     pub hash: HashLimits,
     /// Up to where sets stay small.
@@ -107,6 +109,7 @@ impl Default for Rules {
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
             max_string_bytes: 512 * 1024 * 1024,
+            hll_sparse_max_bytes: 3000,
             hash: HashLimits::default(),
             set: SetLimits::default(),
             zset: zset::Limits {

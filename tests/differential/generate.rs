@@ -3,9 +3,8 @@
 //! Relative expiries are hundreds of seconds at least and never twice the same, so that neither a slow machine nor two
 //! requests within one millisecond change an answer. What has to expire is expired by a step of its own.
 
-use crate::lists;
 use crate::pair::{DATABASES, Step};
-use crate::{hashes, sets};
+use crate::{geo, hashes, hyperloglog, lists, sets};
 
 /// A request.
 pub type Request = Vec<Vec<u8>>;
@@ -574,6 +573,8 @@ const WEIGHTS: &[(u32, Make)] = &[
     (60, sets::request),
     (60, hashes::request),
     (60, lists::request),
+    (25, hyperloglog::request),
+    (40, geo::request),
     (4, |g| {
         let mut request = g.of("ECHO");
         request.push(g.value());
