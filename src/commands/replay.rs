@@ -8,7 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::FAMILIES;
 use super::testing::{World, run_parts};
+use crate::base::clock::Millis;
+use crate::base::hash::KeyHasher;
 use crate::base::rng::Rng;
+use crate::data::dump;
+use crate::data::list::{End, List};
 use crate::data::value::{Type, ValueRef};
 use crate::keyspace::PARTITIONS;
 use crate::keyspace::effects::{Effects, Record};
@@ -20,8 +24,8 @@ use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
 /// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, J one of a hash as a rule,
-/// L one of a list as a rule, V a value, N a number, F a fraction, H a digest, O an offset, B a bit, C a count, M a member, D a
-/// database, S seconds, T milliseconds, Q and A instants in these units.
+/// L one of a list as a rule, V a value, P a payload, N a number, F a fraction, H a digest, O an offset, B a bit, C a count, M a
+/// member, D a database, S seconds, T milliseconds, Q and A instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
     "DECR K",
@@ -112,6 +116,9 @@ const REQUESTS: &[&str] = &[
     "PEXPIREAT K A [NX|XX|GT|LT]",
     "RENAME K K",
     "RENAMENX K K",
+    "RESTORE K T P [REPLACE] [IDLETIME S]",
+    "RESTORE K A P ABSTTL [REPLACE]",
+    "SORT K ALPHA [BY nosort|BY k*|BY k*->M] [LIMIT B C] [DESC] [GET # GET k*] STORE K",
     "FLUSHDB [ASYNC|SYNC]",
     "FLUSHALL [ASYNC|SYNC]",
     "SWAPDB D D",
@@ -166,6 +173,7 @@ impl Requests {
             "L" if rng.u8(0..8) > 0 => format!("l{}", rng.u8(0..3)),
             "K" | "J" | "L" => format!("k{}", rng.u8(0..6)),
             "V" => return self.value(),
+            "P" => return self.payload(now),
             "N" => rng.i64(-300..300).to_string(),
             "F" => format!("{}", rng.i64(-300..300) as f64 / 8.0),
             "H" => format!("{:016x}", rng.u64(..)),
@@ -182,6 +190,21 @@ impl Requests {
             word => word.to_owned(),
         }
         .into_bytes()
+    }
+
+    /// What DUMP returns of some value.
+    fn payload(&mut self, now: i64) -> Vec<u8> {
+        let hasher = KeyHasher::with_key(1, 2);
+        let text = self.value();
+        let mut list = List::new();
+        for text in [&text[..], b"b", b"17"] {
+            list.push(End::Tail, text, Rules::default().list);
+        }
+        let value = match self.rng.u8(0..2) {
+            0 => ValueRef::String(&text),
+            _ => ValueRef::List(list.view()),
+        };
+        dump::write(value, Millis(now), &hasher)
     }
 
     fn value(&mut self) -> Vec<u8> {
