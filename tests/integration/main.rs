@@ -10,6 +10,7 @@ mod connections;
 mod generic;
 mod hostile;
 mod keyspace;
+mod lists;
 mod protocol;
 mod script;
 mod server;
