@@ -623,7 +623,7 @@ fn set_triple(triples: &mut Packed, field: Element<'_>, value: Element<'_>, keep
     false
 }
 
-/// Puts a field behind those that expire no later.
+/// Puts a field behind those that expire before it.
 fn insert_triple(
     triples: &mut Packed,
     field: Element<'_>,
@@ -636,7 +636,7 @@ fn insert_triple(
             let mut rest = triples.iter();
             let mut index = 0;
             while let Some(third) = rest.nth(2)
-                && expiry_of(Some(third)).is_some_and(|other| other <= at)
+                && expiry_of(Some(third)).is_some_and(|other| other < at)
             {
                 index += 3;
             }

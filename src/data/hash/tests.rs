@@ -99,17 +99,17 @@ fn small_hashes_with_expiries_stand_by_expiry() {
     assert_eq!(hash.view().encoding(), "listpackex");
     assert!(expire(&mut hash, "a", 100));
     assert!(expire(&mut hash, "d", 300));
-    assert_eq!(fields(&hash), ["a", "c", "d", "b"]);
+    assert_eq!(fields(&hash), ["a", "d", "c", "b"]);
     assert_eq!(hash.view().next_expiry(), Some(NOW.plus(100)));
     let (field, value) = (&b"a"[..], &b"w"[..]);
     assert!(!hash.set(field, value, Expiry::Keep, &LIMITS, &hasher()));
-    assert_eq!(fields(&hash), ["a", "c", "d", "b"]);
+    assert_eq!(fields(&hash), ["a", "d", "c", "b"]);
     assert_eq!(
         hash.view().expiry(b"a", &hasher()),
         Some(Some(NOW.plus(100)))
     );
     assert!(!set(&mut hash, "a", "v"));
-    assert_eq!(fields(&hash), ["c", "d", "b", "a"], "a lost its expiry");
+    assert_eq!(fields(&hash), ["d", "c", "b", "a"], "a lost its expiry");
     assert_eq!(hash.view().expiry(b"a", &hasher()), Some(None));
     assert_eq!(hash.view().expiry(b"x", &hasher()), None);
     assert!(hash.set_expiry(b"c", None, &hasher()));
