@@ -18,12 +18,13 @@ use super::Handler;
 use super::scan::{self, Options, Pattern};
 use crate::base::worker::give_worker_away;
 use crate::data::number;
+use crate::keyspace::PARTITIONS;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::entry::{Entry, Garbage};
-use crate::keyspace::lock::Place;
+use crate::keyspace::lock::{Locked, Place};
 use crate::keyspace::partition::{Counters, Detached, Partition};
 use crate::keyspace::sweep::{Scene, Sweep};
-use crate::keyspace::{Keyspace, PARTITIONS};
+use crate::keyspace::whole::Flushed;
 use crate::resp::decode::OwnedArguments;
 use crate::resp::reply::{Deferred, Output, Reply};
 use crate::table::args::Taken;
@@ -484,31 +485,28 @@ impl Sweep for Randomkey {
 }
 
 fn flushdb(args: &mut Args<'_>, _scene: &Scene<'_>) -> Begun {
-    Flush::begin(args, Keyspace::flush)
+    Flush::begin(args, false)
 }
 
 fn flushall(args: &mut Args<'_>, _scene: &Scene<'_>) -> Begun {
-    Flush::begin(args, Keyspace::flush_all)
+    Flush::begin(args, true)
 }
 
 /// Empties one database or all at one instant. With SYNC as with ASYNC, what was in them is freed in the background, as DEL
 /// frees as UNLINK does: the account of memory is settled at once.
 struct Flush {
     request: OwnedArguments,
-    flush: FlushOf,
+    is_of_all: bool,
 }
 
-/// Empties the database of a client, or more.
-type FlushOf = fn(&Keyspace, u32, &[&[u8]], &mut Effects) -> Vec<Detached>;
-
 impl Flush {
-    fn begin(args: &mut Args<'_>, flush: FlushOf) -> Begun {
+    fn begin(args: &mut Args<'_>, is_of_all: bool) -> Begun {
         if !args.keyword("ASYNC") {
             args.keyword("SYNC");
         }
         args.end()?;
         let request = args.all().to_owned();
-        Ok(Box::new(Flush { request, flush }))
+        Ok(Box::new(Flush { request, is_of_all }))
     }
 }
 
@@ -516,12 +514,42 @@ impl Sweep for Flush {
     fn finish(self: Box<Self>, scene: &Scene<'_>, effects: &mut Effects, reply: &mut Reply<'_>) {
         let command: Vec<&[u8]> = self.request.as_arguments().iter().collect();
         // Waits for every partition.
-        let content =
-            give_worker_away(|| (self.flush)(scene.keyspace, scene.database, &command, effects));
-        if !content.is_empty() {
-            effects.discard(Some(Garbage::Tables(content)));
-        }
+        let content = give_worker_away(|| {
+            if self.is_of_all {
+                scene.keyspace.flush_all(scene.database, &command, effects)
+            } else {
+                scene.keyspace.flush(scene.database, &command, effects)
+            }
+        });
+        discard(content, effects);
         reply.ok();
+    }
+
+    fn finish_within(
+        self: Box<Self>,
+        scene: &Scene<'_>,
+        everything: &mut Locked<'_>,
+        effects: &mut Effects,
+        reply: &mut Reply<'_>,
+    ) {
+        let command: Vec<&[u8]> = self.request.as_arguments().iter().collect();
+        let asker = scene.database;
+        let which = if self.is_of_all {
+            Flushed::All { asker }
+        } else {
+            Flushed::One(asker)
+        };
+        let content = scene
+            .keyspace
+            .flush_within(which, everything, &command, effects);
+        discard(content, effects);
+        reply.ok();
+    }
+}
+
+fn discard(content: Vec<Detached>, effects: &mut Effects) {
+    if !content.is_empty() {
+        effects.discard(Some(Garbage::Tables(content)));
     }
 }
 
@@ -552,6 +580,19 @@ struct Swapdb {
 impl Sweep for Swapdb {
     fn finish(self: Box<Self>, scene: &Scene<'_>, effects: &mut Effects, reply: &mut Reply<'_>) {
         give_worker_away(|| scene.keyspace.swap(self.first, self.second, effects));
+        reply.ok();
+    }
+
+    fn finish_within(
+        self: Box<Self>,
+        scene: &Scene<'_>,
+        everything: &mut Locked<'_>,
+        effects: &mut Effects,
+        reply: &mut Reply<'_>,
+    ) {
+        scene
+            .keyspace
+            .swap_within(self.first, self.second, everything, effects);
         reply.ok();
     }
 }

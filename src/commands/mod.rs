@@ -14,6 +14,8 @@ pub mod set;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+pub mod timeout;
+pub mod zset;
 
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
@@ -47,6 +49,7 @@ pub enum Handler {
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     bitmap::ROWS,
+    zset::ROWS,
     set::ROWS,
     hash::ROWS,
     generic::ROWS,

@@ -160,6 +160,7 @@ impl View<'_> {
             Some(Err(error)) => Err(error),
             Some(Ok((result, is_empty))) => {
                 self.note_emptied(hash, key, is_empty);
+                self.effects.touch(self.database, key);
                 Ok(result)
             }
             None if missing == Missing::Skip => Ok(None),
@@ -218,6 +219,7 @@ impl View<'_> {
         self.purge(hash, key);
         self.effects.dirty += 1;
         let run = self.run;
+        self.effects.touch(self.database, key);
         let kind = value.kind();
         let Some(partition) = self.partition_mut(hash) else {
             return false;
@@ -308,6 +310,7 @@ impl View<'_> {
     }
 
     fn insert_collection(&mut self, hash: u64, key: &[u8], value: Value, expiry: Option<Millis>) {
+        self.effects.touch(self.database, key);
         let kind = value.kind();
         let entry = Entry::collection(key, value, expiry);
         entry.set_access(self.run.rules.first_access(self.run.now));

@@ -85,6 +85,7 @@ fn sweep_partition(
     let Ok(mut held) = lock_one(keyspace, place, PATIENCE) else {
         return (0, true);
     };
+    effects.begin(keyspace.listeners.interest());
     let mut expired = 0;
     let done = held.partition.sweep(now, STEP_KEYS, |what| match what {
         Expired::Key(entry) => {

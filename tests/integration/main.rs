@@ -15,3 +15,4 @@ mod script;
 mod server;
 mod sets;
 mod strings;
+mod transactions;
