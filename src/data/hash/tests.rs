@@ -132,6 +132,26 @@ fn small_hashes_with_expiries_stand_by_expiry() {
     assert_eq!(hash.view().encoding(), "hashtable");
 }
 
+/// A long value that came in a buffer of its own is kept in it, and given out in it.
+#[test]
+fn a_buffer_is_kept() {
+    let value = bytes::Bytes::from(vec![b'v'; 5_000]);
+    let mut hash = hash_of(&["f", "g"]);
+    for field in [&b"f"[..], b"new"] {
+        let content = Content::Shared(&value);
+        hash.set_content(field, content, Expiry::Clear, &LIMITS, &hasher());
+        let shared = hash.view().shared_value(field, NOW, &hasher());
+        assert_eq!(shared.expect("it is long").as_ptr(), value.as_ptr());
+    }
+    assert_eq!(hash.allocated_bytes(), recount(&hash));
+    let short = bytes::Bytes::from_static(b"12");
+    let mut small = hash_of(&["f"]);
+    let content = Content::Shared(&short);
+    small.set_content(b"f", content, Expiry::Clear, &LIMITS, &hasher());
+    assert_eq!(small.view().encoding(), "listpack");
+    assert_eq!(small.view().get(b"f", NOW, &hasher()), Some(Item::Int(12)));
+}
+
 #[derive(Clone, Debug, PartialEq)]
 struct Held {
     value: Vec<u8>,
