@@ -571,7 +571,7 @@ fn hincrby(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> D
         let mut buffer = itoa::Buffer::new();
         let text = buffer.format(sum).as_bytes();
         hash.set(field, text, Expiry::Keep, &limits, hasher);
-        Ok(sum)
+        Ok::<i64, CommandError>(sum)
     })?;
     let sum = sum.unwrap_or(Ok(by))?;
     view.effects.dirty += 1;
