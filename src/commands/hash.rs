@@ -336,7 +336,6 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: Flags::READONLY.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
             scope: Scope::Keys,
-            tips: &["nondeterministic_output"],
             ..Command::NEW
         },
         Handler::Read(hpttl),
@@ -446,7 +445,6 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: Flags::READONLY.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
             scope: Scope::Keys,
-            tips: &["nondeterministic_output"],
             ..Command::NEW
         },
         Handler::Read(httl),
