@@ -8,6 +8,7 @@ mod concurrency;
 mod config;
 mod connections;
 mod generic;
+mod hashes;
 mod hostile;
 mod keyspace;
 mod lists;
