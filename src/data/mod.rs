@@ -3,10 +3,11 @@
 //! `number` reads and prints numbers as the protocol does, `glob` matches patterns; `string` and `bitmap` are operations on
 //! the bytes of strings. `hash` and `set` are made of `packed` and `intset` while they are small and of `dense` when they
 //! are large; `list` is made of `packed`; `zset` of `packed`, or of `members` and `ordered`. What is left of a large value is
-//! `remains`.
+//! `remains`. `dump` is a value as checked bytes.
 
 pub mod bitmap;
 pub mod dense;
+pub mod dump;
 pub mod fixed;
 pub mod geo;
 pub mod glob;

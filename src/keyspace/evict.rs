@@ -161,6 +161,11 @@ impl Rules {
         seconds(now).wrapping_sub(idle_seconds as u32) & CLOCK_MASK
     }
 
+    /// The access clock of a key whose LFU counter is `frequency`.
+    pub fn access_with_frequency(&self, frequency: u8, now: Millis) -> u32 {
+        minutes(now) << 8 | u32::from(frequency)
+    }
+
     /// How much an entry deserves to go: more is sooner.
     fn score(&self, entry: &Entry, now: Millis, rng: &Rng) -> u64 {
         match self.policy {

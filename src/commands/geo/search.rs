@@ -197,7 +197,7 @@ fn show(request: &Request<'_>, set: Option<ZSetRef<'_>>, view: &View<'_>, reply:
     let work = work(search, &ranks);
     let options = request.options;
     let snapshot = Some(set).filter(|_| work >= SNAPSHOT_MIN);
-    match snapshot.and_then(ZSetRef::snapshot) {
+    match snapshot.map(ZSetRef::snapshot) {
         None => view.heavy_read(work, || show_found(&options, set, search, &ranks, reply)),
         Some(set) => {
             let search = search.clone();
