@@ -12,7 +12,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use rustc_apfloat::ieee::{Double, X87DoubleExtended};
-use rustc_apfloat::{Float, Status, StatusAnd};
+use rustc_apfloat::{Float, Round, Status, StatusAnd};
 
 /// A signed integer by the rules of `string2ll`: no `+`, no leading zeros, no `-0`, nothing out of range.
 #[inline]
@@ -135,7 +135,7 @@ fn read_apfloat<F: Float>(magnitude: &[u8]) -> Option<StatusAnd<F>> {
     if is_hex(magnitude) && !text.contains(['p', 'P']) {
         text.push_str("p0");
     }
-    F::from_str_r(&text, rustc_apfloat::Round::NearestTiesToEven).ok()
+    F::from_str_r(&text, Round::NearestTiesToEven).ok()
 }
 
 const LONGEST_TEXT: usize = 16 * 1024;
@@ -367,6 +367,14 @@ impl LongDouble {
     )]
     pub fn add(self, other: LongDouble) -> LongDouble {
         LongDouble((self.0 + other.0).value)
+    }
+
+    /// A thousand times as much, rounded up to an integer, for what counts seconds in milliseconds; saturating.
+    pub fn thousandfold_rounded_up(self) -> i128 {
+        let product = (self.0 * X87DoubleExtended::from_u128(1000).value).value;
+        product
+            .to_i128_r(128, Round::TowardPositive, &mut false)
+            .value
     }
 
     /// Whether it is not a number, as the sum of opposite infinities is.

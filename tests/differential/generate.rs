@@ -4,7 +4,7 @@
 //! requests within one millisecond change an answer. What has to expire is expired by a step of its own.
 
 use crate::pair::{DATABASES, Step};
-use crate::{hashes, sets, zsets};
+use crate::{geo, hashes, hyperloglog, lists, sets, zsets};
 
 /// A request.
 pub type Request = Vec<Vec<u8>>;
@@ -133,6 +133,7 @@ pub fn put_off_expiry(request: &mut Request) {
         }
     }
     bound_draws(request);
+    lists::bound_waits(request);
 }
 
 /// Numbers of draws that redis-server would serve until memory ends become small ones.
@@ -572,6 +573,9 @@ const WEIGHTS: &[(u32, Make)] = &[
     (60, sets::request),
     (60, zsets::request),
     (60, hashes::request),
+    (60, lists::request),
+    (25, hyperloglog::request),
+    (40, geo::request),
     (4, |g| {
         let mut request = g.of("ECHO");
         request.push(g.value());

@@ -364,6 +364,10 @@ impl Sides {
                     }
                     self.run(&request)
                 })
+                .or_else(|| {
+                    let (start, stop) = (b"0".to_vec(), b"-1".to_vec());
+                    self.run(&[b"LRANGE".to_vec(), key.clone(), start, stop])
+                })
             })
         })
     }

@@ -349,7 +349,7 @@ fn store_result(
         let query = Query::parse(args, view, command, operation, Form::Store)?;
         view.heavy_read(query.work(operation), || {
             let result = query.collect(operation, view.hasher())?;
-            Ok(result.finish(limits))
+            Ok::<_, CommandError>(result.finish(limits))
         })?
     };
     store(destination, result, command, view, reply);
