@@ -147,6 +147,11 @@ fn sets_between_thresholds() {
 }
 
 #[test]
+fn lists_between_thresholds() {
+    run("lists_between_thresholds", 2, lists::between_thresholds);
+}
+
+#[test]
 fn zsets_between_thresholds_resp2() {
     run(
         "zsets_between_thresholds_resp2",
@@ -162,11 +167,6 @@ fn zsets_between_thresholds_resp3() {
         3,
         zsets::between_thresholds,
     );
-}
-
-#[test]
-fn lists_between_thresholds() {
-    run("lists_between_thresholds", 2, lists::between_thresholds);
 }
 
 #[test]
