@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::FAMILIES;
 use super::testing::{World, run_parts};
 use crate::base::clock::Millis;
+use crate::base::hash::KeyHasher;
 use crate::base::rng::Rng;
 use crate::data::dump;
 use crate::data::list::{End, List};
