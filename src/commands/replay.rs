@@ -18,13 +18,12 @@ use crate::keyspace::effects::{Effects, Record};
 use crate::keyspace::entry::Entry;
 use crate::keyspace::evict::{Policy, Pressure, Rules, evict};
 use crate::keyspace::expire::Sweeper;
-use crate::keyspace::hash::KeyHasher;
 use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
-/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, J one of a hash as a rule,
-/// L one of a list as a rule, V a value, P a payload, N a number, F a fraction, H a digest, O an offset, B a bit, C a count, M a
-/// member, D a database, S seconds, T milliseconds, Q and A instants in these units.
+/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key; J one of a hash, L one of a
+/// list, Z one of a sorted set as a rule; V a value, P a payload, N a number, F a fraction, G degrees, H a digest, O an offset, B a bit, C a
+/// count, M a member, E an end of a range of members, D a database, S seconds, T milliseconds, Q and A instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
     "DECR K",
@@ -63,6 +62,28 @@ const REQUESTS: &[&str] = &[
     "SDIFFSTORE K K [K]",
     "SINTERSTORE K K [K]",
     "SUNIONSTORE K K [K] [K]",
+    "ZADD Z [NX|XX|GT|LT] [CH] F M [F M] [F M]",
+    "ZADD Z F M F M F M F M F M F M",
+    "ZADD Z [NX|XX|GT|LT] INCR F M",
+    "ZINCRBY Z F M",
+    "ZREM Z M [M] [M]",
+    "ZREMRANGEBYRANK Z N N",
+    "ZREMRANGEBYRANK Z 0 C",
+    "ZREMRANGEBYSCORE Z F F",
+    "ZREMRANGEBYLEX Z E E",
+    "ZPOPMIN Z [C]",
+    "ZPOPMAX Z [C]",
+    "ZMPOP 2 Z Z (MIN|MAX) [COUNT C]",
+    "BZPOPMIN Z Z 0",
+    "BZPOPMAX Z Z 0",
+    "BZMPOP 0 2 Z Z (MIN|MAX) [COUNT C]",
+    "ZRANGESTORE Z Z (0 C|-inf +inf BYSCORE LIMIT C C|- + BYLEX) [REV]",
+    "ZUNIONSTORE Z 2 Z Z [WEIGHTS F F] [AGGREGATE (SUM|MIN|MAX)]",
+    "ZINTERSTORE Z 2 Z Z [WEIGHTS F F] [AGGREGATE (SUM|MIN|MAX)]",
+    "ZDIFFSTORE Z 2 Z Z",
+    "EXPIRE Z S",
+    "COPY Z Z [DB D] [REPLACE]",
+    "RENAME Z Z",
     "HSET J M V [M V] [M V]",
     "HSET J M V M V M V M V M V",
     "HMSET J M V [M V]",
@@ -104,6 +125,10 @@ const REQUESTS: &[&str] = &[
     "EXPIRE L S",
     "RENAME L L",
     "COPY L L [REPLACE]",
+    "GEOADD K [NX|XX] [CH] G G M [G G M]",
+    "GEORADIUS K G G 900 km [STORE K] [STOREDIST K]",
+    "GEORADIUSBYMEMBER K M 900 km [STORE K|STOREDIST K]",
+    "GEOSEARCHSTORE K K FROMLONLAT G G BYBOX 900 900 km [COUNT 2] [STOREDIST]",
     "COPY K K [DB D] [REPLACE]",
     "DEL K [K]",
     "UNLINK K [K]",
@@ -170,7 +195,8 @@ impl Requests {
         match word {
             "J" if rng.u8(0..10) > 0 => format!("h{}", rng.u8(0..3)),
             "L" if rng.u8(0..8) > 0 => format!("l{}", rng.u8(0..3)),
-            "K" | "J" | "L" => format!("k{}", rng.u8(0..6)),
+            "Z" if rng.u8(0..12) > 0 => format!("z{}", rng.u8(0..4)),
+            "K" | "J" | "L" | "Z" => format!("k{}", rng.u8(0..6)),
             "V" => return self.value(),
             "P" => return self.payload(now),
             "N" => rng.i64(-300..300).to_string(),
@@ -178,9 +204,11 @@ impl Requests {
             "H" => format!("{:016x}", rng.u64(..)),
             "O" => rng.u16(0..300).to_string(),
             "B" => rng.u8(0..2).to_string(),
+            "E" => format!("[m{}", rng.u8(0..9)),
             "C" => rng.u8(0..4).to_string(),
             "M" if rng.bool() => rng.u8(0..9).to_string(),
             "M" => format!("m{}", rng.u8(0..9)),
+            "G" => format!("{}", f64::from(rng.i8(-50..50)) / 8.0),
             "D" => rng.u8(0..3).to_string(),
             "S" => rng.i64(-1..4).to_string(),
             "T" => rng.i64(-5..3000).to_string(),

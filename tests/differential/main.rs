@@ -36,5 +36,6 @@ mod sets;
 mod shrink;
 mod usage;
 mod wire;
+mod zsets;
 
 use support::client;

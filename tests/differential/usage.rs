@@ -52,6 +52,9 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "which members go is a matter of chance; a step of its own",
     ),
     ("scan", "cursors are not comparable; made by hand"),
+    ("bzpopmin", "blocks"),
+    ("bzpopmax", "blocks"),
+    ("bzmpop", "blocks"),
     ("object|help", "our own words"),
     (
         "pfselftest",

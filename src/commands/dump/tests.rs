@@ -1,6 +1,5 @@
 //! DUMP and RESTORE against what redis-server 7.0.15 replies. The payloads themselves are tested in `data::dump`.
 
-use super::*;
 use crate::commands::testing::{World, run, run_parts};
 use crate::keyspace::evict::Policy;
 
