@@ -11,6 +11,7 @@ mod generic;
 mod hashes;
 mod hostile;
 mod keyspace;
+mod lists;
 mod protocol;
 mod script;
 mod server;

@@ -194,7 +194,7 @@ fn show(request: &Request<'_>, set: Option<ZSetRef<'_>>, view: &View<'_>, reply:
     let options = request.options;
     match Some(set)
         .filter(|_| work >= SNAPSHOT_MIN)
-        .and_then(ZSetRef::snapshot)
+        .map(ZSetRef::snapshot)
     {
         None => view.heavy_read(work, || show_found(&options, set, search, &ranges, reply)),
         Some(set) => {
