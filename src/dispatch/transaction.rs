@@ -218,7 +218,11 @@ impl Runner {
                 };
                 sweep_within(&scene, begin, &mut args, view, reply)
             }
-            Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Immediate(handler)) => {
+            Handler::Admin(
+                admin::Handler::Admin(handler)
+                | admin::Handler::Immediate(handler)
+                | admin::Handler::Ending(handler),
+            ) => {
                 settle(&self.server, view.effects);
                 self.end_batch();
                 let mut caller = admin::Caller {
