@@ -202,7 +202,7 @@ impl Runner {
             Handler::Data(commands::Handler::Block(handler)) => handler(&mut args, view, reply)
                 .map(|outcome| {
                     if let Outcome::Wait(wait) = outcome {
-                        wait.nothing.write(reply);
+                        wait.nothing.write_at_once(reply);
                     }
                 }),
             Handler::Data(commands::Handler::Sweep(begin)) => {
