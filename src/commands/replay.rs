@@ -19,7 +19,6 @@ use crate::keyspace::effects::{Effects, Record};
 use crate::keyspace::entry::Entry;
 use crate::keyspace::evict::{Policy, Pressure, Rules, evict};
 use crate::keyspace::expire::Sweeper;
-use crate::keyspace::hash::KeyHasher;
 use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
