@@ -57,6 +57,10 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("bzmpop", "blocks"),
     ("object|help", "our own words"),
     (
+        "multi",
+        "what is queued has replies in no order; sequences of their own",
+    ),
+    (
         "pfselftest",
         "half a second of work, and many in a debug build",
     ),
