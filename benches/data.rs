@@ -5,6 +5,8 @@
 
 #[path = "data/ordered.rs"]
 mod ordered;
+#[path = "data/streams.rs"]
+mod streams;
 
 use std::hint::black_box;
 
@@ -215,6 +217,7 @@ criterion_group!(
     sets,
     hashes,
     ordered::zsets,
-    ordered::lists
+    ordered::lists,
+    streams::streams
 );
 criterion_main!(benches);

@@ -36,7 +36,7 @@ const SAFE_BYTES: usize = 8 * 1024;
 /// What a group takes without its nodes.
 const GROUP_BYTES: usize = good_size(2 * size_of::<usize>() + size_of::<Group>());
 /// What a listpack takes without elements.
-const LISTPACK_FRAME: usize = 7;
+pub(super) const LISTPACK_FRAME: usize = 7;
 
 /// How large a packed list, or a node of a list, may be: `list-max-listpack-size`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -1081,7 +1081,7 @@ fn listpack_bytes(packed: PackedRef<'_>) -> usize {
 }
 
 /// What Redis's listpack takes for an item: its header, its bytes, and the length of both again for the way back.
-fn listpack_size(item: Item<'_>) -> usize {
+pub(super) fn listpack_size(item: Item<'_>) -> usize {
     let entry = match item {
         Item::Int(value) => match value {
             0..=127 => 1,
