@@ -122,7 +122,10 @@ fn sets(c: &mut Criterion) {
             turn
         };
         c.bench_function(&format!("set/contains/{count}"), |b| {
-            b.iter(|| set.contains(Item::new(members[next()].as_bytes()), &hasher))
+            b.iter(|| {
+                set.view()
+                    .contains(Item::new(members[next()].as_bytes()), &hasher)
+            })
         });
         c.bench_function(&format!("set/add_and_remove/{count}"), |b| {
             b.iter(|| {
@@ -131,10 +134,10 @@ fn sets(c: &mut Criterion) {
             })
         });
         c.bench_function(&format!("set/random/{count}"), |b| {
-            b.iter(|| set.random(&rng).map(Item::text_len))
+            b.iter(|| set.view().random(&rng).map(Item::text_len))
         });
         c.bench_function(&format!("set/iterate/{count}"), |b| {
-            b.iter(|| set.iter().map(Item::text_len).sum::<usize>())
+            b.iter(|| set.view().iter().map(Item::text_len).sum::<usize>())
         });
         c.bench_function(&format!("set/snapshot/{count}"), |b| b.iter(|| set.clone()));
     }
@@ -153,9 +156,13 @@ fn sets(c: &mut Criterion) {
         c.bench_function(&format!("set/{operation:?}/2x100000"), |b| {
             b.iter(|| {
                 let mut bytes = 0;
-                Algebra::new(operation, vec![&left, &right]).step(usize::MAX, &hasher, |member| {
-                    bytes += member.text_len();
-                });
+                Algebra::new(operation, vec![left.view(), right.view()]).step(
+                    usize::MAX,
+                    &hasher,
+                    |member| {
+                        bytes += member.text_len();
+                    },
+                );
                 bytes
             })
         });
@@ -184,7 +191,11 @@ fn hashes(c: &mut Criterion) {
             turn
         };
         c.bench_function(&format!("hash/get/{count}"), |b| {
-            b.iter(|| hash.get(fields[next()].as_bytes(), now, &hasher).is_some())
+            b.iter(|| {
+                hash.view()
+                    .get(fields[next()].as_bytes(), now, &hasher)
+                    .is_some()
+            })
         });
         c.bench_function(&format!("hash/set_same_length/{count}"), |b| {
             b.iter(|| {

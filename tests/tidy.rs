@@ -22,6 +22,8 @@ const DOORS: &[(&str, &[&str])] = &[
             "src/keyspace/mod.rs",
             "src/keyspace/lock.rs",
             "src/keyspace/partition.rs",
+            "src/data/dense",
+            "src/data/index",
         ],
     ),
     (

@@ -13,6 +13,7 @@ use super::{Caller, Done, Handler, help, timeout_ms};
 use crate::base::clock::Millis;
 use crate::base::worker::give_worker_away;
 use crate::data::number;
+use crate::keyspace::waiting::Cancel;
 use crate::resp::reply::Reply;
 use crate::state::Server;
 use crate::state::clients::{Client, ClientKind, client_flags};
@@ -726,16 +727,23 @@ fn client_trackinginfo(_: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'
     Ok(())
 }
 
-fn client_unblock(args: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+fn client_unblock(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     let id = args.bytes()?;
-    if !args.is_empty() && !args.keyword("TIMEOUT") && !args.keyword("ERROR") {
+    let why = if args.is_empty() || args.keyword("TIMEOUT") {
+        Cancel::Timeout
+    } else if args.keyword("ERROR") {
+        Cancel::Unblocked
+    } else {
         return Err(CommandError::fixed(
             "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
         ));
-    }
-    number::parse_i64(id).ok_or(CommandError::NotInteger)?;
-    // No command blocks yet, and who waits for the end of a pause cannot be woken, as in Redis.
-    reply.integer(0);
+    };
+    let id = number::parse_i64(id).ok_or(CommandError::NotInteger)?;
+    let clients = caller.server.clients.snapshot();
+    let found = clients.iter().find(|client| client.id as i64 == id);
+    // Who waits for the end of a pause cannot be woken, as in Redis.
+    let is_unblocked = found.is_some_and(|client| client.unblock(why));
+    reply.integer(i64::from(is_unblocked));
     Ok(())
 }
 
@@ -1024,7 +1032,7 @@ mod tests {
         assert_eq!((left(&host), host.server.pause.mode()), (0, PauseMode::Off));
     }
 
-    /// What is not built says so truthfully: nobody is tracked, nobody is blocked.
+    /// What is not built says so truthfully: nobody is tracked. Nobody is blocked either.
     #[test]
     fn tracking_and_unblock() {
         let host = Host::new();

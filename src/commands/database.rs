@@ -15,7 +15,6 @@
 //! in signed numbers. A cursor is 0 only at the start and the end, and any number a client makes up leads to the end.
 
 use super::Handler;
-use super::generic::type_name;
 use crate::base::worker::give_worker_away;
 use crate::data::glob::glob_match;
 use crate::data::number;
@@ -322,7 +321,7 @@ impl Scan {
     fn wants(&self, entry: &Entry) -> bool {
         self.type_name
             .as_ref()
-            .is_none_or(|name| name.eq_ignore_ascii_case(type_name(entry).as_bytes()))
+            .is_none_or(|name| name.eq_ignore_ascii_case(entry.kind().name().as_bytes()))
             && self.pattern.matches(entry.key())
     }
 }

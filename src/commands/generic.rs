@@ -11,7 +11,7 @@ use super::{Done, Handler};
 use crate::base::clock::Millis;
 use crate::data::number;
 use crate::keyspace::effects::EventClass;
-use crate::keyspace::entry::{Entry, NewValue};
+use crate::keyspace::entry::Entry;
 use crate::keyspace::view::View;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
@@ -487,13 +487,9 @@ fn touch(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
 
 fn r#type(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let key = args.bytes()?;
-    reply.simple(view.lookup_untouched(key).map_or("none", type_name));
+    let name = |entry: &Entry| entry.kind().name();
+    reply.simple(view.lookup_untouched(key).map_or("none", name));
     Ok(())
-}
-
-/// The name of an entry's type, as TYPE and SCAN's TYPE know it.
-pub(super) fn type_name(_entry: &Entry) -> &'static str {
-    "string"
 }
 
 /// How a command of the EXPIRE family states a time.
@@ -843,8 +839,7 @@ fn copy_to(view: &mut View<'_>, key: &[u8], database: u32, new: &[u8], replace: 
     let Some(entry) = view.lookup(key) else {
         return false;
     };
-    let value = View::hold(entry).map_or(NewValue::Copy(entry.bytes()), NewValue::Shared);
-    let fresh = Entry::new(new, value, entry.expiry(), entry.is_raw());
+    let fresh = entry.copied(new, entry.expiry());
     fresh.set_access(rules.first_access(now));
     view.within(database, |view| {
         if !replace && view.lookup_for_write(new).is_some() {
@@ -893,6 +888,9 @@ fn object_encoding(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) 
 
 /// The encoding that Redis would report.
 pub fn encoding_name(entry: &Entry) -> &'static str {
+    if let Some(name) = entry.value().encoding() {
+        return name;
+    }
     let bytes = entry.bytes();
     if entry.is_raw() || bytes.len() > EMBEDDED_MAX {
         "raw"

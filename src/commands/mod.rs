@@ -14,6 +14,7 @@ pub mod testing;
 
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
+use crate::keyspace::waiting::Outcome;
 use crate::resp::reply::Reply;
 use crate::table::{Args, CommandError, Row};
 
@@ -30,6 +31,9 @@ pub enum Handler {
     Read(fn(&mut Args<'_>, &View<'_>, &mut Reply<'_>) -> Done),
     /// Reads and changes keys.
     Write(fn(&mut Args<'_>, &mut View<'_>, &mut Reply<'_>) -> Done),
+    /// As [`Handler::Write`], and waits when there is nothing yet. It is run again, on one of its keys, when that may have
+    /// changed.
+    Block(fn(&mut Args<'_>, &mut View<'_>, &mut Reply<'_>) -> Result<Outcome, CommandError>),
     /// Goes through partitions one by one.
     Sweep(BeginSweep),
     /// Has subcommands only.
@@ -60,6 +64,11 @@ mod tests {
             match row.handler {
                 Handler::Read(_) => assert!(!writes, "{}", row.command.name),
                 Handler::Write(_) => assert!(writes, "{}", row.command.name),
+                Handler::Block(_) => assert!(
+                    row.command.flags.contains(Flags::BLOCKING),
+                    "{}",
+                    row.command.name
+                ),
                 Handler::Sweep(_) | Handler::Container => {}
             }
         }

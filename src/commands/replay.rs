@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::FAMILIES;
 use super::testing::{World, run_parts};
 use crate::base::rng::Rng;
+use crate::data::value::{Type, ValueRef};
 use crate::keyspace::PARTITIONS;
 use crate::keyspace::effects::{Effects, Record};
+use crate::keyspace::entry::Entry;
 use crate::keyspace::evict::{Policy, Pressure, Rules, evict};
 use crate::keyspace::expire::Sweeper;
 use crate::keyspace::lock::{PATIENCE, lock_in};
@@ -169,13 +171,41 @@ fn content(world: &World) -> Content {
                 .expect("a patient taker waits");
             for entry in held.iter() {
                 let expiry = entry.expiry().map(|at| at.0);
-                let kept = (entry.bytes().to_vec(), expiry, entry.is_raw());
+                let kept = (value_of(entry), expiry, entry.is_raw());
                 content.insert((number, entry.key().to_vec()), kept);
             }
         }
     }
     assert_eq!(world.keyspace.used_bytes(), bytes, "the account of memory");
     content
+}
+
+/// What a value holds: a string's bytes; a collection's type and elements, in order where they have one.
+fn value_of(entry: &Entry) -> Vec<u8> {
+    let mut buffer = itoa::Buffer::new();
+    let mut elements: Vec<Vec<u8>> = match entry.value() {
+        ValueRef::String(bytes) => return bytes.to_vec(),
+        ValueRef::List(list) => list
+            .range(0..list.len())
+            .map(|element| element.to_vec())
+            .collect(),
+        ValueRef::Set(set) => set.iter().map(|member| member.to_vec()).collect(),
+        ValueRef::ZSet(zset) => zset
+            .range(0..zset.len())
+            .map(|(member, score)| {
+                [&score.to_bits().to_be_bytes()[..], member.text(&mut buffer)].concat()
+            })
+            .collect(),
+        ValueRef::Hash(hash) => hash
+            .iter()
+            .map(|(field, value)| [field.to_vec(), value.to_vec()].join(&b'='))
+            .collect(),
+    };
+    if matches!(entry.kind(), Type::Set | Type::Hash) {
+        elements.sort_unstable();
+    }
+    elements.insert(0, entry.kind().name().into());
+    elements.join(&b' ')
 }
 
 /// What the background does: keys expire and are evicted without a command.

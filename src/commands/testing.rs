@@ -25,6 +25,7 @@ use crate::keyspace::hash::KeyHasher;
 use crate::keyspace::lock::{PATIENCE, Plan, lock_all};
 use crate::keyspace::sweep::Scene;
 use crate::keyspace::view::{Run, View};
+use crate::keyspace::waiting::Outcome;
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::resp::reply::{Output, Protocol, Reply};
 use crate::table::keys::locate;
@@ -157,7 +158,9 @@ impl World {
             touch: self.touch.get(),
         };
         match entry.handler {
-            Handler::Read(_) | Handler::Write(_) => self.run_on_keys(entry, args, run, reply),
+            Handler::Read(_) | Handler::Write(_) | Handler::Block(_) => {
+                self.run_on_keys(entry, args, run, reply)
+            }
             Handler::Sweep(begin) => self.run_sweep(begin, args, run, reply),
             Handler::Container => panic!("{}: a container was called", entry.full_name),
         }
@@ -186,6 +189,12 @@ impl World {
         let result = match entry.handler {
             Handler::Read(handler) => handler(&mut args, &view, reply),
             Handler::Write(handler) => handler(&mut args, &mut view, reply),
+            // Nobody waits here: as in a transaction.
+            Handler::Block(handler) => handler(&mut args, &mut view, reply).map(|outcome| {
+                if let Outcome::Wait(wait) = outcome {
+                    wait.nothing.write(reply);
+                }
+            }),
             Handler::Sweep(_) | Handler::Container => unreachable!("has no keys"),
         };
         match result {

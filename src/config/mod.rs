@@ -470,6 +470,7 @@ mod tests {
             ("timeout", "5"),
             ("list-max-ziplist-size", "10"),
             ("list-max-listpack-size", "7"),
+            ("list-compress-depth", "2"),
             ("appendonly", "yes"),
         ];
         assert_eq!(set(&config, &pairs), Ok(()));
@@ -482,7 +483,7 @@ mod tests {
                 "appendonly=yes"
             ]
         );
-        assert_eq!(config.ignored(), ["list-max-listpack-size", "appendonly"]);
+        assert_eq!(config.ignored(), ["list-compress-depth", "appendonly"]);
     }
 
     #[test]

@@ -284,7 +284,12 @@ impl<const VALUES: bool> Dense<VALUES> {
 
     /// Visits about `count` elements from `cursor` on (0 to begin) and returns the next cursor, 0 at the end; see the head of
     /// the file for what it promises. Any cursor will do; one that none of ours was starts somewhere.
-    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(&[u8], &[u8])) -> u64 {
+    pub fn scan<'a>(
+        &'a self,
+        cursor: u64,
+        count: usize,
+        mut visit: impl FnMut(&'a [u8], &'a [u8]),
+    ) -> u64 {
         let mut cursor = Cursor::read(cursor, self.parts.len());
         let mut left = count.max(1);
         while let Some(part) = self.parts.get(cursor.part) {

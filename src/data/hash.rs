@@ -11,7 +11,7 @@
 
 use self::times::Times;
 use super::dense::{Dense, Entries};
-use super::packed::{self, Element, Item, Packed};
+use super::packed::{self, Element, Item, Packed, PackedRef};
 use super::remains::Remains;
 use super::sample;
 use crate::base::allocator::good_size;
@@ -63,10 +63,29 @@ enum Form {
     Table(Box<Table>),
 }
 
+/// The representation of large hashes.
 #[derive(Clone, Default)]
-struct Table {
+pub struct Table {
     fields: Dense<true>,
     times: Option<Box<Times>>,
+}
+
+/// A hash to be read.
+#[derive(Clone, Copy)]
+pub enum HashRef<'a> {
+    /// Pairs: those of a [`Hash`], or its compact form.
+    Packed(PackedRef<'a>),
+    /// Triples: field, value, expiry.
+    Expiring(PackedRef<'a>),
+    /// As in large hashes.
+    Table(&'a Table),
+}
+
+/// A hash of pairs.
+impl From<Packed> for Hash {
+    fn from(pairs: Packed) -> Hash {
+        Hash(Form::Packed(pairs))
+    }
 }
 
 impl Default for Hash {
@@ -88,27 +107,32 @@ impl Hash {
         }
     }
 
+    /// To read it.
+    #[inline]
+    pub fn view(&self) -> HashRef<'_> {
+        match &self.0 {
+            Form::Packed(pairs) => HashRef::Packed(pairs.view()),
+            Form::Expiring(triples) => HashRef::Expiring(triples.view()),
+            Form::Table(table) => HashRef::Table(table),
+        }
+    }
+
+    /// The pairs of a small hash in which no field expires.
+    pub fn packed(&self) -> Option<&Packed> {
+        match &self.0 {
+            Form::Packed(pairs) => Some(pairs),
+            Form::Expiring(_) | Form::Table(_) => None,
+        }
+    }
+
     /// How many fields, expired ones that were not removed yet included.
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Form::Packed(pairs) => pairs.len() / 2,
-            Form::Expiring(triples) => triples.len() / 3,
-            Form::Table(table) => table.fields.len(),
-        }
+        self.view().len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// The name of its encoding, as OBJECT ENCODING shows it.
-    pub fn encoding(&self) -> &'static str {
-        match &self.0 {
-            Form::Packed(_) => "listpack",
-            Form::Expiring(_) => "listpackex",
-            Form::Table(_) => "hashtable",
-        }
     }
 
     /// What it takes from the allocator beside itself.
@@ -120,65 +144,6 @@ impl Hash {
                     good_size(size_of::<Times>()) + times.allocated_bytes()
                 });
                 good_size(size_of::<Table>()) + table.fields.allocated_bytes() + times
-            }
-        }
-    }
-
-    /// The value of a field that has not expired.
-    pub fn get(&self, field: &[u8], now: Millis, hasher: &KeyHasher) -> Option<Item<'_>> {
-        match &self.0 {
-            Form::Packed(pairs) => {
-                let mut rest = pairs.iter();
-                rest.seek(&field.into(), 2)?;
-                rest.next()
-            }
-            Form::Expiring(triples) => {
-                let mut rest = triples.iter();
-                rest.seek(&field.into(), 3)?;
-                let value = rest.next();
-                let live = is_live(expiry_of(rest.next()), now);
-                value.filter(|_| live)
-            }
-            Form::Table(table) => {
-                let spot = table.fields.find(hasher, field)?;
-                let live = is_live(table.expiry(field, hasher), now);
-                live.then(|| Item::Bytes(table.fields.value(spot)))
-            }
-        }
-    }
-
-    /// The value of a field, if it is held in a buffer that a reply can share: a long one in a table.
-    pub fn shared_value(
-        &self,
-        field: &[u8],
-        now: Millis,
-        hasher: &KeyHasher,
-    ) -> Option<bytes::Bytes> {
-        let Form::Table(table) = &self.0 else {
-            return None;
-        };
-        let spot = table.fields.find(hasher, field)?;
-        let live = is_live(table.expiry(field, hasher), now);
-        table.fields.shared_value(spot).filter(|_| live).cloned()
-    }
-
-    /// Whether there is a field that has not expired.
-    pub fn contains(&self, field: &[u8], now: Millis, hasher: &KeyHasher) -> bool {
-        self.get(field, now, hasher).is_some()
-    }
-
-    /// When a field expires; `None` without the field. It may lie in the past.
-    pub fn expiry(&self, field: &[u8], hasher: &KeyHasher) -> Option<Option<Millis>> {
-        match &self.0 {
-            Form::Packed(pairs) => pairs.view().find(field, 2).map(|_| None),
-            Form::Expiring(triples) => {
-                let mut rest = triples.iter();
-                rest.seek(&field.into(), 3)?;
-                Some(expiry_of(rest.nth(1)))
-            }
-            Form::Table(table) => {
-                table.fields.find(hasher, field)?;
-                Some(table.expiry(field, hasher))
             }
         }
     }
@@ -249,15 +214,6 @@ impl Hash {
         }
     }
 
-    /// When the next field expires; `None` when no field does.
-    pub fn next_expiry(&self) -> Option<Millis> {
-        match &self.0 {
-            Form::Packed(_) => None,
-            Form::Expiring(triples) => expiry_of(triples.get(2)),
-            Form::Table(table) => table.times.as_ref()?.next,
-        }
-    }
-
     /// Removes up to `limit` fields that have expired, and shows them to `visit`, the soonest first in small hashes.
     /// Returns how many.
     pub fn take_expired(
@@ -286,98 +242,6 @@ impl Hash {
         }
     }
 
-    /// All fields with their values, expired ones included.
-    pub fn iter(&self) -> Fields<'_> {
-        Fields(match &self.0 {
-            Form::Packed(pairs) => Source::Packed(pairs.iter(), 2),
-            Form::Expiring(triples) => Source::Packed(triples.iter(), 3),
-            Form::Table(table) => Source::Table(table.fields.iter()),
-        })
-    }
-
-    /// All fields with their values and expiries, expired ones included. In a table it looks every field up once more.
-    pub fn entries<'a>(&'a self, hasher: &'a KeyHasher) -> impl Iterator<Item = Entry<'a>> + 'a {
-        let mut fields = self.iter();
-        std::iter::from_fn(move || fields.next_entry(self, hasher))
-    }
-
-    /// The fields that have not expired, with their values.
-    pub fn live<'a>(
-        &'a self,
-        now: Millis,
-        hasher: &'a KeyHasher,
-    ) -> impl Iterator<Item = (Item<'a>, Item<'a>)> + 'a {
-        // Only where something has expired is there anything to look up.
-        let all = self.next_expiry().is_none_or(|next| next >= now);
-        let mut fields = self.iter();
-        std::iter::from_fn(move || {
-            loop {
-                if all {
-                    return fields.next();
-                }
-                let (field, value, expiry) = fields.next_entry(self, hasher)?;
-                if is_live(expiry, now) {
-                    return Some((field, value));
-                }
-            }
-        })
-    }
-
-    /// Any field with its value, each with the same chance, expired ones included.
-    pub fn random(&self, rng: &Rng) -> Option<(Item<'_>, Item<'_>)> {
-        let number =
-            |step, packed: &Packed| step * rng.below((packed.len() / step) as u64) as usize;
-        match &self.0 {
-            Form::Packed(pairs) => pair_at(pairs, number(2, pairs)),
-            Form::Expiring(triples) => pair_at(triples, number(3, triples)),
-            Form::Table(table) => table.fields.random(rng).map(|spot| {
-                let (field, value) = table.fields.pair(spot);
-                (Item::Bytes(field), Item::Bytes(value))
-            }),
-        }
-    }
-
-    /// Visits `count` different fields with their values, or all when there are no more: in the order of [`Hash::iter`],
-    /// except that some of a table come in random order. Expired ones included.
-    pub fn sample(&self, count: usize, rng: &Rng, mut visit: impl FnMut(Item<'_>, Item<'_>)) {
-        if let Form::Table(table) = &self.0 {
-            return table.fields.sample(count, rng, |spot| {
-                let (field, value) = table.fields.pair(spot);
-                visit(Item::Bytes(field), Item::Bytes(value));
-            });
-        }
-        let (mut rest, mut passed) = (self.iter(), 0);
-        sample::ascending(count, self.len(), rng, |number| {
-            let (field, value) = rest.nth(number - passed).expect("below the length");
-            visit(field, value);
-            passed = number + 1;
-        });
-    }
-
-    /// Visits about `count` fields that have not expired from `cursor` on and returns the next cursor, 0 at the end; a
-    /// small hash is visited whole. What it promises is what [`Dense::scan`] does.
-    pub fn scan(
-        &self,
-        cursor: u64,
-        count: usize,
-        now: Millis,
-        hasher: &KeyHasher,
-        mut visit: impl FnMut(Item<'_>, Item<'_>),
-    ) -> u64 {
-        let Form::Table(table) = &self.0 else {
-            for (field, value) in self.live(now, hasher) {
-                visit(field, value);
-            }
-            return 0;
-        };
-        let all = self.next_expiry().is_none_or(|next| next >= now);
-        table.fields.scan(cursor, count, |field, value| {
-            if all || is_live(table.expiry(field, hasher), now) {
-                visit(Item::Bytes(field), Item::Bytes(value));
-            }
-        })
-    }
-
     /// Its content, to be freed piece by piece; `None` when it is small.
     pub fn into_remains(self) -> Option<Remains> {
         let Form::Table(table) = self.0 else {
@@ -395,7 +259,7 @@ impl Hash {
             return;
         }
         let mut table = Box::<Table>::default();
-        for (field, value, expiry) in self.entries(hasher) {
+        for (field, value, expiry) in self.view().entries(hasher) {
             let (mut left, mut right) = (itoa::Buffer::new(), itoa::Buffer::new());
             let field = field.text(&mut left);
             table
@@ -406,6 +270,203 @@ impl Hash {
             }
         }
         self.0 = Form::Table(table);
+    }
+}
+
+impl<'a> HashRef<'a> {
+    /// How many fields, expired ones that were not removed yet included.
+    pub fn len(self) -> usize {
+        match self {
+            HashRef::Packed(pairs) => pairs.len() / 2,
+            HashRef::Expiring(triples) => triples.len() / 3,
+            HashRef::Table(table) => table.fields.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The name of its encoding, as OBJECT ENCODING shows it.
+    pub fn encoding(self) -> &'static str {
+        match self {
+            HashRef::Packed(_) => "listpack",
+            HashRef::Expiring(_) => "listpackex",
+            HashRef::Table(_) => "hashtable",
+        }
+    }
+
+    /// The value of a field that has not expired.
+    pub fn get(self, field: &[u8], now: Millis, hasher: &KeyHasher) -> Option<Item<'a>> {
+        match self {
+            HashRef::Packed(pairs) => {
+                let mut rest = pairs.iter();
+                rest.seek(&field.into(), 2)?;
+                rest.next()
+            }
+            HashRef::Expiring(triples) => {
+                let mut rest = triples.iter();
+                rest.seek(&field.into(), 3)?;
+                let value = rest.next();
+                let live = is_live(expiry_of(rest.next()), now);
+                value.filter(|_| live)
+            }
+            HashRef::Table(table) => {
+                let spot = table.fields.find(hasher, field)?;
+                let live = is_live(table.expiry(field, hasher), now);
+                live.then(|| Item::Bytes(table.fields.value(spot)))
+            }
+        }
+    }
+
+    /// The value of a field, if it is held in a buffer that a reply can share: a long one in a table.
+    pub fn shared_value(
+        self,
+        field: &[u8],
+        now: Millis,
+        hasher: &KeyHasher,
+    ) -> Option<bytes::Bytes> {
+        let HashRef::Table(table) = self else {
+            return None;
+        };
+        let spot = table.fields.find(hasher, field)?;
+        let live = is_live(table.expiry(field, hasher), now);
+        table.fields.shared_value(spot).filter(|_| live).cloned()
+    }
+
+    /// Whether there is a field that has not expired.
+    pub fn contains(self, field: &[u8], now: Millis, hasher: &KeyHasher) -> bool {
+        self.get(field, now, hasher).is_some()
+    }
+
+    /// When a field expires; `None` without the field. It may lie in the past.
+    pub fn expiry(self, field: &[u8], hasher: &KeyHasher) -> Option<Option<Millis>> {
+        match self {
+            HashRef::Packed(pairs) => pairs.find(field, 2).map(|_| None),
+            HashRef::Expiring(triples) => {
+                let mut rest = triples.iter();
+                rest.seek(&field.into(), 3)?;
+                Some(expiry_of(rest.nth(1)))
+            }
+            HashRef::Table(table) => {
+                table.fields.find(hasher, field)?;
+                Some(table.expiry(field, hasher))
+            }
+        }
+    }
+
+    /// When the next field expires; `None` when no field does.
+    pub fn next_expiry(self) -> Option<Millis> {
+        match self {
+            HashRef::Packed(_) => None,
+            HashRef::Expiring(triples) => expiry_of(triples.get(2)),
+            HashRef::Table(table) => table.times.as_ref()?.next,
+        }
+    }
+
+    /// All fields with their values, expired ones included.
+    pub fn iter(self) -> Fields<'a> {
+        Fields(match self {
+            HashRef::Packed(pairs) => Source::Packed(pairs.iter(), 2),
+            HashRef::Expiring(triples) => Source::Packed(triples.iter(), 3),
+            HashRef::Table(table) => Source::Table(table.fields.iter()),
+        })
+    }
+
+    /// All fields with their values and expiries, expired ones included. In a table it looks every field up once more.
+    pub fn entries(self, hasher: &KeyHasher) -> impl Iterator<Item = Entry<'a>> {
+        let mut fields = self.iter();
+        std::iter::from_fn(move || fields.next_entry(self, hasher))
+    }
+
+    /// The fields that have not expired, with their values.
+    pub fn live(
+        self,
+        now: Millis,
+        hasher: &KeyHasher,
+    ) -> impl Iterator<Item = (Item<'a>, Item<'a>)> {
+        // Only where something has expired is there anything to look up.
+        let all = self.next_expiry().is_none_or(|next| next >= now);
+        let mut fields = self.iter();
+        std::iter::from_fn(move || {
+            loop {
+                if all {
+                    return fields.next();
+                }
+                let (field, value, expiry) = fields.next_entry(self, hasher)?;
+                if is_live(expiry, now) {
+                    return Some((field, value));
+                }
+            }
+        })
+    }
+
+    /// Any field with its value, each with the same chance, expired ones included.
+    pub fn random(self, rng: &Rng) -> Option<(Item<'a>, Item<'a>)> {
+        let number =
+            |step, packed: PackedRef<'_>| step * rng.below((packed.len() / step) as u64) as usize;
+        match self {
+            HashRef::Packed(pairs) => pair_at(pairs, number(2, pairs)),
+            HashRef::Expiring(triples) => pair_at(triples, number(3, triples)),
+            HashRef::Table(table) => table.fields.random(rng).map(|spot| {
+                let (field, value) = table.fields.pair(spot);
+                (Item::Bytes(field), Item::Bytes(value))
+            }),
+        }
+    }
+
+    /// Visits `count` different fields with their values, or all when there are no more: in the order of [`HashRef::iter`],
+    /// except that some of a table come in random order. Expired ones included.
+    pub fn sample(self, count: usize, rng: &Rng, mut visit: impl FnMut(Item<'a>, Item<'a>)) {
+        if let HashRef::Table(table) = self {
+            return table.fields.sample(count, rng, |spot| {
+                let (field, value) = table.fields.pair(spot);
+                visit(Item::Bytes(field), Item::Bytes(value));
+            });
+        }
+        let (mut rest, mut passed) = (self.iter(), 0);
+        sample::ascending(count, self.len(), rng, |number| {
+            let (field, value) = rest.nth(number - passed).expect("below the length");
+            visit(field, value);
+            passed = number + 1;
+        });
+    }
+
+    /// Visits about `count` fields that have not expired from `cursor` on and returns the next cursor, 0 at the end; a
+    /// small hash is visited whole. What it promises is what [`Dense::scan`] does.
+    pub fn scan(
+        self,
+        cursor: u64,
+        count: usize,
+        now: Millis,
+        hasher: &KeyHasher,
+        mut visit: impl FnMut(Item<'a>, Item<'a>),
+    ) -> u64 {
+        let HashRef::Table(table) = self else {
+            for (field, value) in self.live(now, hasher) {
+                visit(field, value);
+            }
+            return 0;
+        };
+        let all = self.next_expiry().is_none_or(|next| next >= now);
+        table.fields.scan(cursor, count, |field, value| {
+            if all || is_live(table.expiry(field, hasher), now) {
+                visit(Item::Bytes(field), Item::Bytes(value));
+            }
+        })
+    }
+}
+
+impl std::fmt::Debug for HashRef<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.view().fmt(f)
     }
 }
 
@@ -421,9 +482,9 @@ enum Source<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn next_entry(&mut self, hash: &'a Hash, hasher: &KeyHasher) -> Option<Entry<'a>> {
-        match (&mut self.0, &hash.0) {
-            (Source::Table(entries), Form::Table(table)) => {
+    fn next_entry(&mut self, hash: HashRef<'a>, hasher: &KeyHasher) -> Option<Entry<'a>> {
+        match (&mut self.0, hash) {
+            (Source::Table(entries), HashRef::Table(table)) => {
                 let (field, value) = entries.next()?;
                 let expiry = table.expiry(field, hasher);
                 Some((Item::Bytes(field), Item::Bytes(value), expiry))
@@ -477,7 +538,7 @@ fn is_live(expiry: Option<Millis>, now: Millis) -> bool {
     expiry.is_none_or(|at| at >= now)
 }
 
-fn pair_at(packed: &Packed, index: usize) -> Option<(Item<'_>, Item<'_>)> {
+fn pair_at(packed: PackedRef<'_>, index: usize) -> Option<(Item<'_>, Item<'_>)> {
     let mut rest = packed.iter();
     Some((rest.nth(index)?, rest.next()?))
 }

@@ -24,4 +24,5 @@ pub mod stream;
 pub mod string;
 #[cfg(test)]
 mod testing;
+pub mod value;
 pub mod zset;

@@ -13,8 +13,8 @@
 //! A clone of a table is a snapshot that shares its parts ([`Dense`]).
 
 use super::dense::{Dense, Entries};
-use super::intset::IntSet;
-use super::packed::{self, Element, Item, Packed};
+use super::intset::{IntSet, IntSetRef};
+use super::packed::{self, Element, Item, Packed, PackedRef};
 use super::remains::Remains;
 use super::sample;
 use crate::base::allocator::good_size;
@@ -54,6 +54,38 @@ enum Form {
     Table(Box<Dense<false>>),
 }
 
+/// A set to be read. What it gives lives as long as the set itself.
+#[derive(Clone, Copy)]
+pub enum SetRef<'a> {
+    /// Sorted integers, or their compact form.
+    Ints(IntSetRef<'a>),
+    /// A sequence, or its compact form.
+    Packed(PackedRef<'a>),
+    /// A table.
+    Table(&'a Dense<false>),
+}
+
+/// What a small set is.
+#[derive(Clone, Copy, Debug)]
+pub enum Small<'a> {
+    /// Sorted integers.
+    Ints(&'a IntSet),
+    /// A sequence.
+    Packed(&'a Packed),
+}
+
+impl From<IntSet> for Set {
+    fn from(ints: IntSet) -> Set {
+        Set(Form::Ints(ints))
+    }
+}
+
+impl From<Packed> for Set {
+    fn from(packed: Packed) -> Set {
+        Set(Form::Packed(packed))
+    }
+}
+
 impl Default for Set {
     fn default() -> Self {
         Set::new()
@@ -87,27 +119,33 @@ impl Set {
         }
     }
 
+    /// To read it.
+    #[inline]
+    pub fn view(&self) -> SetRef<'_> {
+        match &self.0 {
+            Form::Ints(ints) => SetRef::Ints(ints.view()),
+            Form::Packed(packed) => SetRef::Packed(packed.view()),
+            Form::Table(table) => SetRef::Table(table),
+        }
+    }
+
+    /// What it is while it is small; `None` for a table.
+    pub fn small(&self) -> Option<Small<'_>> {
+        match &self.0 {
+            Form::Ints(ints) => Some(Small::Ints(ints)),
+            Form::Packed(packed) => Some(Small::Packed(packed)),
+            Form::Table(_) => None,
+        }
+    }
+
     /// How many members.
     pub fn len(&self) -> usize {
-        match &self.0 {
-            Form::Ints(ints) => ints.len(),
-            Form::Packed(packed) => packed.len(),
-            Form::Table(table) => table.len(),
-        }
+        self.view().len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// The name of its encoding, as OBJECT ENCODING shows it.
-    pub fn encoding(&self) -> &'static str {
-        match &self.0 {
-            Form::Ints(_) => "intset",
-            Form::Packed(_) => "listpack",
-            Form::Table(_) => "hashtable",
-        }
     }
 
     /// What it takes from the allocator beside itself.
@@ -116,18 +154,6 @@ impl Set {
             Form::Ints(ints) => ints.allocated_bytes(),
             Form::Packed(packed) => packed.allocated_bytes(),
             Form::Table(table) => good_size(size_of::<Dense<false>>()) + table.allocated_bytes(),
-        }
-    }
-
-    /// Whether `member` is one.
-    pub fn contains(&self, member: Item<'_>, hasher: &KeyHasher) -> bool {
-        match &self.0 {
-            Form::Ints(ints) => member.int().is_some_and(|value| ints.contains(value)),
-            Form::Packed(packed) => packed.view().find(member, 1).is_some(),
-            Form::Table(table) => {
-                let text = &mut itoa::Buffer::new();
-                table.find(hasher, member.text(text)).is_some()
-            }
         }
     }
 
@@ -182,37 +208,6 @@ impl Set {
         }
     }
 
-    /// Any member, each with the same chance.
-    pub fn random(&self, rng: &Rng) -> Option<Item<'_>> {
-        match &self.0 {
-            Form::Ints(ints) => ints
-                .get(rng.below(ints.len() as u64) as usize)
-                .map(Item::Int),
-            Form::Packed(packed) => packed.get(rng.below(packed.len() as u64) as usize),
-            Form::Table(table) => table.random(rng).map(|spot| Item::Bytes(table.key(spot))),
-        }
-    }
-
-    /// Visits `count` different members, or all when there are no more: in the order of [`Set::iter`], except that some of
-    /// a table come in random order.
-    pub fn sample(&self, count: usize, rng: &Rng, mut visit: impl FnMut(Item<'_>)) {
-        match &self.0 {
-            Form::Ints(ints) => sample::ascending(count, ints.len(), rng, |index| {
-                visit(Item::Int(ints.get(index).expect("below the length")));
-            }),
-            Form::Packed(packed) => {
-                let (mut rest, mut passed) = (packed.iter(), 0);
-                sample::ascending(count, packed.len(), rng, |index| {
-                    visit(rest.nth(index - passed).expect("below the length"));
-                    passed = index + 1;
-                });
-            }
-            Form::Table(table) => {
-                table.sample(count, rng, |spot| visit(Item::Bytes(table.key(spot))));
-            }
-        }
-    }
-
     /// Takes out any member, which is shown to `visit` before. Whether there was one.
     pub fn pop(&mut self, rng: &Rng, hasher: &KeyHasher, mut visit: impl FnMut(Item<'_>)) -> bool {
         if self.is_empty() {
@@ -221,7 +216,7 @@ impl Set {
         match &mut self.0 {
             Form::Ints(ints) => {
                 let index = rng.below(ints.len() as u64) as usize;
-                visit(Item::Int(ints.get(index).expect("below the length")));
+                visit(Item::Int(ints.view().get(index).expect("below the length")));
                 ints.remove_at(index);
             }
             Form::Packed(packed) => {
@@ -259,7 +254,7 @@ impl Set {
             Form::Ints(_) => Form::Ints(IntSet::new()),
             _ => Form::Packed(Packed::new()),
         };
-        for (index, member) in self.iter().enumerate() {
+        for (index, member) in self.view().iter().enumerate() {
             if chosen.next_if_eq(&index).is_some() {
                 visit(member);
                 continue;
@@ -271,25 +266,6 @@ impl Set {
             }
         }
         self.0 = left;
-    }
-
-    /// All members: integers ascending, those of a sequence as they came, those of a table in no order.
-    pub fn iter(&self) -> Members<'_> {
-        Members(match &self.0 {
-            Form::Ints(ints) => Source::Ints(ints, 0),
-            Form::Packed(packed) => Source::Packed(packed.iter()),
-            Form::Table(table) => Source::Table(table.iter()),
-        })
-    }
-
-    /// Visits about `count` members from `cursor` on and returns the next cursor, 0 at the end; a small set is visited whole.
-    /// What it promises is what [`Dense::scan`] does.
-    pub fn scan(&self, cursor: u64, count: usize, mut visit: impl FnMut(Item<'_>)) -> u64 {
-        if let Form::Table(table) = &self.0 {
-            return table.scan(cursor, count, |member, _| visit(Item::Bytes(member)));
-        }
-        self.iter().for_each(visit);
-        0
     }
 
     /// Its content, to be freed piece by piece; `None` when it is small.
@@ -305,6 +281,7 @@ impl Set {
         let Form::Ints(ints) = &self.0 else {
             return;
         };
+        let ints = ints.view();
         let ends = [
             ints.get(0),
             ints.len().checked_sub(1).and_then(|last| ints.get(last)),
@@ -327,10 +304,107 @@ impl Set {
 
     fn become_table(&mut self, hasher: &KeyHasher) {
         let mut table = Box::<Dense<false>>::default();
-        for member in self.iter() {
+        for member in self.view().iter() {
             table.insert_new(hasher, member.text(&mut itoa::Buffer::new()), &[]);
         }
         self.0 = Form::Table(table);
+    }
+}
+
+impl<'a> SetRef<'a> {
+    /// How many members.
+    #[inline]
+    pub fn len(self) -> usize {
+        match self {
+            SetRef::Ints(ints) => ints.len(),
+            SetRef::Packed(packed) => packed.len(),
+            SetRef::Table(table) => table.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The name of its encoding, as OBJECT ENCODING shows it.
+    pub fn encoding(self) -> &'static str {
+        match self {
+            SetRef::Ints(_) => "intset",
+            SetRef::Packed(_) => "listpack",
+            SetRef::Table(_) => "hashtable",
+        }
+    }
+
+    /// Whether `member` is one.
+    pub fn contains(self, member: Item<'_>, hasher: &KeyHasher) -> bool {
+        match self {
+            SetRef::Ints(ints) => member.int().is_some_and(|value| ints.contains(value)),
+            SetRef::Packed(packed) => packed.find(member, 1).is_some(),
+            SetRef::Table(table) => {
+                let text = &mut itoa::Buffer::new();
+                table.find(hasher, member.text(text)).is_some()
+            }
+        }
+    }
+
+    /// Any member, each with the same chance.
+    pub fn random(self, rng: &Rng) -> Option<Item<'a>> {
+        match self {
+            SetRef::Ints(ints) => ints
+                .get(rng.below(ints.len() as u64) as usize)
+                .map(Item::Int),
+            SetRef::Packed(packed) => packed.get(rng.below(packed.len() as u64) as usize),
+            SetRef::Table(table) => table.random(rng).map(|spot| Item::Bytes(table.key(spot))),
+        }
+    }
+
+    /// Visits `count` different members, or all when there are no more: in the order of [`SetRef::iter`], except that some
+    /// of a table come in random order.
+    pub fn sample(self, count: usize, rng: &Rng, mut visit: impl FnMut(Item<'a>)) {
+        match self {
+            SetRef::Ints(ints) => sample::ascending(count, ints.len(), rng, |index| {
+                visit(Item::Int(ints.get(index).expect("below the length")));
+            }),
+            SetRef::Packed(packed) => {
+                let (mut rest, mut passed) = (packed.iter(), 0);
+                sample::ascending(count, packed.len(), rng, |index| {
+                    visit(rest.nth(index - passed).expect("below the length"));
+                    passed = index + 1;
+                });
+            }
+            SetRef::Table(table) => {
+                table.sample(count, rng, |spot| visit(Item::Bytes(table.key(spot))));
+            }
+        }
+    }
+
+    /// All members: integers ascending, those of a sequence as they came, those of a table in no order.
+    pub fn iter(self) -> Members<'a> {
+        Members(match self {
+            SetRef::Ints(ints) => Source::Ints(ints, 0),
+            SetRef::Packed(packed) => Source::Packed(packed.iter()),
+            SetRef::Table(table) => Source::Table(table.iter()),
+        })
+    }
+
+    /// Visits about `count` members from `cursor` on and returns the next cursor, 0 at the end; a small set is visited whole.
+    /// What it promises is what [`Dense::scan`] does.
+    pub fn scan(self, cursor: u64, count: usize, mut visit: impl FnMut(Item<'a>)) -> u64 {
+        if let SetRef::Table(table) = self {
+            return table.scan(cursor, count, |member, _| visit(Item::Bytes(member)));
+        }
+        self.iter().for_each(visit);
+        0
+    }
+}
+
+impl<'a> IntoIterator for SetRef<'a> {
+    type Item = Item<'a>;
+    type IntoIter = Members<'a>;
+
+    fn into_iter(self) -> Members<'a> {
+        self.iter()
     }
 }
 
@@ -343,7 +417,7 @@ pub struct Members<'a>(Source<'a>);
 
 #[derive(Clone)]
 enum Source<'a> {
-    Ints(&'a IntSet, usize),
+    Ints(IntSetRef<'a>, usize),
     Packed(packed::Iter<'a>),
     Table(Entries<'a, false>),
 }
@@ -390,7 +464,7 @@ pub enum Operation {
 /// The result of an operation on sets, a bounded number of members at a time.
 pub struct Algebra<'a> {
     operation: Operation,
-    sets: Vec<&'a Set>,
+    sets: Vec<SetRef<'a>>,
     /// The set that is gone through.
     current: usize,
     members: Members<'a>,
@@ -398,7 +472,7 @@ pub struct Algebra<'a> {
 
 impl<'a> Algebra<'a> {
     /// The operation on `sets`, at least one. A key that is not there is an empty set.
-    pub fn new(operation: Operation, mut sets: Vec<&'a Set>) -> Algebra<'a> {
+    pub fn new(operation: Operation, mut sets: Vec<SetRef<'a>>) -> Algebra<'a> {
         if operation == Operation::Intersection {
             sets.sort_by_key(|set| set.len());
         }
@@ -443,7 +517,7 @@ impl<'a> Algebra<'a> {
     }
 
     fn is_in_result(&self, member: Item<'_>, hasher: &KeyHasher) -> bool {
-        let holds = |set: &&Set| set.contains(member, hasher);
+        let holds = |set: &SetRef<'_>| set.contains(member, hasher);
         match self.operation {
             Operation::Intersection => self.sets[1..].iter().all(holds),
             Operation::Union => !self.sets[..self.current].iter().any(holds),

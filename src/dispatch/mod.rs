@@ -9,6 +9,7 @@
 //! 4. while locked: expired keys are removed, the journal gets the records;
 //! 5. after release: events, garbage, the rest of a long read, statistics.
 
+mod blocking;
 mod checks;
 mod record;
 
@@ -21,6 +22,7 @@ use smallvec::SmallVec;
 
 use crate::admin;
 use crate::base::clock::Millis;
+use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
 use crate::commands;
 use crate::config::Settings;
@@ -30,6 +32,7 @@ use crate::keyspace::evict::Rules;
 use crate::keyspace::lock::{Contended, Locked, Place, Plan, lock_all, lock_one};
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::{Run, View};
+use crate::keyspace::waiting::{Outcome, Waiter};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
@@ -37,6 +40,7 @@ use crate::state::session::{After, ReplyMode, Session};
 use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
 use crate::table::{Args, Command, CommandError, Flags, RenameError, Scope, Table};
+pub use blocking::Blocked;
 use record::Tally;
 
 /// What runs a command, of whichever layer.
@@ -125,6 +129,26 @@ pub enum Step {
     Paused,
     /// Go through partitions: see [`Runner::sweep_step`].
     Sweep(Sweeping),
+    /// Wait until it is served, then end it by [`Runner::unblocked`].
+    Blocked(Blocked),
+}
+
+/// For whom a command runs.
+#[derive(Clone, Copy)]
+struct Who<'s> {
+    database: u32,
+    rng: &'s Rng,
+    touch: bool,
+}
+
+impl<'s> Who<'s> {
+    fn of(session: &'s Session) -> Who<'s> {
+        Who {
+            database: session.database,
+            rng: &session.rng,
+            touch: !session.no_touch,
+        }
+    }
 }
 
 /// A sweep under way and what its end needs.
@@ -283,7 +307,7 @@ impl Runner {
                 if let Some(entry) = self.table.find_request(&arguments) {
                     self.tally.rejected(&self.server.stats, entry.id);
                 }
-                self.reject(session, command, &error, &mut reply);
+                self.reject(command, &error, &mut reply);
                 return self.replied(session, mark, output);
             }
         };
@@ -312,7 +336,7 @@ impl Runner {
             }
             checks::Verdict::Refuse(error) => {
                 self.after_release();
-                self.reject(session, Some(entry.command), &error, &mut reply);
+                self.reject(Some(entry.command), &error, &mut reply);
                 self.tally.rejected(&self.server.stats, entry.id);
                 return self.replied(session, mark, output);
             }
@@ -362,7 +386,7 @@ impl Runner {
         let mut sleep_nanos = 0;
         let done = match entry.handler {
             Handler::Data(commands::Handler::Read(handler)) => {
-                match self.with_view(session, entry, arguments, hash, round, |view| {
+                match self.with_view(Who::of(session), entry, arguments, hash, round, |view| {
                     handler(&mut args, view, &mut reply)
                 }) {
                     Ok(done) => done,
@@ -370,10 +394,37 @@ impl Runner {
                 }
             }
             Handler::Data(commands::Handler::Write(handler)) => {
-                match self.with_view(session, entry, arguments, hash, round, |view| {
+                match self.with_view(Who::of(session), entry, arguments, hash, round, |view| {
                     handler(&mut args, view, &mut reply)
                 }) {
                     Ok(done) => done,
+                    Err(Contended) => return Step::Contended,
+                }
+            }
+            Handler::Data(commands::Handler::Block(handler)) => {
+                let who = Who::of(session);
+                let protocol = session.protocol;
+                let tried =
+                    self.with_view(who, entry, arguments, hash, round, |view| {
+                        match handler(&mut args, view, &mut reply)? {
+                            Outcome::Served => Ok(None),
+                            Outcome::Wait(wait) => {
+                                let waiter = Waiter::new(who.database, protocol, !who.touch, wait);
+                                Ok(Some(view.wait_for(waiter)))
+                            }
+                        }
+                    });
+                match tried {
+                    Ok(Ok(None)) => Ok(()),
+                    Ok(Err(error)) => Err(error),
+                    Ok(Ok(Some(waiter))) => {
+                        reply.truncate(mark);
+                        self.after_release();
+                        self.serve_ready();
+                        self.tally.skip();
+                        self.show(session, entry.command, arguments);
+                        return Step::Blocked(Blocked { waiter, mark });
+                    }
                     Err(Contended) => return Step::Contended,
                 }
             }
@@ -420,10 +471,11 @@ impl Runner {
             give_worker_away(|| later(&mut reply));
         }
         self.after_release();
+        self.serve_ready();
         let failed = done.is_err();
         if let Err(error) = done {
             reply.truncate(mark);
-            self.refuse(session, Some(entry.command), &error, &mut reply);
+            self.refuse(Some(entry.command), &error, &mut reply);
         }
         let slow = self
             .tally
@@ -454,7 +506,7 @@ impl Runner {
     #[inline]
     fn with_view<T>(
         &mut self,
-        session: &Session,
+        who: Who<'_>,
         entry: &Entry<Handler>,
         arguments: Arguments<'_>,
         hash: Option<u64>,
@@ -469,19 +521,19 @@ impl Runner {
                 let key = arguments.get(index).unwrap_or_default();
                 let hash = hash.unwrap_or_else(|| {
                     let hash = keyspace.hasher().hash(key);
-                    keyspace.prefetch_home(session.database, hash);
+                    keyspace.prefetch_home(who.database, hash);
                     hash
                 });
                 known = Some((key, hash));
                 let mut locked = Locked::new();
                 locked.push(lock_one(
                     keyspace,
-                    keyspace.place(session.database, hash),
+                    keyspace.place(who.database, hash),
                     round,
                 )?);
                 locked
             }
-            _ => match plan(keyspace, session.database, entry, arguments, &mut self.keys) {
+            _ => match plan(keyspace, who.database, entry, arguments, &mut self.keys) {
                 Ok(mut plan) => lock_all(keyspace, &mut plan, round)?,
                 Err(error) => return Ok(Err(error)),
             },
@@ -492,12 +544,12 @@ impl Runner {
         let run = Run {
             now: self.now,
             rules: &self.rules,
-            rng: &session.rng,
-            touch: !session.no_touch,
+            rng: who.rng,
+            touch: who.touch,
         };
         let mut view = View::new(
             keyspace,
-            session.database,
+            who.database,
             locked,
             run,
             known,
@@ -511,7 +563,7 @@ impl Runner {
                 && view.effects.is_verbatim()
             {
                 let command: Vec<&[u8]> = arguments.iter().collect();
-                view.effects.record(session.database, &command);
+                view.effects.record(who.database, &command);
             }
             view.append();
         }
@@ -568,6 +620,7 @@ impl Runner {
         sweeping.sweep.finish(&scene, &mut self.effects, &mut reply);
         self.effects.append(&server.keyspace.listeners);
         self.after_release();
+        self.serve_ready();
         let id = sweeping.id;
         let slow = self.tally.record(&server.stats, id, false, 0);
         if let Some(took) = slow {
@@ -648,25 +701,13 @@ impl Runner {
 
     /// Refuses a request that did not run.
     #[cold]
-    fn reject(
-        &mut self,
-        session: &Session,
-        command: Option<&Command>,
-        error: &CommandError,
-        reply: &mut Reply<'_>,
-    ) {
-        self.refuse(session, command, error, reply);
+    fn reject(&mut self, command: Option<&Command>, error: &CommandError, reply: &mut Reply<'_>) {
+        self.refuse(command, error, reply);
         self.tally.skip();
     }
 
     #[cold]
-    fn refuse(
-        &mut self,
-        _: &Session,
-        command: Option<&Command>,
-        error: &CommandError,
-        reply: &mut Reply<'_>,
-    ) {
+    fn refuse(&mut self, command: Option<&Command>, error: &CommandError, reply: &mut Reply<'_>) {
         reply.error_bytes(&error.wire());
         // What clients send unasked at their start must not look like trouble.
         if !command.is_some_and(|command| command.flags.contains(Flags::HANDSHAKE)) {

@@ -42,6 +42,7 @@ impl World {
             let session = &mut self.session;
             match self.runner.run(session, request, &mut output, 0, round) {
                 Step::Done | Step::Paused => break,
+                Step::Blocked(_) => panic!("nothing here blocks"),
                 Step::Contended => round += 1,
                 Step::Sweep(sweeping) => {
                     let mut next = Some(sweeping);

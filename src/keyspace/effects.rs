@@ -40,6 +40,16 @@ bitflags::bitflags! {
         const NEW = 1 << 4;
         /// `m`: a key was asked for that does not exist.
         const KEY_MISS = 1 << 5;
+        /// `l`
+        const LIST = 1 << 6;
+        /// `s`
+        const SET = 1 << 7;
+        /// `h`
+        const HASH = 1 << 8;
+        /// `z`
+        const ZSET = 1 << 9;
+        /// `t`
+        const STREAM = 1 << 10;
     }
 }
 
@@ -160,6 +170,8 @@ pub struct Effects {
     records: Vec<Record>,
     events: RefCell<Vec<Event>>,
     garbage: Vec<Garbage>,
+    /// Keys that somebody may wait for and that may be what they wait for.
+    ready: Vec<(u32, Vec<u8>)>,
     later: RefCell<Option<Later>>,
 }
 
@@ -225,6 +237,27 @@ impl Effects {
         {
             self.garbage.push(garbage);
         }
+    }
+
+    /// Notes that a key may be what somebody waits for.
+    pub fn ready(&mut self, database: u32, key: &[u8]) {
+        let known =
+            |(its_database, its_key): &(u32, Vec<u8>)| *its_database == database && its_key == key;
+        if !self.ready.iter().any(known) {
+            self.ready.push((database, key.to_vec()));
+        }
+    }
+
+    /// Whether a key became ready.
+    #[inline]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes the keys that became ready, in that order.
+    #[inline]
+    pub fn take_ready(&mut self) -> Vec<(u32, Vec<u8>)> {
+        std::mem::take(&mut self.ready)
     }
 
     /// Leaves the rest of the work, and the reply, for after release.

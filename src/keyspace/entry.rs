@@ -7,6 +7,9 @@
 //!   flags:8  value:20
 //! ```
 //!
+//! A small collection stands there in its compact form ([`Value::write_compact`]), like a string with another type in the
+//! flags; a larger one is a `Box<Value>`.
+//!
 //! Small values stand behind the key. A value is boxed when the allocator's size classes make two allocations smaller
 //! than one (512 B behind a 16 B key would take a class of 640 B; apart they take 32 and 512). From [`SHARED_MIN`] on a
 //! value is a reference-counted `Bytes`, so that a reply can hold it while the partition is unlocked again.
@@ -23,6 +26,7 @@
 #![expect(unsafe_code, reason = "one allocation per key; see the file's head")]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -31,6 +35,8 @@ use bytes::{Bytes, BytesMut};
 use super::partition::Detached;
 use crate::base::allocator::good_size;
 use crate::base::clock::Millis;
+use crate::data::remains::Remains;
+use crate::data::value::{Compact, Type, Value, ValueRef};
 
 /// From this length on a value is reference-counted. Below it copying costs less than the count.
 pub const SHARED_MIN: usize = 16 * 1024;
@@ -54,11 +60,18 @@ pub const TAG_PERIOD: i64 = 65_535;
 const KIND_MASK: u32 = 0b11;
 const EXPIRY: u32 = 1 << 2;
 const WIDE: u32 = 1 << 3;
+/// Of a string: changed in place. Of a compact set: integers.
 const RAW: u32 = 1 << 4;
+const TYPE_SHIFT: u32 = 5;
+/// What is said of the value itself, whatever the way it is held.
+const MARKS_MASK: u32 = RAW | 0b111 << TYPE_SHIFT;
 const FLAGS_MASK: u32 = 0xff;
 const ACCESS_SHIFT: u32 = 8;
 
-/// How the value is held. Two bits of the flags; the fourth value is left for the collection types.
+/// The longest compact form. Beyond it the box costs less than a tenth, and the copies of each change would be felt.
+const COMPACT_MAX: usize = 512;
+
+/// How the value is held. Two bits of the flags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
 enum Kind {
@@ -68,6 +81,8 @@ enum Kind {
     Boxed = 1,
     /// A `Box<Bytes>`.
     Shared = 2,
+    /// A `Box<Value>`.
+    Collection = 3,
 }
 
 /// The coarse expiry of an instant: never 0, repeating every [`TAG_PERIOD`] steps of [`TAG_UNIT_MS`].
@@ -101,11 +116,21 @@ impl NewValue<'_> {
     }
 }
 
+/// What an entry is made of beside its key.
+enum Payload<'a> {
+    /// A string, or a compact form.
+    Bytes(NewValue<'a>),
+    /// A collection.
+    Collection(Box<Value>),
+}
+
 /// What is freed off the request's path. Dropping it frees it.
 #[derive(Debug)]
 pub enum Garbage {
-    /// A large value.
+    /// A large string.
     Value(Bytes),
+    /// A large collection.
+    Remains(Remains),
     /// The partitions that a FLUSHALL or FLUSHDB emptied.
     Tables(Vec<Detached>),
 }
@@ -119,14 +144,31 @@ unsafe impl Send for Entry {}
 unsafe impl Sync for Entry {}
 
 impl Entry {
-    /// An entry with its access word 0. `raw` marks a string whose encoding is reported as raw.
+    /// A string with its access word 0. `raw` marks one whose encoding is reported as raw.
     pub fn new(key: &[u8], value: NewValue<'_>, expiry: Option<Millis>, raw: bool) -> Entry {
+        Entry::build(key, Payload::Bytes(value), expiry, string_marks(raw))
+    }
+
+    /// A collection with its access word 0.
+    pub fn collection(key: &[u8], value: Value, expiry: Option<Millis>) -> Entry {
+        with_compact(value, |compact, marks| match compact {
+            Ok(bytes) => Entry::build(key, Payload::Bytes(NewValue::Copy(bytes)), expiry, marks),
+            Err(value) => Entry::build(key, Payload::Collection(Box::new(value)), expiry, marks),
+        })
+    }
+
+    fn build(key: &[u8], payload: Payload<'_>, expiry: Option<Millis>, marks: u32) -> Entry {
         let wide = key.len() > KEY_MAX;
         let mut flags = if expiry.is_some() { EXPIRY } else { 0 } | if wide { WIDE } else { 0 };
         let key_at = key_offset(flags);
-        let length = value.as_slice().len();
-        let kind = choose_kind(key_at + key.len(), length);
-        flags |= kind as u32 | if raw { RAW } else { 0 };
+        let (kind, length) = match &payload {
+            Payload::Bytes(value) => {
+                let length = value.as_slice().len();
+                (choose_kind(key_at + key.len(), length), length)
+            }
+            Payload::Collection(_) => (Kind::Collection, 0),
+        };
+        flags |= kind as u32 | marks;
         let base = allocate(good_size(key_at + key.len() + payload_bytes(kind, length)));
         // SAFETY: the allocation holds the header, the optional words, the key and the payload, whose offsets and sizes
         // come from the same functions; it is fresh, so nothing overlaps it.
@@ -148,7 +190,7 @@ impl Entry {
                 base.add(key_at - 8).cast::<u64>().write(key.len() as u64);
             }
             ptr::copy_nonoverlapping(key.as_ptr(), base.add(key_at).as_ptr(), key.len());
-            write_payload(base.add(key_at + key.len()), kind, value);
+            write_payload(base.add(key_at + key.len()), kind, payload);
         }
         Entry(base).with_tag(expiry.map_or(0, expiry_tag))
     }
@@ -196,11 +238,42 @@ impl Entry {
         self.tag() != 0 && self.expiry().is_some_and(|at| now > at)
     }
 
-    /// The value's bytes.
+    /// The type of the value.
+    #[inline]
+    pub fn kind(&self) -> Type {
+        type_of(self.flags())
+    }
+
+    /// The value, to be read.
+    #[inline]
+    pub fn value(&self) -> ValueRef<'_> {
+        let flags = self.flags();
+        match kind(flags) {
+            Kind::Collection => self.collection_ref(flags).view(),
+            _ => ValueRef::from_compact(type_of(flags), compact_of(flags), self.bytes()),
+        }
+    }
+
+    /// A copy of a collection; of a large one it shares what neither changes. `None` for a string.
+    pub fn snapshot(&self) -> Option<Value> {
+        let flags = self.flags();
+        match kind(flags) {
+            Kind::Collection => Some(self.collection_ref(flags).clone()),
+            _ if type_of(flags) == Type::String => None,
+            _ => Some(Value::from_compact(
+                type_of(flags),
+                compact_of(flags),
+                self.bytes(),
+            )),
+        }
+    }
+
+    /// A string's bytes, or a collection's compact form; empty for a collection without one.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         let flags = self.flags();
         match kind(flags) {
+            Kind::Collection => &[],
             // SAFETY: the header's length is the number of initialised bytes at the payload's place.
             Kind::Inline => unsafe {
                 std::slice::from_raw_parts(self.payload(flags).as_ptr(), self.value_len())
@@ -220,9 +293,9 @@ impl Entry {
         (kind(flags) == Kind::Shared).then(|| self.shared_ref(flags))
     }
 
-    /// Whether the string was changed in place (its encoding is reported as raw).
+    /// Whether it is a string that was changed in place (its encoding is reported as raw).
     pub fn is_raw(&self) -> bool {
-        self.flags() & RAW != 0
+        self.flags() & MARKS_MASK == string_marks(true)
     }
 
     /// The 24 bits of the access clock.
@@ -250,32 +323,74 @@ impl Entry {
             Kind::Shared => {
                 own + good_size(size_of::<Bytes>()) + good_size(self.shared_ref(flags).len())
             }
+            Kind::Collection => {
+                own + good_size(size_of::<Value>()) + self.collection_ref(flags).allocated_bytes()
+            }
         }
     }
 
-    /// Replaces the value, in place when its class stays the same. Returns a large old value, to be freed elsewhere.
+    /// Replaces the value by a string, in place when its class stays the same. Returns a large old value, to be freed
+    /// elsewhere.
     pub fn set_value(&mut self, value: NewValue<'_>, raw: bool) -> Option<Garbage> {
+        self.replace(Payload::Bytes(value), string_marks(raw))
+    }
+
+    /// Replaces the value by a collection. Returns a large old value, to be freed elsewhere.
+    pub fn set_collection(&mut self, value: Value) -> Option<Garbage> {
+        with_compact(value, |compact, marks| match compact {
+            Ok(bytes) => self.replace(Payload::Bytes(NewValue::Copy(bytes)), marks),
+            Err(value) => self.replace(Payload::Collection(Box::new(value)), marks),
+        })
+    }
+
+    /// Lets `change` work on a collection, and keeps what it made of it. A string is left alone and gives `None`.
+    pub fn edit_collection<T>(&mut self, change: impl FnOnce(&mut Value) -> T) -> Option<T> {
         let flags = self.flags();
-        let front = key_offset(flags) + self.key_len(flags);
-        let length = value.as_slice().len();
-        if kind(flags) == Kind::Inline
-            && choose_kind(front, length) == Kind::Inline
-            && good_size(front + length) == self.own_bytes(flags)
-        {
-            // SAFETY: the allocation has the size of its class, which holds the new value; `value` is borrowed from
-            // elsewhere, since `self` is borrowed mutably.
-            unsafe {
-                ptr::copy_nonoverlapping(
-                    value.as_slice().as_ptr(),
-                    self.payload(flags).as_ptr(),
-                    length,
-                )
-            };
-            self.set_value_len(length);
-            self.set_flag(RAW, raw);
+        if kind(flags) == Kind::Collection {
+            // SAFETY: the payload is a valid `Box<Value>`, and `&mut self` makes it ours alone.
+            let value = unsafe { self.boxed(flags).cast::<Value>().as_mut() };
+            let result = change(value);
+            let is_small = |bytes| bytes <= COMPACT_MAX / 2;
+            if value.compact_len().is_some_and(is_small)
+                && let Some(value) = self.take_collection()
+            {
+                self.set_collection(*value);
+            }
+            return Some(result);
+        }
+        if type_of(flags) == Type::String {
             return None;
         }
-        let fresh = Entry::new(self.key(), value, self.expiry(), raw);
+        let mut value = Value::from_compact(type_of(flags), compact_of(flags), self.bytes());
+        let result = change(&mut value);
+        self.set_collection(value);
+        Some(result)
+    }
+
+    fn replace(&mut self, payload: Payload<'_>, marks: u32) -> Option<Garbage> {
+        let flags = self.flags();
+        let front = key_offset(flags) + self.key_len(flags);
+        if let Payload::Bytes(value) = &payload {
+            let length = value.as_slice().len();
+            if kind(flags) == Kind::Inline
+                && choose_kind(front, length) == Kind::Inline
+                && good_size(front + length) == self.own_bytes(flags)
+            {
+                // SAFETY: the allocation has the size of its class, which holds the new value; `value` is borrowed from
+                // elsewhere, since `self` is borrowed mutably.
+                unsafe {
+                    ptr::copy_nonoverlapping(
+                        value.as_slice().as_ptr(),
+                        self.payload(flags).as_ptr(),
+                        length,
+                    )
+                };
+                self.set_value_len(length);
+                self.set_flags(flags & !MARKS_MASK | marks);
+                return None;
+            }
+        }
+        let fresh = Entry::build(self.key(), payload, self.expiry(), marks);
         fresh.set_access(self.access());
         let old = std::mem::replace(self, fresh);
         old.into_garbage()
@@ -308,20 +423,56 @@ impl Entry {
         if length > old {
             self.grow(length);
         }
-        self.set_flag(RAW, true);
-        let flags = self.flags();
+        let flags = self.flags() | RAW;
+        self.set_flags(flags);
         let start = match kind(flags) {
             Kind::Inline => self.payload(flags),
             Kind::Boxed => self.boxed(flags),
             Kind::Shared => return self.edit_shared(flags, change),
+            Kind::Collection => return change(&mut []),
         };
         // SAFETY: as in `bytes`; the memory belongs to this entry alone, and `&mut self` makes it the only reference.
         change(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.value_len()) })
     }
 
+    /// Another key with the same value; of a large one they share what neither changes. Its access word is 0.
+    pub fn copied(&self, key: &[u8], expiry: Option<Millis>) -> Entry {
+        let marks = self.flags() & MARKS_MASK;
+        match (self.shared(), kind(self.flags())) {
+            (Some(shared), _) => {
+                let value = NewValue::Shared(shared.clone());
+                Entry::build(key, Payload::Bytes(value), expiry, marks)
+            }
+            (None, Kind::Collection) => {
+                let value = Box::new(self.collection_ref(self.flags()).clone());
+                Entry::build(key, Payload::Collection(value), expiry, marks)
+            }
+            (None, _) => {
+                let value = NewValue::Copy(self.bytes());
+                Entry::build(key, Payload::Bytes(value), expiry, marks)
+            }
+        }
+    }
+
     /// Keeps a large value for a later drop; a small one is freed at once.
-    pub fn into_garbage(self) -> Option<Garbage> {
-        self.shared().cloned().map(Garbage::Value)
+    pub fn into_garbage(mut self) -> Option<Garbage> {
+        match self.take_collection() {
+            Some(value) => value.into_remains().map(Garbage::Remains),
+            None => self.shared().cloned().map(Garbage::Value),
+        }
+    }
+
+    /// Takes a boxed collection out, and leaves a string of as many bytes as the pointer had.
+    fn take_collection(&mut self) -> Option<Box<Value>> {
+        let flags = self.flags();
+        if kind(flags) != Kind::Collection {
+            return None;
+        }
+        // SAFETY: the payload is a valid `Box<Value>`; from here on the flags say that there is none, so it is owned once.
+        let value = unsafe { Box::from_raw(self.boxed(flags).cast::<Value>().as_ptr()) };
+        self.set_flags(flags & !(KIND_MASK | MARKS_MASK) | Kind::Inline as u32);
+        self.set_value_len(POINTER_BYTES);
+        Some(value)
     }
 
     fn grow(&mut self, length: usize) {
@@ -334,7 +485,7 @@ impl Entry {
                     && good_size(front + length) == self.own_bytes(flags)
             }
             Kind::Boxed => length < SHARED_MIN && good_size(length) == good_size(old),
-            Kind::Shared => false,
+            Kind::Shared | Kind::Collection => false,
         };
         if same_class {
             let start = if kind(flags) == Kind::Inline {
@@ -362,22 +513,18 @@ impl Entry {
 
     /// Moves header, key and payload to a new allocation with another expiry or key. The payload is moved, not copied deep.
     fn rebuild(&mut self, expiry: Option<Millis>, key: Option<&[u8]>) {
+        let marks = self.flags() & MARKS_MASK;
+        let collection = self.take_collection();
         let flags = self.flags();
-        let payload = payload_bytes(kind(flags), self.value_len());
         let key = key.unwrap_or_else(|| self.key());
-        if kind(flags) != Kind::Shared {
-            let fresh = Entry::new(key, NewValue::Copy(self.bytes()), expiry, flags & RAW != 0);
-            fresh.set_access(self.access());
-            *self = fresh;
-            return;
-        }
-        debug_assert_eq!(payload, POINTER_BYTES);
-        let fresh = Entry::new(
-            key,
-            NewValue::Shared(self.shared_ref(flags).clone()),
-            expiry,
-            flags & RAW != 0,
-        );
+        let payload = match collection {
+            Some(value) => Payload::Collection(value),
+            None if kind(flags) == Kind::Shared => {
+                Payload::Bytes(NewValue::Shared(self.shared_ref(flags).clone()))
+            }
+            None => Payload::Bytes(NewValue::Copy(self.bytes())),
+        };
+        let fresh = Entry::build(key, payload, expiry, marks);
         fresh.set_access(self.access());
         *self = fresh;
     }
@@ -424,10 +571,10 @@ impl Entry {
         self.word().load(Ordering::Relaxed) & FLAGS_MASK
     }
 
-    fn set_flag(&mut self, flag: u32, on: bool) {
+    fn set_flags(&mut self, flags: u32) {
         let word = self.word();
         let old = word.load(Ordering::Relaxed);
-        word.store(if on { old | flag } else { old & !flag }, Ordering::Relaxed);
+        word.store(old & !FLAGS_MASK | flags, Ordering::Relaxed);
     }
 
     #[inline]
@@ -484,6 +631,13 @@ impl Entry {
     }
 
     #[inline]
+    fn collection_ref(&self, flags: u32) -> &Value {
+        debug_assert_eq!(kind(flags), Kind::Collection);
+        // SAFETY: the payload of a collection is a valid `Box<Value>`.
+        unsafe { self.boxed(flags).cast::<Value>().as_ref() }
+    }
+
+    #[inline]
     fn own_bytes(&self, flags: u32) -> usize {
         good_size(
             key_offset(flags) + self.key_len(flags) + payload_bytes(kind(flags), self.value_len()),
@@ -501,6 +655,7 @@ impl Drop for Entry {
                 Kind::Inline => {}
                 Kind::Boxed => release(self.boxed(flags), good_size(self.value_len())),
                 Kind::Shared => drop(Box::from_raw(self.boxed(flags).cast::<Bytes>().as_ptr())),
+                Kind::Collection => drop(Box::from_raw(self.boxed(flags).cast::<Value>().as_ptr())),
             }
             release(self.base(), self.own_bytes(flags));
         }
@@ -535,8 +690,51 @@ fn kind(flags: u32) -> Kind {
     match flags & KIND_MASK {
         0 => Kind::Inline,
         1 => Kind::Boxed,
-        _ => Kind::Shared,
+        2 => Kind::Shared,
+        _ => Kind::Collection,
     }
+}
+
+#[inline]
+fn type_of(flags: u32) -> Type {
+    let number = (flags & FLAGS_MASK) >> TYPE_SHIFT;
+    // Written by this file alone, so always one of them.
+    *Type::ALL.get(number as usize).unwrap_or(&Type::String)
+}
+
+#[inline]
+fn compact_of(flags: u32) -> Compact {
+    if flags & RAW != 0 && type_of(flags) == Type::Set {
+        Compact::Ints
+    } else {
+        Compact::Packed
+    }
+}
+
+#[inline]
+fn string_marks(raw: bool) -> u32 {
+    if raw { RAW } else { 0 }
+}
+
+/// Calls `work` with a collection's compact form, or with itself when that is too long or there is none, and its marks.
+fn with_compact<T>(value: Value, work: impl FnOnce(Result<&[u8], Value>, u32) -> T) -> T {
+    thread_local! {
+        /// Holds the form while it is copied behind its key; [`COMPACT_MAX`] bytes at most.
+        static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    let marks = u32::from(value.kind() as u8) << TYPE_SHIFT;
+    if !value
+        .compact_len()
+        .is_some_and(|bytes| bytes <= COMPACT_MAX)
+    {
+        return work(Err(value), marks);
+    }
+    let mut bytes = SCRATCH.take();
+    bytes.clear();
+    let ints = value.write_compact(&mut bytes) == Some(Compact::Ints);
+    let result = work(Ok(&bytes), marks | if ints { RAW } else { 0 });
+    SCRATCH.set(bytes);
+    result
 }
 
 #[inline]
@@ -575,20 +773,26 @@ fn payload_bytes(kind: Kind, length: usize) -> usize {
 ///
 /// # Safety
 /// `at` must have room for `payload_bytes(kind, ..)` bytes.
-unsafe fn write_payload(at: NonNull<u8>, kind: Kind, value: NewValue<'_>) {
-    let bytes = value.as_slice();
+unsafe fn write_payload(at: NonNull<u8>, kind: Kind, payload: Payload<'_>) {
     // SAFETY: the caller's duty; pointers are written unaligned, and the boxed copy has its own fresh allocation.
     unsafe {
-        match kind {
-            Kind::Inline => ptr::copy_nonoverlapping(bytes.as_ptr(), at.as_ptr(), bytes.len()),
-            Kind::Boxed => {
+        match payload {
+            Payload::Collection(value) => at
+                .cast::<*mut Value>()
+                .write_unaligned(Box::into_raw(value)),
+            Payload::Bytes(value) if kind == Kind::Shared => {
+                let shared = Box::into_raw(Box::new(value.into_bytes()));
+                at.cast::<*mut Bytes>().write_unaligned(shared);
+            }
+            Payload::Bytes(value) if kind == Kind::Boxed => {
+                let bytes = value.as_slice();
                 let apart = allocate(good_size(bytes.len()));
                 ptr::copy_nonoverlapping(bytes.as_ptr(), apart.as_ptr(), bytes.len());
                 at.cast::<NonNull<u8>>().write_unaligned(apart);
             }
-            Kind::Shared => {
-                let shared = Box::into_raw(Box::new(value.into_bytes()));
-                at.cast::<*mut Bytes>().write_unaligned(shared);
+            Payload::Bytes(value) => {
+                let bytes = value.as_slice();
+                ptr::copy_nonoverlapping(bytes.as_ptr(), at.as_ptr(), bytes.len());
             }
         }
     }

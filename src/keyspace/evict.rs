@@ -15,6 +15,9 @@ use super::partition::Partition;
 use super::{Keyspace, PARTITIONS};
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
+use crate::data::hash::HashLimits;
+use crate::data::set::SetLimits;
+use crate::data::{list, zset};
 
 /// Counter of a new key under LFU, so that it is not the first to go (redis `LFU_INIT_VAL`).
 pub const LFU_START: u32 = 5;
@@ -85,6 +88,14 @@ pub struct Rules {
     pub lfu_decay_minutes: u32,
     /// Longest string.
     pub max_string_bytes: usize,
+    /// Up to where hashes stay small.
+    pub hash: HashLimits,
+    /// Up to where sets stay small.
+    pub set: SetLimits,
+    /// Up to where sorted sets stay small.
+    pub zset: zset::Limits,
+    /// How large the pieces of lists are.
+    pub list: list::Limits,
 }
 
 impl Default for Rules {
@@ -96,6 +107,13 @@ impl Default for Rules {
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
             max_string_bytes: 512 * 1024 * 1024,
+            hash: HashLimits::default(),
+            set: SetLimits::default(),
+            zset: zset::Limits {
+                entries: 128,
+                value: 64,
+            },
+            list: list::Limits::from_parameter(-2),
         }
     }
 }

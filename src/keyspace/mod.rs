@@ -4,6 +4,7 @@
 //! whose shards are the partitions, and the counters beside them. Handlers never see any of this: they work on a
 //! [`view::View`] of the partitions that dispatch locked for them.
 
+pub mod collections;
 pub mod effects;
 pub mod entry;
 pub mod evict;
@@ -13,6 +14,7 @@ pub mod lock;
 pub mod partition;
 pub mod sweep;
 pub mod view;
+pub mod waiting;
 mod whole;
 
 use std::hash::BuildHasherDefault;
@@ -31,6 +33,7 @@ use entry::Entry;
 use hash::KeyHasher;
 use lock::Place;
 use partition::{Counters, Slot};
+use waiting::Waiting;
 
 /// Partitions of a database. More make the pause of one that grows shorter (1,024: 3 ms at 8 M keys) and cost memory
 /// when empty (160 B each).
@@ -127,6 +130,8 @@ pub struct Keyspace {
     dirty: AtomicU64,
     /// Who follows the effects.
     pub listeners: Listeners,
+    /// Who waits for keys.
+    pub waiting: Waiting,
     pool: Mutex<evict::Pool>,
     born: Millis,
 }
@@ -143,6 +148,7 @@ impl Keyspace {
             used: AtomicI64::new(0),
             dirty: AtomicU64::new(0),
             listeners: Listeners::default(),
+            waiting: Waiting::default(),
             pool: Mutex::new(evict::Pool::default()),
             born: now,
         }

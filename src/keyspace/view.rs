@@ -12,11 +12,13 @@ use super::Keyspace;
 use super::effects::{Effects, EventClass, Interest, Later};
 use super::entry::{Entry, NewValue};
 use super::evict::Rules;
+use super::hash::KeyHasher;
 use super::lock::{Held, Locked, Place};
 use super::partition::Partition;
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
+use crate::data::value::Type;
 use crate::resp::reply::Reply;
 use crate::table::CommandError;
 
@@ -56,17 +58,19 @@ pub enum Ttl {
 
 /// The locked part of the keyspace.
 pub struct View<'k> {
-    keyspace: &'k Keyspace,
+    pub(super) keyspace: &'k Keyspace,
     /// The database of the client, by its number.
-    database: u32,
+    pub(super) database: u32,
     locked: Locked<'k>,
-    run: Run<'k>,
+    pub(super) run: Run<'k>,
     /// Hash of the run's first key, by the address of its bytes: most runs have one key, hashed once.
     known: Option<(*const u8, usize, u64)>,
     /// What the run causes.
     pub effects: &'k mut Effects,
     /// Keys that reads found expired, to be removed before release.
     overdue: RefCell<Vec<(u32, u64, Vec<u8>)>>,
+    /// Keys whose collection was left empty: they read as absent and are removed at the end of the command.
+    pub(super) emptied: Vec<(u32, u64, Vec<u8>)>,
 }
 
 impl<'k> View<'k> {
@@ -88,6 +92,7 @@ impl<'k> View<'k> {
             known,
             effects,
             overdue: RefCell::new(Vec::new()),
+            emptied: Vec::new(),
         }
     }
 
@@ -109,6 +114,11 @@ impl<'k> View<'k> {
     /// The database the view works on, by the client's number.
     pub fn database(&self) -> u32 {
         self.database
+    }
+
+    /// The keyed hash.
+    pub fn hasher(&self) -> &'k KeyHasher {
+        self.keyspace.hasher()
     }
 
     /// How many databases there are.
@@ -170,8 +180,11 @@ impl<'k> View<'k> {
     /// A key's entry, neither counted nor touched.
     #[inline]
     pub fn peek(&self, key: &[u8]) -> Option<&Entry> {
-        let hash = self.hash(key);
+        let hash = self.hash_of(key);
         let entry = self.partition(hash)?.find(hash, key)?;
+        if !self.emptied.is_empty() && self.emptied(hash, key).is_some() {
+            return None;
+        }
         if entry.is_expired(self.run.now) {
             self.overdue
                 .borrow_mut()
@@ -184,7 +197,7 @@ impl<'k> View<'k> {
     /// A key's string, counted and touched. `None` when there is no such key.
     #[inline]
     pub fn string(&self, key: &[u8]) -> Result<Option<&Entry>, CommandError> {
-        Ok(self.lookup(key))
+        only_string(self.lookup(key))
     }
 
     /// A key's entry for a write: touched, not counted.
@@ -200,7 +213,7 @@ impl<'k> View<'k> {
     /// A key's string for a write: touched, not counted. `None` when there is no such key.
     #[inline]
     pub fn string_for_write(&self, key: &[u8]) -> Result<Option<&Entry>, CommandError> {
-        Ok(self.lookup_for_write(key))
+        only_string(self.lookup_for_write(key))
     }
 
     /// Sets a key to a string, whatever was there. Returns whether the key is new.
@@ -215,7 +228,7 @@ impl<'k> View<'k> {
     }
 
     fn set_with_encoding(&mut self, key: &[u8], value: NewValue<'_>, ttl: Ttl, raw: bool) -> bool {
-        let hash = self.hash(key);
+        let hash = self.hash_of(key);
         self.purge(hash, key);
         let run = self.run;
         let Some(partition) = self.partition_mut(hash) else {
@@ -278,7 +291,7 @@ impl<'k> View<'k> {
         length: usize,
         change: impl FnOnce(&mut [u8]) -> T,
     ) -> Option<T> {
-        let hash = self.hash(key);
+        let hash = self.hash_of(key);
         self.purge(hash, key);
         self.effects.dirty += 1;
         if self.peek(key).is_none() {
@@ -303,7 +316,7 @@ impl<'k> View<'k> {
 
     /// Takes a key's entry out.
     pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
-        let hash = self.hash(key);
+        let hash = self.hash_of(key);
         self.purge(hash, key);
         let entry = self.partition_mut(hash)?.remove(hash, key)?;
         self.effects.dirty += 1;
@@ -312,7 +325,7 @@ impl<'k> View<'k> {
 
     /// Puts an entry under a key that is free (or expired), with the expiry and the access clock it has.
     pub fn put(&mut self, key: &[u8], entry: Entry) {
-        let hash = self.hash(key);
+        let hash = self.hash_of(key);
         // What reads as absent may still be there: a second entry of the same key would come to light later.
         self.purge(hash, key);
         let expiry = entry.expiry();
@@ -321,17 +334,19 @@ impl<'k> View<'k> {
         } else {
             entry.renamed(key, expiry)
         };
+        let kind = entry.kind();
         if let Some(partition) = self.partition_mut(hash) {
             partition.insert(hash, entry);
         }
         self.effects.dirty += 1;
         self.effects
             .event(EventClass::NEW, "new", self.database, key);
+        self.ready(kind, key);
     }
 
     /// Sets or clears a key's expiry. Returns whether the key is there.
     pub fn set_expiry(&mut self, key: &[u8], expiry: Option<Millis>) -> bool {
-        let hash = self.hash(key);
+        let hash = self.hash_of(key);
         self.purge(hash, key);
         let Some(partition) = self.partition_mut(hash) else {
             return false;
@@ -392,6 +407,9 @@ impl<'k> View<'k> {
     /// Removes what reads found expired and settles the memory account. The partitions stay locked until the view drops.
     #[inline]
     pub fn finish(&mut self) {
+        if !self.emptied.is_empty() {
+            self.remove_all_emptied();
+        }
         if !self.overdue.get_mut().is_empty() {
             for (database, hash, key) in std::mem::take(self.overdue.get_mut()) {
                 self.within(database, |view| view.purge(hash, &key));
@@ -408,7 +426,7 @@ impl<'k> View<'k> {
     }
 
     #[inline]
-    fn touch(&self, entry: &Entry) {
+    pub(super) fn touch(&self, entry: &Entry) {
         if self.run.touch {
             self.move_access(entry);
         }
@@ -427,10 +445,13 @@ impl<'k> View<'k> {
         }
     }
 
-    /// Removes a key if it is expired, and tells followers.
+    /// Removes a key if it is expired, and tells followers; or if its collection was left empty.
     #[inline]
-    fn purge(&mut self, hash: u64, key: &[u8]) {
+    pub(super) fn purge(&mut self, hash: u64, key: &[u8]) {
         let now = self.run.now;
+        if !self.emptied.is_empty() {
+            self.remove_emptied(key);
+        }
         let Some(partition) = self.partition_mut(hash) else {
             return;
         };
@@ -447,7 +468,7 @@ impl<'k> View<'k> {
     }
 
     #[inline]
-    fn hash(&self, key: &[u8]) -> u64 {
+    pub(super) fn hash_of(&self, key: &[u8]) -> u64 {
         match self.known {
             Some((at, len, hash)) if at == key.as_ptr() && len == key.len() => hash,
             _ => self.keyspace.hasher().hash(key),
@@ -476,14 +497,21 @@ impl<'k> View<'k> {
     }
 
     #[inline]
-    fn partition_mut(&mut self, hash: u64) -> Option<&mut Partition<'k>> {
+    pub(super) fn partition_mut(&mut self, hash: u64) -> Option<&mut Partition<'k>> {
         self.index(hash)
             .map(|index| &mut self.locked[index].partition)
     }
 
     /// Where a key is kept.
     pub fn place(&self, key: &[u8]) -> Place {
-        self.keyspace.place(self.database, self.hash(key))
+        self.keyspace.place(self.database, self.hash_of(key))
+    }
+}
+
+fn only_string(found: Option<&Entry>) -> Result<Option<&Entry>, CommandError> {
+    match found {
+        Some(entry) if entry.kind() != Type::String => Err(CommandError::WrongType),
+        found => Ok(found),
     }
 }
 

@@ -21,7 +21,8 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::config::{OutputLimit, Settings};
-use crate::dispatch::{Runner, Step, Sweeping, WINDOW};
+use crate::dispatch::{Blocked, Runner, Step, Sweeping, WINDOW};
+use crate::keyspace::waiting::{Cancel, Waiter};
 use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
 use crate::state::Server;
@@ -54,6 +55,8 @@ const SLICE: Duration = Duration::from_micros(500);
 const SOFT_LIMIT_LOOK: Duration = Duration::from_millis(100);
 /// Slices of a write.
 const IO_SLICES: usize = 64;
+/// How long a wait without a limit sleeps before it looks around: a year.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Rounds of a contended request that only yield; then it sleeps in between.
 const YIELD_ROUNDS: u32 = 16;
 
@@ -128,6 +131,21 @@ impl Drop for Registered<'_> {
     fn drop(&mut self) {
         self.server.monitors.remove(self.id);
         self.server.clients.remove(self.id);
+    }
+}
+
+/// A client that waits for keys; it waits no more however its task ends.
+struct Waits<'s> {
+    server: &'s Server,
+    client: Arc<Client>,
+    waiter: &'s Waiter,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.waiter.cancel(Cancel::Gone);
+        self.server.keyspace.waiting.remove(self.waiter);
+        self.client.set_waiter(None);
     }
 }
 
@@ -424,6 +442,7 @@ impl<S: Stream> Connection<S> {
                     }
                 }
                 Step::Sweep(sweeping) => return self.sweep(sweeping).await,
+                Step::Blocked(blocked) => return self.blocked(blocked).await,
             }
         }
     }
@@ -447,6 +466,104 @@ impl<S: Stream> Connection<S> {
                 begun = Instant::now();
             }
         }
+    }
+
+    /// Waits until a blocked command is served, gives up, or its client is gone; then writes its reply.
+    async fn blocked(&mut self, blocked: Blocked) {
+        self.runner.end_batch();
+        let server = Arc::clone(self.server());
+        let waiter = Arc::clone(&blocked.waiter);
+        let waits = Waits {
+            server: &server,
+            client: Arc::clone(&self.session.client),
+            waiter: &waiter,
+        };
+        waits.client.set_waiter(Some(Arc::clone(&waiter)));
+        self.publish();
+        let end = self.served(&waiter).await;
+        drop(waits);
+        self.runner.begin_batch();
+        let Connection {
+            session,
+            output,
+            runner,
+            ..
+        } = self;
+        runner.unblocked(session, &blocked, end, output);
+    }
+
+    /// The end of a wait. Meanwhile replies and mail are sent, and what the client sends is kept; that it has left is seen
+    /// by the read.
+    async fn served(&mut self, waiter: &Waiter) -> Result<Output, Cancel> {
+        let now = self.server().clock.now();
+        let left = waiter
+            .wait
+            .until
+            .map(|until| until.since(now).max(0) as u64);
+        // Without a limit it sleeps for as long as the timer allows.
+        let left = left.map_or(FOREVER, |left| Duration::from_millis(left).min(FOREVER));
+        let mut timeout = pin!(tokio::time::sleep(left));
+        let is_limited = waiter.wait.until.is_some();
+        poll_fn(|context| {
+            self.client().register(context.waker());
+            loop {
+                if let Some(end) = waiter.poll(context.waker()) {
+                    return Poll::Ready(end);
+                }
+                // From here on the waiter tells when it ends; what cannot be cancelled is being served.
+                if self.client().killed().is_some()
+                    || self.server().shutdown.is_requested()
+                    || self.exchange(context).is_err()
+                {
+                    if waiter.cancel(Cancel::Gone) {
+                        continue;
+                    }
+                    return Poll::Pending;
+                }
+                if is_limited
+                    && timeout.as_mut().poll(context).is_ready()
+                    && waiter.cancel(Cancel::Timeout)
+                {
+                    continue;
+                }
+                return Poll::Pending;
+            }
+        })
+        .await
+    }
+
+    /// Sends and receives what can be without waiting. An error when the peer is gone, or over one of its limits.
+    fn exchange(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if let Some(mail) = self.session.client.take_mail() {
+            self.output.append(mail);
+        }
+        let before = self.output.len_bytes();
+        while !self.output.is_empty()
+            && poll_write(&mut self.stream, &mut self.output, context)?.is_ready()
+        {}
+        let sent = (before - self.output.len_bytes()) as u64;
+        if sent > 0 {
+            let shard = self.runner.server().stats.mine();
+            shard.net_out.add(sent);
+            shard.writes.add(1);
+            self.client().net_out.fetch_add(sent, Ordering::Relaxed);
+        }
+        if !self.check_output_limit() {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        while let Poll::Ready(read) =
+            poll_read(&mut self.stream, &mut self.input, self.read_bytes, context)
+        {
+            let read = read?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.count_read(read);
+            if !self.check_query_limit(0) {
+                return Err(io::ErrorKind::OutOfMemory.into());
+            }
+        }
+        Ok(())
     }
 
     /// Waits for the end of CLIENT PAUSE. A client that is killed meanwhile does not run its request any more.

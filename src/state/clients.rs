@@ -15,6 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::base::clock::Millis;
+use crate::keyspace::waiting::{Cancel, Waiter};
 use crate::resp::reply::Output;
 
 /// Names that a client gives itself.
@@ -92,6 +93,8 @@ pub struct Client {
     has_mail: AtomicBool,
     outbox: Mutex<Output>,
     waker: Mutex<Option<Waker>>,
+    /// What it waits for (BLPOP). A leaf lock; written by its own task, read by CLIENT UNBLOCK.
+    waiter: Mutex<Option<Arc<Waiter>>>,
 }
 
 /// Flags of a client beyond its kind.
@@ -109,6 +112,18 @@ pub mod client_flags {
 }
 
 impl Client {
+    /// Shows the others what it waits for, or that it waits no more.
+    pub fn set_waiter(&self, waiter: Option<Arc<Waiter>>) {
+        self.set_flag(client_flags::BLOCKED, waiter.is_some());
+        *self.waiter.lock() = waiter;
+    }
+
+    /// Ends its wait for a key (CLIENT UNBLOCK). Whether it waited.
+    pub fn unblock(&self, why: Cancel) -> bool {
+        let waiter = self.waiter.lock().clone();
+        waiter.is_some_and(|waiter| waiter.cancel(why))
+    }
+
     /// A client at its start.
     pub fn new(
         id: u64,
@@ -143,6 +158,7 @@ impl Client {
             has_mail: AtomicBool::new(false),
             outbox: Mutex::new(Output::new()),
             waker: Mutex::new(None),
+            waiter: Mutex::new(None),
         }
     }
 
@@ -378,7 +394,7 @@ mod tests {
             let over = clients.over_limit(limit);
             over.iter().map(|client| client.id).collect()
         };
-        assert_eq!(ids(100_000), []);
+        assert_eq!(ids(100_000), [0_u64; 0]);
         assert_eq!(ids(80_000), [2]);
         assert_eq!(ids(20_000), [2, 4]);
         assert_eq!(ids(1), [2, 4, 1]);

@@ -22,6 +22,9 @@ use tokio::sync::Notify;
 
 use crate::base::clock::{Clock, Millis};
 use crate::config::{Config, MaxmemoryPolicy, Settings};
+use crate::data::hash::HashLimits;
+use crate::data::set::SetLimits;
+use crate::data::{list, zset};
 use crate::keyspace::Keyspace;
 use crate::keyspace::entry::Garbage;
 use crate::keyspace::evict::{Policy, Rules};
@@ -225,6 +228,20 @@ fn rules_of(settings: &Settings) -> Rules {
         lfu_log_factor: settings.lfu_log_factor,
         lfu_decay_minutes: settings.lfu_decay_time,
         max_string_bytes: settings.proto_max_bulk_len as usize,
+        hash: HashLimits {
+            max_listpack_entries: settings.hash_max_listpack_entries as usize,
+            max_listpack_value: settings.hash_max_listpack_value as usize,
+        },
+        set: SetLimits {
+            max_intset_entries: settings.set_max_intset_entries as usize,
+            max_listpack_entries: settings.set_max_listpack_entries as usize,
+            max_listpack_value: settings.set_max_listpack_value as usize,
+        },
+        zset: zset::Limits {
+            entries: settings.zset_max_listpack_entries as usize,
+            value: settings.zset_max_listpack_value as usize,
+        },
+        list: list::Limits::from_parameter(settings.list_max_listpack_size.into()),
     }
 }
 

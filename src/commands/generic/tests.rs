@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::commands::testing::{World, run, run_parts};
+use crate::keyspace::entry::NewValue;
 use crate::keyspace::evict::Policy;
 use crate::keyspace::lock::{PATIENCE, lock_one};
 use crate::table::check::check_row;

@@ -37,33 +37,55 @@ fn expire(hash: &mut Hash, field: &str, in_ms: i64) -> bool {
 
 fn fields(hash: &Hash) -> Vec<String> {
     let text = |(field, _): (Item<'_>, _)| String::from_utf8(field.to_vec()).expect("ASCII");
-    hash.iter().map(text).collect()
+    hash.view().iter().map(text).collect()
 }
 
 #[test]
 fn the_encoding_follows_the_limits() {
     assert!(size_of::<Hash>() <= 32, "{}", size_of::<Hash>());
     let mut hash = hash_of(&["a", "b", "c", "4"]);
-    assert_eq!(hash.encoding(), "listpack");
+    assert_eq!(hash.view().encoding(), "listpack");
     assert_eq!(fields(&hash), ["a", "b", "c", "4"]);
     assert!(!set(&mut hash, "b", "123456"));
-    assert_eq!(hash.encoding(), "listpack");
-    assert_eq!(hash.get(b"b", NOW, &hasher()), Some(Item::Int(123_456)));
+    assert_eq!(hash.view().encoding(), "listpack");
+    assert_eq!(
+        hash.view().get(b"b", NOW, &hasher()),
+        Some(Item::Int(123_456))
+    );
     let mut long = hash.clone();
     assert!(!set(&mut long, "b", "1234567"));
-    assert_eq!(long.encoding(), "hashtable", "a long value");
+    assert_eq!(long.view().encoding(), "hashtable", "a long value");
     assert_eq!(
-        long.get(b"b", NOW, &hasher()),
+        long.view().get(b"b", NOW, &hasher()),
         Some(Item::Bytes(b"1234567"))
     );
     assert!(set(&mut hash, "e", ""));
-    assert_eq!(hash.encoding(), "hashtable", "one field more");
+    assert_eq!(hash.view().encoding(), "hashtable", "one field more");
     assert_eq!(hash.len(), 5);
     let mut expected = Hash::new();
     expected.expect_more(4, &LIMITS, &hasher());
-    assert_eq!(expected.encoding(), "listpack");
+    assert_eq!(expected.view().encoding(), "listpack");
     expected.expect_more(5, &LIMITS, &hasher());
-    assert_eq!(expected.encoding(), "hashtable");
+    assert_eq!(expected.view().encoding(), "hashtable");
+}
+
+/// Small hashes without expiries stand in entries in their compact form, and are made from it again.
+#[test]
+fn the_compact_form_reads_as_the_hash() {
+    let mut hash = hash_of(&["a", "7", ""]);
+    set(&mut hash, "7", "-12");
+    let mut bytes = Vec::new();
+    let pairs = hash.packed().expect("nothing expires");
+    pairs.write_compact(&mut bytes);
+    let view = HashRef::Packed(PackedRef::from_compact(&bytes));
+    assert_eq!((view.len(), view.encoding()), (3, "listpack"));
+    assert_eq!(view.get(b"7", NOW, &hasher()), Some(Item::Int(-12)));
+    assert_eq!(view.expiry(b"", &hasher()), Some(None));
+    assert!(!view.contains(b"b", NOW, &hasher()));
+    let again = Hash::from(pairs.clone());
+    assert!(again.view().live(NOW, &hasher()).eq(view.iter()));
+    expire(&mut hash, "a", 5);
+    assert!(hash.packed().is_none());
 }
 
 /// As redis 7.4 keeps a listpackex: by expiry, and those that do not expire at the end.
@@ -72,36 +94,42 @@ fn small_hashes_with_expiries_stand_by_expiry() {
     let mut hash = hash_of(&["a", "b", "c", "d"]);
     assert!(!expire(&mut hash, "x", 100));
     assert!(hash.set_expiry(b"a", None, &hasher()));
-    assert_eq!(hash.encoding(), "listpack", "nothing expires");
+    assert_eq!(hash.view().encoding(), "listpack", "nothing expires");
     assert!(expire(&mut hash, "c", 300));
-    assert_eq!(hash.encoding(), "listpackex");
+    assert_eq!(hash.view().encoding(), "listpackex");
     assert!(expire(&mut hash, "a", 100));
     assert!(expire(&mut hash, "d", 300));
     assert_eq!(fields(&hash), ["a", "c", "d", "b"]);
-    assert_eq!(hash.next_expiry(), Some(NOW.plus(100)));
+    assert_eq!(hash.view().next_expiry(), Some(NOW.plus(100)));
     let (field, value) = (&b"a"[..], &b"w"[..]);
     assert!(!hash.set(field, value, Expiry::Keep, &LIMITS, &hasher()));
     assert_eq!(fields(&hash), ["a", "c", "d", "b"]);
-    assert_eq!(hash.expiry(b"a", &hasher()), Some(Some(NOW.plus(100))));
+    assert_eq!(
+        hash.view().expiry(b"a", &hasher()),
+        Some(Some(NOW.plus(100)))
+    );
     assert!(!set(&mut hash, "a", "v"));
     assert_eq!(fields(&hash), ["c", "d", "b", "a"], "a lost its expiry");
-    assert_eq!(hash.expiry(b"a", &hasher()), Some(None));
-    assert_eq!(hash.expiry(b"x", &hasher()), None);
+    assert_eq!(hash.view().expiry(b"a", &hasher()), Some(None));
+    assert_eq!(hash.view().expiry(b"x", &hasher()), None);
     assert!(hash.set_expiry(b"c", None, &hasher()));
     assert_eq!(fields(&hash), ["d", "b", "a", "c"]);
     // Visible in its last millisecond, gone in the next.
-    assert!(hash.contains(b"d", NOW.plus(300), &hasher()));
-    assert!(!hash.contains(b"d", NOW.plus(301), &hasher()));
-    let live = hash.live(NOW.plus(301), &hasher()).count();
+    assert!(hash.view().contains(b"d", NOW.plus(300), &hasher()));
+    assert!(!hash.view().contains(b"d", NOW.plus(301), &hasher()));
+    let live = hash.view().live(NOW.plus(301), &hasher()).count();
     assert_eq!((live, hash.len()), (3, 4));
     let mut taken = Vec::new();
     let count = hash.take_expired(NOW.plus(301), 10, &hasher(), |field| {
         taken.push(field.to_vec());
     });
     assert_eq!((count, taken), (1, vec![b"d".to_vec()]));
-    assert_eq!((hash.encoding(), hash.next_expiry()), ("listpackex", None));
+    assert_eq!(
+        (hash.view().encoding(), hash.view().next_expiry()),
+        ("listpackex", None)
+    );
     set(&mut hash, "long field", "v");
-    assert_eq!(hash.encoding(), "hashtable");
+    assert_eq!(hash.view().encoding(), "hashtable");
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -114,7 +142,7 @@ type Model = BTreeMap<Vec<u8>, Held>;
 
 fn check(hash: &Hash, model: &Model, hasher: &KeyHasher) {
     assert_eq!(hash.len(), model.len());
-    let entries = hash.entries(hasher);
+    let entries = hash.view().entries(hasher);
     let read: Model = entries
         .map(|(field, value, expiry)| {
             let value = value.to_vec();
@@ -123,7 +151,7 @@ fn check(hash: &Hash, model: &Model, hasher: &KeyHasher) {
         .collect();
     assert_eq!(&read, model);
     let next = model.values().filter_map(|held| held.expiry).min();
-    assert_eq!(hash.next_expiry(), next);
+    assert_eq!(hash.view().next_expiry(), next);
 }
 
 /// What a table takes, by adding up all its parts.
@@ -159,11 +187,11 @@ fn it_is_a_map_of_fields_that_expire() {
             let value = testing::text(&mut rng, [5, 60, 300][round / 3 % 3]);
             let live = model.get(&field).filter(|held| is_live(held.expiry, now));
             assert_eq!(
-                hash.get(&field, now, &hasher).map(Item::to_vec),
+                hash.view().get(&field, now, &hasher).map(Item::to_vec),
                 live.map(|held| held.value.clone())
             );
             let expiry = model.get(&field).map(|held| held.expiry);
-            assert_eq!(hash.expiry(&field, &hasher), expiry);
+            assert_eq!(hash.view().expiry(&field, &hasher), expiry);
             match rng.u8(..8) {
                 0..3 => {
                     let keep = rng.bool();
@@ -210,7 +238,7 @@ fn it_is_a_map_of_fields_that_expire() {
         let mut scanned = BTreeMap::new();
         let mut cursor = 0;
         loop {
-            cursor = hash.scan(cursor, 5, now, &hasher, |field, value| {
+            cursor = hash.view().scan(cursor, 5, now, &hasher, |field, value| {
                 scanned.insert(field.to_vec(), value.to_vec());
             });
             if cursor == 0 {
@@ -222,7 +250,7 @@ fn it_is_a_map_of_fields_that_expire() {
                 .iter()
                 .eq(live.iter().map(|(field, held)| (*field, &held.value)))
         );
-        assert_eq!(hash.live(now, &hasher).count(), live.len());
+        assert_eq!(hash.view().live(now, &hasher).count(), live.len());
     }
 }
 
@@ -252,16 +280,16 @@ fn samples_are_of_the_hash() {
         }
         for wanted in [0, 1, 3, count / 2, count - 1, count, count * 2] {
             let mut seen = BTreeMap::new();
-            hash.sample(wanted, &chance, |field, value| {
+            hash.view().sample(wanted, &chance, |field, value| {
                 assert_eq!(field.to_vec(), value.to_vec());
                 assert_eq!(seen.insert(field.to_vec(), ()), None);
             });
             assert_eq!(seen.len(), wanted.min(count));
         }
-        let (field, value) = hash.random(&chance).expect("there are some");
+        let (field, value) = hash.view().random(&chance).expect("there are some");
         assert_eq!(field.to_vec(), value.to_vec());
     }
-    assert!(Hash::new().random(&chance).is_none());
+    assert!(Hash::new().view().random(&chance).is_none());
 }
 
 /// Many fields that expire: heaps are divided, renewed, emptied, and freed in steps.
@@ -280,9 +308,13 @@ fn many_fields_expire_in_order_of_time() {
     let mut copy = hash.clone();
     let mut left = count;
     for at in 1..=1000 {
-        assert_eq!(hash.next_expiry(), Some(NOW.plus(at - 1)));
+        assert_eq!(hash.view().next_expiry(), Some(NOW.plus(at - 1)));
         left -= hash.take_expired(NOW.plus(at), usize::MAX, &hasher, |_| {}) as i64;
-        assert!(hash.next_expiry().is_none_or(|next| next >= NOW.plus(at)));
+        assert!(
+            hash.view()
+                .next_expiry()
+                .is_none_or(|next| next >= NOW.plus(at))
+        );
     }
     assert_eq!((left, hash.len()), (0, 0));
     assert_eq!(copy.take_expired(NOW.plus(9000), 100, &hasher, |_| {}), 100);

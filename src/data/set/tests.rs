@@ -25,7 +25,7 @@ fn set_of(members: &[&str]) -> Set {
 
 fn texts(set: &Set) -> Vec<String> {
     let text = |item: Item<'_>| String::from_utf8(item.to_vec()).expect("the tests add ASCII");
-    set.iter().map(text).collect()
+    set.view().iter().map(text).collect()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn it_is_as_small_as_a_box_of_value_can_take() {
 
 #[test]
 fn the_encoding_follows_the_limits() {
-    let encoding = |members: &[&str]| set_of(members).encoding();
+    let encoding = |members: &[&str]| set_of(members).view().encoding();
     assert_eq!(encoding(&["1", "2"]), "intset");
     assert_eq!(encoding(&["1", "2", "x"]), "listpack");
     let ints: Vec<_> = (0..12).map(|n| n.to_string()).collect();
@@ -64,13 +64,14 @@ fn the_encoding_follows_the_limits() {
     assert_eq!(encoding(&texts), "hashtable");
     let mut set = set_of(&["1", "x"]);
     set.remove(Item::new(b"x"), &hasher());
-    assert_eq!(set.encoding(), "listpack", "never back");
+    assert_eq!(set.view().encoding(), "listpack", "never back");
 }
 
 #[test]
 fn what_is_expected_decides_as_well() {
     let encoding = |first: &str, expected| {
-        Set::expecting(Item::new(first.as_bytes()), expected, &LIMITS).encoding()
+        let set = Set::expecting(Item::new(first.as_bytes()), expected, &LIMITS);
+        set.view().encoding()
     };
     assert_eq!(encoding("1", 8), "intset");
     assert_eq!(encoding("1", 9), "listpack");
@@ -78,9 +79,9 @@ fn what_is_expected_decides_as_well() {
     assert_eq!(encoding("x", 11), "hashtable");
     let mut set = set_of(&["1", "2"]);
     set.expect_more(8, &LIMITS, &hasher());
-    assert_eq!(set.encoding(), "intset");
+    assert_eq!(set.view().encoding(), "intset");
     set.expect_more(9, &LIMITS, &hasher());
-    assert_eq!((set.encoding(), set.len()), ("hashtable", 2));
+    assert_eq!((set.view().encoding(), set.len()), ("hashtable", 2));
 }
 
 #[test]
@@ -92,7 +93,7 @@ fn small_sets_answer_in_order() {
     assert!(set.add(Item::new(b"a"), &LIMITS, &hasher()));
     assert_eq!(texts(&set), ["c", "7", "b", "a"]);
     let mut seen = Vec::new();
-    assert_eq!(set.scan(99, 1, |item| seen.push(item.to_vec())), 0);
+    assert_eq!(set.view().scan(99, 1, |item| seen.push(item.to_vec())), 0);
     assert_eq!(seen.len(), 4, "whole, whatever the cursor and count");
 }
 
@@ -117,7 +118,7 @@ fn it_is_a_set_of_texts() {
                 testing::text(&mut rng, 2)
             };
             let item = Item::new(&text);
-            assert_eq!(set.contains(item, &hasher), model.contains(&text));
+            assert_eq!(set.view().contains(item, &hasher), model.contains(&text));
             match rng.u8(..9) {
                 0..4 => {
                     let snapshot = set.clone();
@@ -142,19 +143,40 @@ fn it_is_a_set_of_texts() {
             }
             assert_eq!(set.len(), model.len());
         }
-        let all: BTreeSet<_> = set.iter().map(Item::to_vec).collect();
+        let mut compact = Vec::new();
+        let copy = match set.small() {
+            Some(Small::Ints(ints)) => {
+                ints.write_compact(&mut compact);
+                let view = IntSetRef::from_compact(&compact);
+                assert!(SetRef::Ints(view).iter().eq(set.view()));
+                Set::from(IntSet::from(view))
+            }
+            Some(Small::Packed(packed)) => {
+                packed.write_compact(&mut compact);
+                let view = PackedRef::from_compact(&compact);
+                assert!(SetRef::Packed(view).iter().eq(set.view()));
+                Set::from(Packed::copy_of(view))
+            }
+            None => set.clone(),
+        };
+        assert_eq!(copy.view().encoding(), set.view().encoding());
+        assert!(copy.view().iter().eq(set.view()));
+        let all: BTreeSet<_> = set.view().iter().map(Item::to_vec).collect();
         assert_eq!(all, model);
-        assert_eq!(set.iter().len(), model.len());
-        assert_eq!(set.random(&chance).is_none(), model.is_empty());
+        assert_eq!(set.view().iter().len(), model.len());
+        assert_eq!(set.view().random(&chance).is_none(), model.is_empty());
         for count in [0, 1, model.len() / 4, model.len() / 2, model.len() + 5] {
             let mut drawn = BTreeSet::new();
-            set.sample(count, &chance, |item| assert!(drawn.insert(item.to_vec())));
+            set.view()
+                .sample(count, &chance, |item| assert!(drawn.insert(item.to_vec())));
             assert_eq!(drawn.len(), count.min(model.len()));
             assert!(drawn.is_subset(&model));
         }
         let (mut cursor, mut seen) = (0, BTreeSet::new());
         loop {
-            cursor = set.scan(cursor, 7, |item| _ = seen.insert(item.to_vec()));
+            cursor = set
+                .view()
+                .scan(cursor, 7, |item| _ = seen.insert(item.to_vec()));
             if cursor == 0 {
                 break;
             }
@@ -205,7 +227,7 @@ fn operations_on_sets_are_those_of_sets() {
             ),
         ];
         for (operation, expected) in expected {
-            let mut algebra = Algebra::new(operation, sets.iter().collect());
+            let mut algebra = Algebra::new(operation, sets.iter().map(Set::view).collect());
             let mut result = BTreeSet::<Vec<u8>>::new();
             let mut steps = 0;
             while !algebra.step(7, &hasher, |item| assert!(result.insert(item.to_vec()))) {
@@ -232,7 +254,7 @@ fn a_table_is_freed_in_steps() {
     }
     assert!(steps >= 30, "{steps}");
     assert_eq!(
-        snapshot.iter().count(),
+        snapshot.view().iter().count(),
         50_000,
         "a snapshot keeps what it holds"
     );

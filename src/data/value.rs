@@ -1,0 +1,284 @@
+//! A value of any type but string, and the compact form that a small one has behind its key.
+//!
+//! The keyspace keeps a small collection as bytes ([`Value::write_compact`]) in the allocation of its key, and a larger one
+//! as a [`Value`] of its own. Either is read through a [`ValueRef`]; to change a compact one is to make a [`Value`] of it,
+//! change that and write it back.
+
+use super::hash::{Hash, HashRef};
+use super::intset::{IntSet, IntSetRef};
+use super::list::{List, ListRef};
+use super::packed::{Packed, PackedRef};
+use super::remains::Remains;
+use super::set::{Set, SetRef, Small};
+use super::zset::{ZSet, ZSetRef};
+
+/// The type of a value. The numbers stand in the headers of entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Type {
+    /// Bytes.
+    String = 0,
+    /// A sequence.
+    List = 1,
+    /// Members.
+    Set = 2,
+    /// Members with scores.
+    ZSet = 3,
+    /// Fields with values.
+    Hash = 4,
+}
+
+impl Type {
+    /// All of them, each at the index of its number.
+    pub const ALL: [Type; 5] = [Type::String, Type::List, Type::Set, Type::ZSet, Type::Hash];
+
+    /// Its name, as TYPE and SCAN's TYPE know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Type::String => "string",
+            Type::List => "list",
+            Type::Set => "set",
+            Type::ZSet => "zset",
+            Type::Hash => "hash",
+        }
+    }
+
+    /// Whether commands block until there is a key of this type.
+    #[inline]
+    pub fn can_be_waited_for(self) -> bool {
+        matches!(self, Type::List | Type::ZSet)
+    }
+}
+
+/// Which compact form it is, where a type has more than one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compact {
+    /// A [`Packed`].
+    Packed,
+    /// An [`IntSet`].
+    Ints,
+}
+
+/// A collection.
+#[derive(Clone)]
+pub enum Value {
+    /// A list.
+    List(List),
+    /// A set.
+    Set(Set),
+    /// A sorted set.
+    ZSet(ZSet),
+    /// A hash.
+    Hash(Hash),
+}
+
+/// A value to be read.
+#[derive(Clone, Copy)]
+pub enum ValueRef<'a> {
+    /// A string.
+    String(&'a [u8]),
+    /// A list.
+    List(ListRef<'a>),
+    /// A set.
+    Set(SetRef<'a>),
+    /// A sorted set.
+    ZSet(ZSetRef<'a>),
+    /// A hash.
+    Hash(HashRef<'a>),
+}
+
+/// A type of collection: what [`Value`] has a variant for.
+pub trait Collection: Default {
+    /// Which.
+    const TYPE: Type;
+    /// A value of it.
+    fn into_value(self) -> Value;
+    /// The collection that a value of this type is.
+    fn of(value: &mut Value) -> Option<&mut Self>;
+    /// The same, to be read.
+    fn of_ref(value: ValueRef<'_>) -> Option<Self::Ref<'_>>;
+    /// What it is read through.
+    type Ref<'a>;
+}
+
+macro_rules! collections {
+    ($($name:ident: $reference:ident,)*) => {$(
+        impl Collection for $name {
+            const TYPE: Type = Type::$name;
+            type Ref<'a> = $reference<'a>;
+
+            fn into_value(self) -> Value {
+                Value::$name(self)
+            }
+
+            fn of(value: &mut Value) -> Option<&mut Self> {
+                if let Value::$name(own) = value { Some(own) } else { None }
+            }
+
+            fn of_ref(value: ValueRef<'_>) -> Option<$reference<'_>> {
+                if let ValueRef::$name(own) = value { Some(own) } else { None }
+            }
+        }
+
+        impl From<$name> for Value {
+            fn from(value: $name) -> Value {
+                Value::$name(value)
+            }
+        }
+    )*};
+}
+
+collections! { List: ListRef, Set: SetRef, ZSet: ZSetRef, Hash: HashRef, }
+
+impl Value {
+    /// Its type.
+    pub fn kind(&self) -> Type {
+        match self {
+            Value::List(_) => Type::List,
+            Value::Set(_) => Type::Set,
+            Value::ZSet(_) => Type::ZSet,
+            Value::Hash(_) => Type::Hash,
+        }
+    }
+
+    /// To read it.
+    #[inline]
+    pub fn view(&self) -> ValueRef<'_> {
+        match self {
+            Value::List(list) => ValueRef::List(list.view()),
+            Value::Set(set) => ValueRef::Set(set.view()),
+            Value::ZSet(zset) => ValueRef::ZSet(zset.view()),
+            Value::Hash(hash) => ValueRef::Hash(hash.view()),
+        }
+    }
+
+    /// Elements, members or fields.
+    pub fn len(&self) -> usize {
+        self.view().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What it takes from the allocator besides itself, in bytes.
+    #[inline]
+    pub fn allocated_bytes(&self) -> usize {
+        match self {
+            Value::List(list) => list.allocated_bytes(),
+            Value::Set(set) => set.allocated_bytes(),
+            Value::ZSet(zset) => zset.allocated_bytes(),
+            Value::Hash(hash) => hash.allocated_bytes(),
+        }
+    }
+
+    /// What is to be freed piece by piece; `None` when it is small.
+    pub fn into_remains(self) -> Option<Remains> {
+        match self {
+            Value::List(list) => list.into_remains(),
+            Value::Set(set) => set.into_remains(),
+            Value::ZSet(zset) => zset.into_remains(),
+            Value::Hash(hash) => hash.into_remains(),
+        }
+    }
+
+    /// How long its compact form would be; `None` when it has none.
+    #[inline]
+    pub fn compact_len(&self) -> Option<usize> {
+        match self.small()? {
+            Small::Packed(packed) => Some(packed.compact_len()),
+            Small::Ints(ints) => Some(ints.compact_len()),
+        }
+    }
+
+    /// Appends its compact form, and tells which it is.
+    pub fn write_compact(&self, out: &mut Vec<u8>) -> Option<Compact> {
+        match self.small()? {
+            Small::Packed(packed) => {
+                packed.write_compact(out);
+                Some(Compact::Packed)
+            }
+            Small::Ints(ints) => {
+                ints.write_compact(out);
+                Some(Compact::Ints)
+            }
+        }
+    }
+
+    /// The collection that a compact form is of.
+    pub fn from_compact(kind: Type, compact: Compact, bytes: &[u8]) -> Value {
+        if compact == Compact::Ints {
+            return Value::Set(IntSet::from(IntSetRef::from_compact(bytes)).into());
+        }
+        let packed = Packed::copy_of(PackedRef::from_compact(bytes));
+        match kind {
+            Type::Set => Value::Set(packed.into()),
+            Type::ZSet => Value::ZSet(packed.into()),
+            Type::Hash => Value::Hash(packed.into()),
+            Type::List | Type::String => Value::List(packed.into()),
+        }
+    }
+
+    #[inline]
+    fn small(&self) -> Option<Small<'_>> {
+        match self {
+            Value::List(List::Packed(packed, _)) => Some(Small::Packed(packed)),
+            Value::List(List::Nodes(_)) => None,
+            Value::Set(set) => set.small(),
+            Value::ZSet(ZSet::Packed(packed)) => Some(Small::Packed(packed)),
+            Value::ZSet(ZSet::Full(_)) => None,
+            Value::Hash(hash) => hash.packed().map(Small::Packed),
+        }
+    }
+}
+
+impl std::fmt::Debug for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}[{}]", self.kind().name(), self.len())
+    }
+}
+
+impl<'a> ValueRef<'a> {
+    /// Reads a compact form.
+    #[inline]
+    pub fn from_compact(kind: Type, compact: Compact, bytes: &'a [u8]) -> ValueRef<'a> {
+        if compact == Compact::Ints {
+            return ValueRef::Set(SetRef::Ints(IntSetRef::from_compact(bytes)));
+        }
+        match kind {
+            Type::String => ValueRef::String(bytes),
+            Type::List => ValueRef::List(ListRef::Packed(PackedRef::from_compact(bytes))),
+            Type::Set => ValueRef::Set(SetRef::Packed(PackedRef::from_compact(bytes))),
+            Type::ZSet => ValueRef::ZSet(ZSetRef::Packed(PackedRef::from_compact(bytes))),
+            Type::Hash => ValueRef::Hash(HashRef::Packed(PackedRef::from_compact(bytes))),
+        }
+    }
+
+    /// Elements, members or fields; bytes of a string.
+    pub fn len(self) -> usize {
+        match self {
+            ValueRef::String(bytes) => bytes.len(),
+            ValueRef::List(list) => list.len(),
+            ValueRef::Set(set) => set.len(),
+            ValueRef::ZSet(zset) => zset.len(),
+            ValueRef::Hash(hash) => hash.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The name of a collection's encoding, as OBJECT ENCODING shows it; that of a string depends on its history too.
+    pub fn encoding(self) -> Option<&'static str> {
+        match self {
+            ValueRef::String(_) => None,
+            ValueRef::List(list) => Some(list.encoding()),
+            ValueRef::Set(set) => Some(set.encoding()),
+            ValueRef::ZSet(zset) => Some(zset.encoding()),
+            ValueRef::Hash(hash) => Some(hash.encoding()),
+        }
+    }
+}

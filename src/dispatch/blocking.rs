@@ -1,0 +1,140 @@
+//! Serving the clients that wait for keys: see `keyspace::waiting`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{Handler, Runner, Step, Who};
+use crate::base::rng::Rng;
+use crate::commands;
+use crate::keyspace::lock::Contended;
+use crate::keyspace::waiting::{Cancel, Claim, Outcome, Waiter};
+use crate::resp::reply::{Mark, Output, Reply};
+use crate::state::session::{After, Session};
+use crate::table::Args;
+
+/// A blocked command: what its connection waits for, and where its reply begins.
+pub struct Blocked {
+    /// The waiter, in the queues of its keys.
+    pub waiter: Arc<Waiter>,
+    pub(super) mark: Mark,
+}
+
+impl Runner {
+    /// Serves who waits for the keys that became ready. Each waiter served leaves its queue, so this comes to an end.
+    pub(super) fn serve_ready(&mut self) {
+        if !self.effects.has_ready() {
+            return;
+        }
+        let server = Arc::clone(&self.server);
+        let rng = Rng::from_system();
+        let mut ready = VecDeque::from(self.effects.take_ready());
+        while let Some((database, key)) = ready.pop_front() {
+            let mut from = 0;
+            while let Some(waiter) = server.keyspace.waiting.next(database, &key, from) {
+                from = waiter.ticket() + 1;
+                let goes_on = match waiter.claim() {
+                    Claim::Mine => self.serve(&waiter, &key, &rng),
+                    Claim::Busy => waiter.wait.is_reader,
+                    Claim::Over => true,
+                };
+                ready.extend(self.effects.take_ready());
+                if !goes_on {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Runs a claimed waiter's command. Whether the next one in the queue may find something.
+    fn serve(&mut self, waiter: &Waiter, key: &[u8], rng: &Rng) -> bool {
+        loop {
+            let mut output = Output::new();
+            if self.try_for(waiter, key, rng, &mut output) {
+                self.server.keyspace.waiting.remove(waiter);
+                waiter.serve(output);
+                return true;
+            }
+            if waiter.release() {
+                return waiter.wait.is_reader;
+            }
+        }
+    }
+
+    /// Whether there was something: a reply, or a refusal.
+    fn try_for(&mut self, waiter: &Waiter, key: &[u8], rng: &Rng, output: &mut Output) -> bool {
+        let Some(request) = waiter.request_for(key) else {
+            return false;
+        };
+        let arguments = request.as_arguments();
+        let Ok(entry) = self.find(arguments) else {
+            return false;
+        };
+        let Handler::Data(commands::Handler::Block(handler)) = entry.handler else {
+            return false;
+        };
+        let who = Who {
+            database: waiter.database,
+            rng,
+            touch: !waiter.no_touch,
+        };
+        let mark = output.mark();
+        let mut reply = Reply::new(output, waiter.protocol);
+        let mut round = 0;
+        let done = loop {
+            let mut args = Args::new(arguments, 1);
+            let tried = self.with_view(who, entry, arguments, None, round, |view| {
+                let kind = view.peek(key).map(|entry| entry.kind());
+                if kind != Some(waiter.wait.kind) && !waiter.wait.minds_removal {
+                    return Ok(false);
+                }
+                let outcome = handler(&mut args, view, &mut reply)?;
+                Ok(matches!(outcome, Outcome::Served))
+            });
+            match tried {
+                Ok(done) => break done,
+                Err(Contended) => {
+                    round += 1;
+                    std::thread::yield_now();
+                }
+            }
+        };
+        if let Some(later) = self.effects.take_later() {
+            later(&mut reply);
+        }
+        self.after_release();
+        let failed = done.is_err();
+        if let Err(error) = &done {
+            reply.truncate(mark);
+            self.refuse(Some(entry.command), error, &mut reply);
+        }
+        let served = done.unwrap_or(true);
+        if served {
+            self.tally.record(&self.server.stats, entry.id, failed, 0);
+        }
+        served
+    }
+
+    /// Ends a blocked command with what came of it.
+    pub fn unblocked(
+        &mut self,
+        session: &mut Session,
+        blocked: &Blocked,
+        end: Result<Output, Cancel>,
+        output: &mut Output,
+    ) -> Step {
+        match end {
+            Ok(reply) => output.append(reply),
+            Err(cancel) => {
+                let mut reply = Reply::new(output, session.protocol);
+                match cancel {
+                    Cancel::Timeout => blocked.waiter.wait.nothing.write(&mut reply),
+                    Cancel::Unblocked => {
+                        reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK")
+                    }
+                    Cancel::Gone => session.after = After::Drop,
+                }
+            }
+        }
+        self.replied(session, blocked.mark, output)
+    }
+}

@@ -1,0 +1,299 @@
+//! Who waits for which key (BLPOP and its kin).
+//!
+//! A blocking command tries; when it finds nothing, a [`Waiter`] joins the queues of its keys while their partitions are
+//! still locked, so that no addition falls between. Whoever makes a key ready notes it (`Effects::ready`), and after it has
+//! released its locks runs the waiters' own handlers for them, in the order in which they came, until one finds nothing.
+//!
+//! A waiter is claimed before its command is run for it: by one server at a time, and never after its client has left, has
+//! timed out or was unblocked. Who finds a waiter claimed asks the claimer to look once more, so that no addition is missed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+use crate::base::clock::Millis;
+use crate::data::value::Type;
+use crate::resp::decode::OwnedArguments;
+use crate::resp::reply::{Output, Protocol, Reply};
+
+/// How the handler of a blocking command ends.
+#[derive(Debug)]
+pub enum Outcome {
+    /// With a reply.
+    Served,
+    /// There is nothing yet.
+    Wait(Wait),
+}
+
+/// What a blocked command waits for.
+#[derive(Debug)]
+pub struct Wait {
+    /// The keys in the order of the arguments, and the request that is run when that key becomes ready: the client's own,
+    /// narrowed to that key.
+    pub keys: Vec<(Vec<u8>, OwnedArguments)>,
+    /// The type that serves it; a key of another type does not make it ready.
+    pub kind: Type,
+    /// When it gives up; `None` is never.
+    pub until: Option<Millis>,
+    /// The reply when it gives up.
+    pub nothing: Nothing,
+    /// Whether others may still be served when it is not: readers of a stream wait for different entries, while what one
+    /// consumer of a list does not find no other finds either.
+    pub is_reader: bool,
+    /// Whether a removal of the key is an answer too (XREADGROUP).
+    pub minds_removal: bool,
+}
+
+/// The reply of a command that waited in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nothing {
+    /// `$-1`.
+    Null,
+    /// `*-1`.
+    NullArray,
+}
+
+impl Nothing {
+    /// Writes it.
+    pub fn write(self, reply: &mut Reply<'_>) {
+        match self {
+            Nothing::Null => reply.null(),
+            Nothing::NullArray => reply.null_array(),
+        }
+    }
+}
+
+/// How a wait ended without being served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// Its time was over, or CLIENT UNBLOCK said so.
+    Timeout,
+    /// CLIENT UNBLOCK .. ERROR.
+    Unblocked,
+    /// Its client is gone.
+    Gone,
+}
+
+/// A client that waits.
+#[derive(Debug)]
+pub struct Waiter {
+    /// The database of the client, by its number.
+    pub database: u32,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// What it waits for.
+    pub wait: Wait,
+    /// Place in all its queues. Written once by [`Waiting::add`].
+    ticket: AtomicUsize,
+    /// A leaf lock.
+    state: Mutex<(State, Option<Waker>)>,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting,
+    /// Somebody runs its command. `again`: a key became ready meanwhile.
+    Claimed {
+        again: bool,
+    },
+    Served(Output),
+    Cancelled(Cancel),
+    /// The end was taken by the client.
+    Over,
+}
+
+/// What became of an attempt to serve a waiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is the caller's to serve.
+    Mine,
+    /// Somebody else is serving it, and will look again.
+    Busy,
+    /// It does not wait any more.
+    Over,
+}
+
+impl Waiter {
+    /// A waiter that is in no queue yet.
+    pub fn new(database: u32, protocol: Protocol, no_touch: bool, wait: Wait) -> Waiter {
+        Waiter {
+            database,
+            protocol,
+            no_touch,
+            wait,
+            ticket: AtomicUsize::new(0),
+            state: Mutex::new((State::Waiting, None)),
+        }
+    }
+
+    /// The request that serves it from a key.
+    pub fn request_for(&self, key: &[u8]) -> Option<&OwnedArguments> {
+        let mut keys = self.wait.keys.iter();
+        keys.find(|(its_key, _)| its_key == key)
+            .map(|(_, request)| request)
+    }
+
+    /// Where it stands in its queues.
+    pub fn ticket(&self) -> usize {
+        self.ticket.load(Ordering::Relaxed)
+    }
+
+    /// Claims it, to run its command.
+    pub fn claim(&self) -> Claim {
+        let (state, _) = &mut *self.state.lock();
+        match state {
+            State::Waiting => {
+                *state = State::Claimed { again: false };
+                Claim::Mine
+            }
+            State::Claimed { again } => {
+                *again = true;
+                Claim::Busy
+            }
+            State::Served(_) | State::Cancelled(_) | State::Over => Claim::Over,
+        }
+    }
+
+    /// Lets it wait on. `false` when a key became ready since the claim: the caller still has it, and tries again.
+    pub fn release(&self) -> bool {
+        let waker = {
+            let (state, waker) = &mut *self.state.lock();
+            if matches!(state, State::Claimed { again: true }) {
+                *state = State::Claimed { again: false };
+                return false;
+            }
+            *state = State::Waiting;
+            waker.take()
+        };
+        // Its time may have been over meanwhile.
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+
+    /// Leaves it its reply.
+    pub fn serve(&self, reply: Output) {
+        self.end(State::Served(reply), |state| {
+            matches!(state, State::Claimed { .. })
+        });
+    }
+
+    /// Ends the wait, unless it is being served. Whether it ended by this.
+    pub fn cancel(&self, why: Cancel) -> bool {
+        self.end(State::Cancelled(why), |state| {
+            matches!(state, State::Waiting)
+        })
+    }
+
+    /// The end of the wait, once; until then `waker` is told when it comes.
+    pub fn poll(&self, waker: &Waker) -> Option<Result<Output, Cancel>> {
+        let (state, known) = &mut *self.state.lock();
+        match std::mem::replace(state, State::Over) {
+            State::Served(output) => Some(Ok(output)),
+            State::Cancelled(why) => Some(Err(why)),
+            before => {
+                *state = before;
+                if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                    *known = Some(waker.clone());
+                }
+                None
+            }
+        }
+    }
+
+    fn end(&self, end: State, may_end: impl FnOnce(&State) -> bool) -> bool {
+        let waker = {
+            let (state, waker) = &mut *self.state.lock();
+            if !may_end(state) {
+                return false;
+            }
+            *state = end;
+            waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        true
+    }
+}
+
+type Queue = BTreeMap<usize, Arc<Waiter>>;
+
+/// The queues of a keyspace.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// How many waiters there are. Written with the partitions of their keys locked, and read so: relaxed.
+    count: AtomicUsize,
+    tickets: AtomicUsize,
+    /// A leaf lock.
+    queues: Mutex<HashMap<(u32, Vec<u8>), Queue>>,
+}
+
+impl Waiting {
+    /// Whether anybody waits.
+    #[inline]
+    pub fn any(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Puts a waiter at the end of the queues of its keys. Called with their partitions locked.
+    pub fn add(&self, waiter: &Arc<Waiter>) {
+        let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+        waiter.ticket.store(ticket, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let mut queues = self.queues.lock();
+        for (key, _) in &waiter.wait.keys {
+            queues
+                .entry((waiter.database, key.clone()))
+                .or_default()
+                .insert(ticket, Arc::clone(waiter));
+        }
+    }
+
+    /// Takes a waiter out of its queues.
+    pub fn remove(&self, waiter: &Waiter) {
+        let mut was_there = false;
+        let mut queues = self.queues.lock();
+        for (key, _) in &waiter.wait.keys {
+            let place = (waiter.database, key.clone());
+            if let Some(queue) = queues.get_mut(&place) {
+                was_there |= queue.remove(&waiter.ticket()).is_some();
+                if queue.is_empty() {
+                    queues.remove(&place);
+                }
+            }
+        }
+        if was_there {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The first who waits for a key with a ticket of at least `from`.
+    pub fn next(&self, database: u32, key: &[u8], from: usize) -> Option<Arc<Waiter>> {
+        let queues = self.queues.lock();
+        let queue = queues.get(&(database, key.to_vec()))?;
+        queue
+            .range(from..)
+            .next()
+            .map(|(_, waiter)| Arc::clone(waiter))
+    }
+
+    /// The keys of a database that somebody waits for.
+    pub fn keys_of(&self, database: u32) -> Vec<Vec<u8>> {
+        let queues = self.queues.lock();
+        let mut keys: Vec<_> = queues
+            .iter()
+            .filter(|((its_database, _), _)| *its_database == database)
+            .filter_map(|((_, key), queue)| Some((queue.keys().next()?, key)))
+            .collect();
+        // Who came first is served first.
+        keys.sort_unstable();
+        keys.into_iter().map(|(_, key)| key.clone()).collect()
+    }
+}
