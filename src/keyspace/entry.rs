@@ -851,6 +851,11 @@ unsafe fn release(base: NonNull<u8>, bytes: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::hash::KeyHasher;
+    use crate::data::list::{End, List};
+    use crate::data::packed::Item;
+    use crate::data::set::{Set, SetLimits};
+    use crate::data::value::Collection;
 
     #[test]
     fn a_small_entry_is_one_allocation_of_header_key_and_value() {
@@ -975,5 +980,116 @@ mod tests {
                 assert_eq!(entry.access(), clock);
             }
         }
+    }
+
+    /// A list or set of the model's elements, as long as it is: packed behind its key, then in a box, and back.
+    #[test]
+    fn collections_change_their_form_with_their_size() {
+        let seed = std::env::var("QUOIT_TEST_SEED")
+            .ok()
+            .and_then(|seed| seed.parse().ok())
+            .unwrap_or(7);
+        println!("seed {seed}");
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let limits = crate::data::list::Limits::from_parameter(-2);
+        let rounds = if cfg!(miri) { 3 } else { 100 };
+        for _ in 0..rounds {
+            let mut model: Vec<Vec<u8>> = Vec::new();
+            let mut key = vec![7; rng.usize(0..40)];
+            let mut expiry = None;
+            let mut entry = Entry::collection(&key, List::new().into(), None);
+            let clock = rng.u32(0..1 << 24);
+            entry.set_access(clock);
+            let mut snapshots = Vec::new();
+            for _ in 0..rng.usize(1..120) {
+                match rng.u8(0..12) {
+                    0 => {
+                        key = vec![rng.u8(..); rng.usize(0..40)];
+                        entry = entry.renamed(&key, expiry);
+                    }
+                    1 => {
+                        expiry = rng.bool().then(|| Millis(rng.i64(0..1 << 40)));
+                        entry.set_expiry(expiry);
+                    }
+                    2 => {
+                        let value = entry.snapshot().expect("a list");
+                        snapshots.push((value, model.clone()));
+                    }
+                    3 => {
+                        entry = {
+                            let copy = entry.copied(&key, expiry);
+                            copy.set_access(clock);
+                            copy
+                        }
+                    }
+                    4..=7 if !model.is_empty() => {
+                        let count = rng.usize(0..=model.len());
+                        model.drain(..count);
+                        entry.edit_collection(|value| {
+                            let list = List::of(value).expect("a list");
+                            list.remove_range(0..count, limits);
+                        });
+                    }
+                    _ => {
+                        let element = vec![rng.u8(..); rng.usize(0..60)];
+                        entry.edit_collection(|value| {
+                            let list = List::of(value).expect("a list");
+                            list.push(End::Tail, &element[..], limits);
+                        });
+                        model.push(element);
+                    }
+                }
+                assert_eq!(entry.kind(), Type::List);
+                assert_eq!(entry.key(), key);
+                assert_eq!(entry.expiry(), expiry);
+                assert_eq!(entry.access(), clock);
+                assert_eq!(elements(entry.value()), model);
+                assert!(!entry.is_raw());
+            }
+            for (value, model) in snapshots {
+                assert_eq!(elements(value.view()), model);
+            }
+            let is_large = entry.bytes().is_empty();
+            let garbage = entry.set_value(NewValue::Copy(b"a string"), false);
+            assert!(garbage.is_none() || is_large);
+            assert_eq!(
+                (entry.kind(), entry.bytes()),
+                (Type::String, &b"a string"[..])
+            );
+            assert_eq!(entry.access(), clock);
+        }
+    }
+
+    fn elements(value: ValueRef<'_>) -> Vec<Vec<u8>> {
+        let ValueRef::List(list) = value else {
+            panic!("a list");
+        };
+        let all = list.range(0..list.len());
+        all.map(|element| element.to_vec()).collect()
+    }
+
+    /// A set of integers keeps its form through the compact one, and becomes texts when one comes.
+    #[test]
+    fn a_set_of_integers_is_packed_as_such() {
+        let hasher = KeyHasher::with_key(1, 2);
+        let limits = SetLimits::default();
+        let mut entry = Entry::collection(b"k", Set::new().into(), None);
+        let add = |entry: &mut Entry, member: &[u8]| {
+            entry.edit_collection(|value| {
+                let set = Set::of(value).expect("a set");
+                set.add(Item::new(member), &limits, &hasher)
+            })
+        };
+        for number in 0..20 {
+            assert_eq!(add(&mut entry, number.to_string().as_bytes()), Some(true));
+            assert_eq!(entry.value().encoding(), Some("intset"));
+        }
+        assert_eq!(add(&mut entry, b"7"), Some(false));
+        assert_eq!(entry.allocated_bytes(), 64, "20 integers of two bytes");
+        assert_eq!(add(&mut entry, b"seven"), Some(true));
+        assert_eq!(entry.value().encoding(), Some("listpack"));
+        assert_eq!(entry.value().len(), 21);
+        let string = Entry::new(b"k", NewValue::Copy(b"1"), None, true);
+        assert!(string.is_raw() && string.snapshot().is_none());
     }
 }
