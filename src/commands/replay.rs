@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::FAMILIES;
 use super::testing::{World, run_parts};
 use crate::base::rng::Rng;
+use crate::data::stream::{Id, Stream};
 use crate::data::value::{Type, ValueRef};
 use crate::keyspace::PARTITIONS;
 use crate::keyspace::effects::{Effects, Record};
@@ -180,6 +181,30 @@ fn content(world: &World) -> Content {
     content
 }
 
+/// What a stream holds, all but the times at which consumers were heard of.
+fn stream_parts(stream: &Stream) -> Vec<Vec<u8>> {
+    let ids = [stream.last_id(), stream.first_id(), stream.max_deleted_id()];
+    let mut parts = vec![format!("{ids:?} {}", stream.entries_added()).into_bytes()];
+    for entry in stream.range(Id::ZERO, Id::MAX) {
+        parts.push(entry.id.text().to_vec());
+        for (name, value) in entry.fields() {
+            parts.extend([name.to_vec(), value.to_vec()]);
+        }
+    }
+    for (name, group) in stream.groups() {
+        parts.push(name.to_vec());
+        parts.push(format!("{:?} {:?}", group.last_id, group.entries_read).into_bytes());
+        parts.extend(group.consumers().map(|consumer| consumer.name().to_vec()));
+        for pending in group.pending().iter() {
+            let consumer = group.consumer(pending.consumer);
+            let (id, at, count) = (pending.id, pending.delivered_at, pending.count);
+            let held = format!("{id:?} {at} {count} {:?}", consumer.name().escape_ascii());
+            parts.push(held.into_bytes());
+        }
+    }
+    parts
+}
+
 /// What a value holds: a string's bytes; a collection's type and elements, in order where they have one.
 fn value_of(entry: &Entry) -> Vec<u8> {
     let mut buffer = itoa::Buffer::new();
@@ -196,6 +221,7 @@ fn value_of(entry: &Entry) -> Vec<u8> {
                 [&score.to_bits().to_be_bytes()[..], member.text(&mut buffer)].concat()
             })
             .collect(),
+        ValueRef::Stream(stream) => stream_parts(stream),
         ValueRef::Hash(hash) => hash
             .iter()
             .map(|(field, value)| [field.to_vec(), value.to_vec()].join(&b'='))

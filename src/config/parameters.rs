@@ -155,8 +155,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "busy-reply-threshold",
     "list-compress-depth",
     "hll-sparse-max-bytes",
-    "stream-node-max-bytes",
-    "stream-node-max-entries",
 ];
 
 /// A row of either list.
