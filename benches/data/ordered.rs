@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use criterion::Criterion;
 use quoit::data::list::{self, End, List};
-use quoit::data::zset::{self, AddRules, ScoreBound, ZSet};
+use quoit::data::zset::{self, AddRules, Extreme, ScoreBound, ZSet};
 
 const ZSET_LIMITS: zset::Limits = zset::Limits {
     entries: 128,
@@ -68,9 +68,8 @@ pub fn zsets(c: &mut Criterion) {
         });
         c.bench_function(&format!("zset/pop_min_and_add/{count}"), |b| {
             b.iter(|| {
-                let first = set.view().at(0).map(|(member, _)| member.to_vec());
-                set.remove_range(0..1);
-                let first = first.unwrap_or_default();
+                let mut first = Vec::new();
+                set.pop(Extreme::Min, 1, |member, _| first = member.to_vec());
                 set.add(&first, rng.f64() * 1e6, AddRules::default(), ZSET_LIMITS)
             })
         });

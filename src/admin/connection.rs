@@ -12,7 +12,7 @@ use crate::data::number;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Protocol, Reply};
 use crate::state::session::After;
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row, Scope};
 
 /// What greets, authenticates or leaves may be sent at any time.
 const ALWAYS: Flags = Flags::NOSCRIPT
@@ -88,7 +88,7 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: ALWAYS,
             ..Command::NEW
         },
-        Handler::Admin(quit),
+        Handler::Immediate(quit),
     ),
     Row::new(
         Command {
@@ -99,7 +99,7 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: ALWAYS,
             ..Command::NEW
         },
-        Handler::Admin(reset),
+        Handler::Immediate(reset),
     ),
     Row::new(
         Command {
@@ -109,6 +109,7 @@ pub const ROWS: &[Row<Handler>] = &[
             summary: "Chooses the database that the connection's commands work on.",
             usage: "index:int",
             flags: Flags::LOADING.union(Flags::STALE).union(Flags::FAST),
+            scope: Scope::Selects(selected),
             ..Command::NEW
         },
         Handler::Admin(select),
@@ -295,6 +296,12 @@ fn reset(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Do
     caller.session.reset(!caller.server.needs_password());
     reply.simple("RESET");
     Ok(())
+}
+
+/// The database that a request selects, if there is such a number at all.
+fn selected(request: &Arguments<'_>) -> Option<u32> {
+    let number = number::parse_i64(request.get(1)?)?;
+    u32::try_from(number).ok()
 }
 
 fn select(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {

@@ -12,6 +12,7 @@ pub mod server;
 pub mod slowlog;
 #[cfg(test)]
 pub mod testing;
+pub mod transactions;
 
 use std::sync::Arc;
 
@@ -41,6 +42,10 @@ pub enum Handler {
     /// Works on the session and the server. It may lock leaves and partitions one at a time, never awaits, and leaves to
     /// its connection what has to wait (`Session::after`).
     Admin(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
+    /// As [`Handler::Admin`], and inside a transaction it is not queued.
+    Immediate(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
+    /// EXEC: runs what was queued.
+    Exec,
     /// Has subcommands only.
     Container,
 }
@@ -82,6 +87,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     memory::ROWS,
     server::ROWS,
     slowlog::ROWS,
+    transactions::ROWS,
 ];
 
 #[cfg(test)]

@@ -135,8 +135,8 @@ impl Connection {
         if !entry.accepts(request.len()) {
             return Err(CommandError::Arity(entry.full_name.clone().into()));
         }
-        let Handler::Admin(handler) = entry.handler else {
-            panic!("{}: a container was called", entry.full_name);
+        let (Handler::Admin(handler) | Handler::Immediate(handler)) = entry.handler else {
+            panic!("{}: no handler of its own", entry.full_name);
         };
         let mut args = Args::new(request, 1 + usize::from(entry.parent.is_some()));
         let mut reply = Reply::new(output, self.session.protocol);

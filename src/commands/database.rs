@@ -15,15 +15,16 @@
 //! in signed numbers. A cursor is 0 only at the start and the end, and any number a client makes up leads to the end.
 
 use super::Handler;
+use super::scan::{self, Options, Pattern};
 use crate::base::worker::give_worker_away;
-use crate::data::glob::glob_match;
 use crate::data::number;
+use crate::keyspace::PARTITIONS;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::entry::{Entry, Garbage};
-use crate::keyspace::lock::Place;
+use crate::keyspace::lock::{Locked, Place};
 use crate::keyspace::partition::{Counters, Detached, Partition};
 use crate::keyspace::sweep::{Scene, Sweep};
-use crate::keyspace::{Keyspace, PARTITIONS};
+use crate::keyspace::whole::Flushed;
 use crate::resp::decode::OwnedArguments;
 use crate::resp::reply::{Deferred, Output, Reply};
 use crate::table::args::Taken;
@@ -225,29 +226,13 @@ fn next_with(scene: &Scene<'_>, from: usize, wanted: impl Fn(&Counters) -> bool)
     (from..PARTITIONS).find(|number| wanted(database.counters(*number)))
 }
 
-/// A pattern that knows when it matches everything.
-struct Pattern(Option<Vec<u8>>);
-
-impl Pattern {
-    fn new(pattern: &[u8]) -> Pattern {
-        Pattern((pattern != b"*").then(|| pattern.to_vec()))
-    }
-
-    fn matches(&self, key: &[u8]) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|pattern| glob_match(pattern, key, false))
-    }
-}
-
 /// One call of SCAN: about COUNT keys are looked at, some blocks at each visit.
 fn scan(args: &mut Args<'_>, scene: &Scene<'_>) -> Begun {
-    let cursor = Cursor::parse(args.bytes()?).ok_or(CommandError::fixed("ERR invalid cursor"))?;
+    let cursor = Cursor::of(scan::cursor(args)?);
     let mut scan = Scan {
         cursor: Some(cursor).filter(|cursor| cursor.block < BLOCK_LIMIT),
-        pattern: Pattern(None),
+        options: Options::default(),
         type_name: None,
-        count: 10,
         looked_at: 0,
         blocks: 0,
         keys: Output::new(),
@@ -263,10 +248,9 @@ fn scan(args: &mut Args<'_>, scene: &Scene<'_>) -> Begun {
 struct Scan {
     /// Where to go on; `None` at the end.
     cursor: Option<Cursor>,
-    pattern: Pattern,
+    options: Options,
     /// Only keys of this type, named in any case.
     type_name: Option<Vec<u8>>,
-    count: u64,
     /// Keys looked at so far, whether they matched or not.
     looked_at: u64,
     /// Blocks visited so far.
@@ -284,19 +268,13 @@ const PARTITION_BITS: u32 = PARTITIONS.trailing_zeros();
 
 impl Scan {
     fn take_option(&mut self, args: &mut Args<'_>) -> Taken<()> {
-        if args.keyword("MATCH") {
-            self.pattern = Pattern::new(args.bytes()?);
-        } else if args.keyword("COUNT") {
-            let count = args.integer()?;
-            self.count = u64::try_from(count)
-                .ok()
-                .filter(|count| *count > 0)
-                .ok_or(CommandError::Syntax)?;
-        } else if args.keyword("TYPE") {
-            self.type_name = Some(args.bytes()?.to_vec());
-        } else {
+        if self.options.take(args)? {
+            return Ok(());
+        }
+        if !args.keyword("TYPE") {
             return Err(CommandError::Syntax);
         }
+        self.type_name = Some(args.bytes()?.to_vec());
         Ok(())
     }
 
@@ -315,14 +293,14 @@ impl Scan {
     }
 
     fn is_done(&self) -> bool {
-        self.looked_at >= self.count || self.blocks >= self.count
+        self.looked_at >= self.options.count || self.blocks >= self.options.count
     }
 
     fn wants(&self, entry: &Entry) -> bool {
         self.type_name
             .as_ref()
             .is_none_or(|name| name.eq_ignore_ascii_case(entry.kind().name().as_bytes()))
-            && self.pattern.matches(entry.key())
+            && self.options.pattern.matches(entry.key())
     }
 }
 
@@ -398,26 +376,6 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Reads what C's `strtoul` reads: a sign is allowed, `-1` is the largest number, and nothing at all is 0.
-    fn parse(text: &[u8]) -> Option<Cursor> {
-        let (negative, digits) = match text {
-            [] => (false, &b"0"[..]),
-            [b'-', digits @ ..] => (true, digits),
-            [b'+', digits @ ..] => (false, digits),
-            digits => (false, digits),
-        };
-        let significant = digits
-            .iter()
-            .position(|digit| *digit != b'0')
-            .unwrap_or(digits.len().saturating_sub(1));
-        let number = number::parse_u64(&digits[significant..])?;
-        Some(Cursor::of(if negative {
-            number.wrapping_neg()
-        } else {
-            number
-        }))
-    }
-
     fn of(number: u64) -> Cursor {
         Cursor {
             partition: number as usize % PARTITIONS,
@@ -527,31 +485,28 @@ impl Sweep for Randomkey {
 }
 
 fn flushdb(args: &mut Args<'_>, _scene: &Scene<'_>) -> Begun {
-    Flush::begin(args, Keyspace::flush)
+    Flush::begin(args, false)
 }
 
 fn flushall(args: &mut Args<'_>, _scene: &Scene<'_>) -> Begun {
-    Flush::begin(args, Keyspace::flush_all)
+    Flush::begin(args, true)
 }
 
 /// Empties one database or all at one instant. With SYNC as with ASYNC, what was in them is freed in the background, as DEL
 /// frees as UNLINK does: the account of memory is settled at once.
 struct Flush {
     request: OwnedArguments,
-    flush: FlushOf,
+    is_of_all: bool,
 }
 
-/// Empties the database of a client, or more.
-type FlushOf = fn(&Keyspace, u32, &[&[u8]], &mut Effects) -> Vec<Detached>;
-
 impl Flush {
-    fn begin(args: &mut Args<'_>, flush: FlushOf) -> Begun {
+    fn begin(args: &mut Args<'_>, is_of_all: bool) -> Begun {
         if !args.keyword("ASYNC") {
             args.keyword("SYNC");
         }
         args.end()?;
         let request = args.all().to_owned();
-        Ok(Box::new(Flush { request, flush }))
+        Ok(Box::new(Flush { request, is_of_all }))
     }
 }
 
@@ -559,12 +514,42 @@ impl Sweep for Flush {
     fn finish(self: Box<Self>, scene: &Scene<'_>, effects: &mut Effects, reply: &mut Reply<'_>) {
         let command: Vec<&[u8]> = self.request.as_arguments().iter().collect();
         // Waits for every partition.
-        let content =
-            give_worker_away(|| (self.flush)(scene.keyspace, scene.database, &command, effects));
-        if !content.is_empty() {
-            effects.discard(Some(Garbage::Tables(content)));
-        }
+        let content = give_worker_away(|| {
+            if self.is_of_all {
+                scene.keyspace.flush_all(scene.database, &command, effects)
+            } else {
+                scene.keyspace.flush(scene.database, &command, effects)
+            }
+        });
+        discard(content, effects);
         reply.ok();
+    }
+
+    fn finish_within(
+        self: Box<Self>,
+        scene: &Scene<'_>,
+        everything: &mut Locked<'_>,
+        effects: &mut Effects,
+        reply: &mut Reply<'_>,
+    ) {
+        let command: Vec<&[u8]> = self.request.as_arguments().iter().collect();
+        let asker = scene.database;
+        let which = if self.is_of_all {
+            Flushed::All { asker }
+        } else {
+            Flushed::One(asker)
+        };
+        let content = scene
+            .keyspace
+            .flush_within(which, everything, &command, effects);
+        discard(content, effects);
+        reply.ok();
+    }
+}
+
+fn discard(content: Vec<Detached>, effects: &mut Effects) {
+    if !content.is_empty() {
+        effects.discard(Some(Garbage::Tables(content)));
     }
 }
 
@@ -595,6 +580,19 @@ struct Swapdb {
 impl Sweep for Swapdb {
     fn finish(self: Box<Self>, scene: &Scene<'_>, effects: &mut Effects, reply: &mut Reply<'_>) {
         give_worker_away(|| scene.keyspace.swap(self.first, self.second, effects));
+        reply.ok();
+    }
+
+    fn finish_within(
+        self: Box<Self>,
+        scene: &Scene<'_>,
+        everything: &mut Locked<'_>,
+        effects: &mut Effects,
+        reply: &mut Reply<'_>,
+    ) {
+        scene
+            .keyspace
+            .swap_within(self.first, self.second, everything, effects);
         reply.ok();
     }
 }

@@ -6,11 +6,16 @@
 pub mod bitmap;
 pub mod database;
 pub mod generic;
+pub mod hash;
 #[cfg(test)]
 mod replay;
+pub mod scan;
+pub mod set;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
+pub mod timeout;
+pub mod zset;
 
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
@@ -41,8 +46,15 @@ pub enum Handler {
 }
 
 /// All rows of the data families.
-pub const FAMILIES: &[&[Row<Handler>]] =
-    &[string::ROWS, bitmap::ROWS, generic::ROWS, database::ROWS];
+pub const FAMILIES: &[&[Row<Handler>]] = &[
+    string::ROWS,
+    bitmap::ROWS,
+    zset::ROWS,
+    set::ROWS,
+    hash::ROWS,
+    generic::ROWS,
+    database::ROWS,
+];
 
 #[cfg(test)]
 mod tests {

@@ -16,11 +16,13 @@ use crate::keyspace::effects::{Effects, Record};
 use crate::keyspace::entry::Entry;
 use crate::keyspace::evict::{Policy, Pressure, Rules, evict};
 use crate::keyspace::expire::Sweeper;
+use crate::keyspace::hash::KeyHasher;
 use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
-/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, V a value, N a number, F
-/// a fraction, H a digest, O an offset, B a bit, D a database, S seconds, T milliseconds, Q and A instants in these units.
+/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, J one of a hash, V a value,
+/// N a number, F a fraction, H a digest, O an offset, B a bit, C a count, M a member, D a database, S seconds, T milliseconds,
+/// Q and A instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
     "DECR K",
@@ -46,6 +48,33 @@ const REQUESTS: &[&str] = &[
     "BITOP (AND|OR|XOR|DIFF|DIFF1|ANDOR|ONE) K K K",
     "BITOP NOT K K",
     "SETBIT K O B",
+    "SADD K M [M] [M]",
+    "SADD K M M M M M",
+    "SREM K M [M] [M]",
+    "SMOVE K K M",
+    "SPOP K",
+    "SPOP K C",
+    "SDIFFSTORE K K [K]",
+    "SINTERSTORE K K [K]",
+    "SUNIONSTORE K K [K] [K]",
+    "HSET J M V [M V] [M V]",
+    "HSET J M V M V M V M V M V",
+    "HMSET J M V [M V]",
+    "HSETNX J M V",
+    "HDEL J M [M] [M]",
+    "HINCRBY J M N",
+    "HINCRBYFLOAT J M F",
+    "HEXPIRE J S [NX|XX|GT|LT] FIELDS (1 M|2 M M|3 M M M)",
+    "HPEXPIRE J T [NX|XX|GT|LT] FIELDS (1 M|2 M M|3 M M M)",
+    "HEXPIREAT J Q [NX|XX|GT|LT] FIELDS (1 M|2 M M|3 M M M)",
+    "HPEXPIREAT J A [NX|XX|GT|LT] FIELDS (1 M|2 M M|3 M M M)",
+    "HPERSIST J FIELDS (1 M|2 M M|3 M M M)",
+    "HGETDEL J FIELDS (1 M|2 M M|3 M M M)",
+    "HGETEX J [EX S|PX T|EXAT Q|PXAT A|PERSIST] FIELDS (1 M|2 M M|3 M M M)",
+    "HSETEX J [FNX|FXX] [EX S|PX T|EXAT Q|PXAT A|KEEPTTL] FIELDS (1 M V|2 M V M V|3 M V M V M V)",
+    "PEXPIRE J T",
+    "RENAME J J",
+    "COPY J J REPLACE",
     "COPY K K [DB D] [REPLACE]",
     "DEL K [K]",
     "UNLINK K [K]",
@@ -111,13 +140,17 @@ impl Requests {
         let rng = &mut self.rng;
         let now = world.now().0;
         match word {
-            "K" => format!("k{}", rng.u8(0..6)),
+            "J" if rng.u8(0..10) > 0 => format!("h{}", rng.u8(0..3)),
+            "K" | "J" => format!("k{}", rng.u8(0..6)),
             "V" => return self.value(),
             "N" => rng.i64(-300..300).to_string(),
             "F" => format!("{}", rng.i64(-300..300) as f64 / 8.0),
             "H" => format!("{:016x}", rng.u64(..)),
             "O" => rng.u16(0..300).to_string(),
             "B" => rng.u8(0..2).to_string(),
+            "C" => rng.u8(0..4).to_string(),
+            "M" if rng.bool() => rng.u8(0..9).to_string(),
+            "M" => format!("m{}", rng.u8(0..9)),
             "D" => rng.u8(0..3).to_string(),
             "S" => rng.i64(-1..4).to_string(),
             "T" => rng.i64(-5..3000).to_string(),
@@ -172,7 +205,11 @@ fn content(world: &World) -> Content {
                 .expect("a patient taker waits");
             for entry in held.iter() {
                 let expiry = entry.expiry().map(|at| at.0);
-                let kept = (value_of(entry), expiry, entry.is_raw());
+                let kept = (
+                    value_of(entry, world.keyspace.hasher()),
+                    expiry,
+                    entry.is_raw(),
+                );
                 content.insert((number, entry.key().to_vec()), kept);
             }
         }
@@ -206,7 +243,7 @@ fn stream_parts(stream: &Stream) -> Vec<Vec<u8>> {
 }
 
 /// What a value holds: a string's bytes; a collection's type and elements, in order where they have one.
-fn value_of(entry: &Entry) -> Vec<u8> {
+fn value_of(entry: &Entry, hasher: &KeyHasher) -> Vec<u8> {
     let mut buffer = itoa::Buffer::new();
     let mut elements: Vec<Vec<u8>> = match entry.value() {
         ValueRef::String(bytes) => return bytes.to_vec(),
@@ -223,8 +260,11 @@ fn value_of(entry: &Entry) -> Vec<u8> {
             .collect(),
         ValueRef::Stream(stream) => stream_parts(stream),
         ValueRef::Hash(hash) => hash
-            .iter()
-            .map(|(field, value)| [field.to_vec(), value.to_vec()].join(&b'='))
+            .entries(hasher)
+            .map(|(field, value, expiry)| {
+                let expiry = format!("{expiry:?}").into_bytes();
+                [field.to_vec(), value.to_vec(), expiry].join(&b'=')
+            })
             .collect(),
     };
     if matches!(entry.kind(), Type::Set | Type::Hash) {

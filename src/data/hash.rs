@@ -29,10 +29,10 @@ pub struct HashLimits {
 }
 
 impl Default for HashLimits {
-    /// Those of Redis 7.2.
+    /// Those of Redis.
     fn default() -> Self {
         HashLimits {
-            max_listpack_entries: 128,
+            max_listpack_entries: 512,
             max_listpack_value: 64,
         }
     }
@@ -79,6 +79,13 @@ pub enum HashRef<'a> {
     Expiring(PackedRef<'a>),
     /// As in large hashes.
     Table(&'a Table),
+}
+
+/// Pairs.
+impl<'a> From<PackedRef<'a>> for HashRef<'a> {
+    fn from(pairs: PackedRef<'a>) -> HashRef<'a> {
+        HashRef::Packed(pairs)
+    }
 }
 
 /// A hash of pairs.
@@ -274,6 +281,31 @@ impl Hash {
 }
 
 impl<'a> HashRef<'a> {
+    /// A copy, to be read while others change the original; of a large hash it shares what they do not change.
+    pub fn snapshot(self) -> Hash {
+        Hash(match self {
+            HashRef::Packed(pairs) => Form::Packed(Packed::copy_of(pairs)),
+            HashRef::Expiring(triples) => Form::Expiring(Packed::copy_of(triples)),
+            HashRef::Table(table) => Form::Table(Box::new(table.clone())),
+        })
+    }
+
+    /// Whether no field has expired, so that all that is there counts.
+    pub fn is_all_live(self, now: Millis) -> bool {
+        is_live(self.next_expiry(), now)
+    }
+
+    /// About how long a field and its value are together.
+    pub fn average_bytes(self) -> usize {
+        let bytes = match self {
+            HashRef::Packed(pairs) | HashRef::Expiring(pairs) => {
+                pairs.iter().map(Item::text_len).sum()
+            }
+            HashRef::Table(table) => table.fields.allocated_bytes(),
+        };
+        bytes / self.len().max(1)
+    }
+
     /// How many fields, expired ones that were not removed yet included.
     pub fn len(self) -> usize {
         match self {
@@ -387,7 +419,7 @@ impl<'a> HashRef<'a> {
         hasher: &KeyHasher,
     ) -> impl Iterator<Item = (Item<'a>, Item<'a>)> {
         // Only where something has expired is there anything to look up.
-        let all = self.next_expiry().is_none_or(|next| next >= now);
+        let all = self.is_all_live(now);
         let mut fields = self.iter();
         std::iter::from_fn(move || {
             loop {
@@ -449,7 +481,7 @@ impl<'a> HashRef<'a> {
             }
             return 0;
         };
-        let all = self.next_expiry().is_none_or(|next| next >= now);
+        let all = self.is_all_live(now);
         table.fields.scan(cursor, count, |field, value| {
             if all || is_live(table.expiry(field, hasher), now) {
                 visit(Item::Bytes(field), Item::Bytes(value));

@@ -12,7 +12,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use rustc_apfloat::ieee::{Double, X87DoubleExtended};
-use rustc_apfloat::{Float, Status};
+use rustc_apfloat::{Float, Status, StatusAnd};
 
 /// A signed integer by the rules of `string2ll`: no `+`, no leading zeros, no `-0`, nothing out of range.
 #[inline]
@@ -68,6 +68,21 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     Some(if negative { -value } else { value })
 }
 
+/// A double by the rules of C's `strtod` when it must take the whole text: as [`parse_f64`], but with blanks before it, and
+/// what overflows is infinite, what underflows 0. None for NaN.
+pub fn parse_strtod(text: &[u8]) -> Option<f64> {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+    let blanks = text.iter().take_while(|byte| is_blank(byte)).count();
+    let text = &text[blanks..];
+    let (negative, magnitude) = split_sign(text);
+    let value = match magnitude.first()? {
+        b'0' if is_hex(magnitude) => from_apfloat(read_apfloat::<Double>(magnitude)?.value),
+        b'0'..=b'9' | b'.' => fast_float2::parse(magnitude).ok()?,
+        _ => return parse_f64(text),
+    };
+    Some(if negative { -value } else { value })
+}
+
 fn parse_decimal(magnitude: &[u8]) -> Option<f64> {
     let value: f64 = fast_float2::parse(magnitude).ok()?;
     let underflow = value == 0.0 && has_significant_digit(magnitude);
@@ -104,6 +119,13 @@ fn has_significant_digit(magnitude: &[u8]) -> bool {
 
 /// A number without sign by the grammar of `strtod`, rounded to even; none on overflow and on underflow to zero.
 fn parse_apfloat<F: Float>(magnitude: &[u8]) -> Option<F> {
+    let parsed = read_apfloat::<F>(magnitude)?;
+    let lost = parsed.value.is_zero() && parsed.status.contains(Status::INEXACT);
+    (parsed.value.is_finite() && !lost).then_some(parsed.value)
+}
+
+/// The same with what overflows and underflows.
+fn read_apfloat<F: Float>(magnitude: &[u8]) -> Option<StatusAnd<F>> {
     // strtod has no limit here; the longest number with a meaning has some 770 digits, or 11,500 for a long double.
     if magnitude.len() > LONGEST_TEXT {
         return None;
@@ -113,9 +135,7 @@ fn parse_apfloat<F: Float>(magnitude: &[u8]) -> Option<F> {
     if is_hex(magnitude) && !text.contains(['p', 'P']) {
         text.push_str("p0");
     }
-    let parsed = F::from_str_r(&text, rustc_apfloat::Round::NearestTiesToEven).ok()?;
-    let lost = parsed.value.is_zero() && parsed.status.contains(Status::INEXACT);
-    (parsed.value.is_finite() && !lost).then_some(parsed.value)
+    F::from_str_r(&text, rustc_apfloat::Round::NearestTiesToEven).ok()
 }
 
 const LONGEST_TEXT: usize = 16 * 1024;
@@ -174,10 +194,6 @@ impl FloatText {
         self.bytes[start..start + text.len()].copy_from_slice(text);
         self.len += text.len() as u8;
     }
-
-    fn push_zeros(&mut self, count: usize) {
-        self.push(&b"0000000"[..count]);
-    }
 }
 
 impl Deref for FloatText {
@@ -217,6 +233,61 @@ pub fn format_f64(value: f64) -> FloatText {
     let mut text = FloatText::of(if negative { b"-" } else { b"" });
     lay_out(&mut text, &digits[..count], exponent);
     text
+}
+
+/// A double as C's `%.17g` prints it: 17 digits, those that are zeros at the end left out. Redis shows the scores of large
+/// sorted sets so in ZSCAN.
+pub fn format_f64_17(value: f64) -> FloatText {
+    if !value.is_finite() || value == 0.0 {
+        return format_f64(value);
+    }
+    let written = format!("{value:.16e}");
+    let (negative, magnitude) = split_sign(written.as_bytes());
+    let split = magnitude.iter().position(|byte| *byte == b'e');
+    let scientific: i32 = split
+        .and_then(|split| str::from_utf8(&magnitude[split + 1..]).ok()?.parse().ok())
+        .unwrap_or(0);
+    let mut digits = [0; 32];
+    let (count, _) = take_digits(&magnitude[..split.unwrap_or(magnitude.len())], &mut digits);
+    let mut text = FloatText::of(if negative { b"-" } else { b"" });
+    if (-4..17).contains(&scientific) {
+        lay_out_fixed(&mut text, &digits[..count], scientific + 1);
+    } else {
+        lay_out_scientific(&mut text, &digits[..count], scientific, 2);
+    }
+    text
+}
+
+/// Digits with the point behind the first `whole` of them.
+fn lay_out_fixed(text: &mut FloatText, digits: &[u8], whole: i32) {
+    let count = digits.len() as i32;
+    if whole <= 0 {
+        text.push(b"0.");
+        (whole..0).for_each(|_| text.push(b"0"));
+        text.push(digits);
+    } else if whole >= count {
+        text.push(digits);
+        (count..whole).for_each(|_| text.push(b"0"));
+    } else {
+        text.push(&digits[..whole as usize]);
+        text.push(b".");
+        text.push(&digits[whole as usize..]);
+    }
+}
+
+/// Digits with the point behind the first one, and the exponent in `width` digits at least.
+fn lay_out_scientific(text: &mut FloatText, digits: &[u8], exponent: i32, width: usize) {
+    text.push(&digits[..1]);
+    if digits.len() > 1 {
+        text.push(b".");
+        text.push(&digits[1..]);
+    }
+    text.push(if exponent < 0 { b"e-" } else { b"e+" });
+    let exponent = exponent.unsigned_abs();
+    if exponent < 10 && width > 1 {
+        text.push(b"0");
+    }
+    text.push(itoa::Buffer::new().format(exponent).as_bytes());
 }
 
 /// Redis tests against LLONG_MAX/2 as a double.
@@ -261,32 +332,12 @@ fn lay_out(text: &mut FloatText, digits: &[u8], exponent: i32) {
     let count = digits.len() as i32;
     // The exponent if there were one digit before the point.
     let scientific = exponent + count - 1;
-    if exponent >= 0 && scientific < count + 7 {
-        text.push(digits);
-        text.push_zeros(exponent as usize);
-    } else if exponent < 0 && (exponent > -7 || scientific.abs() < 4) {
-        let whole = count + exponent;
-        if whole <= 0 {
-            text.push(b"0.");
-            text.push_zeros(-whole as usize);
-            text.push(digits);
-        } else {
-            text.push(&digits[..whole as usize]);
-            text.push(b".");
-            text.push(&digits[whole as usize..]);
-        }
+    if (exponent >= 0 && scientific < count + 7)
+        || (exponent < 0 && (exponent > -7 || scientific.abs() < 4))
+    {
+        lay_out_fixed(text, digits, scientific + 1);
     } else {
-        text.push(&digits[..1]);
-        if count > 1 {
-            text.push(b".");
-            text.push(&digits[1..]);
-        }
-        text.push(if scientific < 0 { b"e-" } else { b"e+" });
-        text.push(
-            itoa::Buffer::new()
-                .format(scientific.unsigned_abs())
-                .as_bytes(),
-        );
+        lay_out_scientific(text, digits, scientific, 1);
     }
 }
 
@@ -408,6 +459,55 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// What printf("%.17g") writes.
+    #[test]
+    fn seventeen_digits_are_those_of_printf() {
+        for (value, text) in [
+            (0.1, "0.10000000000000001"),
+            (3.5, "3.5"),
+            (-0.0, "-0"),
+            (1e20, "1e+20"),
+            (1e16, "10000000000000000"),
+            (1e17, "1e+17"),
+            (123456789012345680.0, "1.2345678901234568e+17"),
+            (-1e-4, "-0.0001"),
+            (1e-5, "1.0000000000000001e-05"),
+            (2.98023223876953125e-8, "2.9802322387695312e-08"),
+            (1.7976931348623157e308, "1.7976931348623157e+308"),
+            (5e-324, "4.9406564584124654e-324"),
+            (1234.5678, "1234.5678"),
+            (f64::INFINITY, "inf"),
+        ] {
+            assert_eq!(&*format_f64_17(value), text.as_bytes(), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_whole_text_is_read_as_strtod_does() {
+        for (text, value) in [
+            (" 5", Some(5.0)),
+            ("\t-1.5", Some(-1.5)),
+            ("1e400", Some(f64::INFINITY)),
+            ("-1e400", Some(f64::NEG_INFINITY)),
+            ("1e-400", Some(0.0)),
+            ("0x10", Some(16.0)),
+            ("0x1p9999", Some(f64::INFINITY)),
+            ("0x1p-9999", Some(0.0)),
+            ("+inf", Some(f64::INFINITY)),
+            ("-Infinity", Some(f64::NEG_INFINITY)),
+            ("nan", None),
+            ("", None),
+            (" ", None),
+            ("5 ", None),
+            ("1e", None),
+            ("0x", None),
+            ("--1", None),
+            ("infinit", None),
+        ] {
+            assert_eq!(parse_strtod(text.as_bytes()), value, "{text:?}");
+        }
+    }
 
     #[test]
     fn integers_follow_string2ll() {

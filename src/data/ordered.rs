@@ -179,16 +179,41 @@ impl Ordered {
             return None;
         }
         let root = self.root.as_mut()?;
-        let handle = root.remove_at(rank, scores, &mut self.bytes);
+        let handle = root.remove(&mut AtRank(rank), scores, &mut self.bytes);
         self.len -= 1;
         self.lower_root();
         Some(handle)
     }
 
-    /// Removes the first element that is not before a bound, and tells its rank.
-    pub fn remove(&mut self, bound: &impl Bound, scores: &impl Scores) -> Option<(usize, u32)> {
-        let rank = self.rank(bound);
-        self.remove_at(rank, scores).map(|handle| (rank, handle))
+    /// Removes the last element that stands before a bound, in one descent; `None` when none does.
+    pub fn remove_before(&mut self, bound: &impl Bound, scores: &impl Scores) -> Option<u32> {
+        let root = self.root.as_mut()?;
+        if !root.first().is_some_and(|first| bound.follows(first)) {
+            return None;
+        }
+        let handle = root.remove(&mut Before(bound), scores, &mut self.bytes);
+        self.len -= 1;
+        self.lower_root();
+        Some(handle)
+    }
+
+    /// Whether the last element before a bound could stand at another place without any element having to move. `false` also
+    /// where it is the first or the last of its leaf, since its neighbours are far away then.
+    pub fn stays_before(&self, bound: &impl Bound, other: &impl Bound) -> bool {
+        let mut node = self.root.as_ref();
+        while let Some(Node::Inner(inner)) = node {
+            node = inner.children[inner.child_before(bound)].as_ref();
+        }
+        let Some(Node::Leaf(leaf)) = node else {
+            return false;
+        };
+        let items = leaf.items();
+        match leaf.before(bound) {
+            place @ 2.. if place < items.len() => {
+                other.follows(items[place - 2]) && !other.follows(items[place])
+            }
+            _ => false,
+        }
     }
 
     /// Gives another handle to the first element that is not before a bound: its record has moved.
@@ -240,6 +265,40 @@ impl Ordered {
             self.root = Arc::make_mut(inner).children[0].take();
             self.bytes -= INNER_BYTES;
         }
+    }
+}
+
+/// Which element is removed: asked on the way down.
+trait Which {
+    /// The child that has it.
+    fn child(&mut self, inner: &Inner) -> usize;
+    /// Its place in its leaf.
+    fn item(&mut self, leaf: &Leaf) -> usize;
+}
+
+/// The one with a rank, which becomes the rank in the child.
+struct AtRank(usize);
+
+impl Which for AtRank {
+    fn child(&mut self, inner: &Inner) -> usize {
+        inner.child_of_rank(&mut self.0)
+    }
+
+    fn item(&mut self, _: &Leaf) -> usize {
+        self.0
+    }
+}
+
+/// The last one before a bound.
+struct Before<'a, B>(&'a B);
+
+impl<B: Bound> Which for Before<'_, B> {
+    fn child(&mut self, inner: &Inner) -> usize {
+        inner.child_before(self.0)
+    }
+
+    fn item(&mut self, leaf: &Leaf) -> usize {
+        leaf.before(self.0).saturating_sub(1)
     }
 }
 
@@ -321,10 +380,13 @@ impl Node {
         }
     }
 
-    fn remove_at(&mut self, rank: usize, scores: &impl Scores, bytes: &mut usize) -> u32 {
+    fn remove(&mut self, which: &mut impl Which, scores: &impl Scores, bytes: &mut usize) -> u32 {
         match self {
-            Node::Leaf(leaf) => Arc::make_mut(leaf).take(rank),
-            Node::Inner(inner) => Arc::make_mut(inner).remove_at(rank, scores, bytes),
+            Node::Leaf(leaf) => {
+                let leaf = Arc::make_mut(leaf);
+                leaf.take(which.item(leaf))
+            }
+            Node::Inner(inner) => Arc::make_mut(inner).remove(which, scores, bytes),
         }
     }
 
@@ -465,16 +527,16 @@ impl Inner {
         last
     }
 
-    fn remove_at(&mut self, mut rank: usize, scores: &impl Scores, bytes: &mut usize) -> u32 {
-        let place = self.child_of_rank(&mut rank);
+    fn remove(&mut self, which: &mut impl Which, scores: &impl Scores, bytes: &mut usize) -> u32 {
+        let place = which.child(self);
         let child = self.children[place].as_mut().expect("below len");
-        let handle = child.remove_at(rank, scores, bytes);
+        let handle = child.remove(which, scores, bytes);
         self.counts[place] -= 1;
         if self.counts[place] == 0 {
             *bytes -= self.take(place).node.bytes();
             return handle;
         }
-        if rank == 0 {
+        if self.firsts[place] == handle {
             match child {
                 Node::Leaf(leaf) => {
                     self.firsts[place] = leaf.items[0];
@@ -702,6 +764,19 @@ mod tests {
 
     struct At(u32);
 
+    /// Just behind an element.
+    struct Behind(u32);
+
+    impl Bound for Behind {
+        fn follows_score(&self, score: f64) -> Option<bool> {
+            At(self.0).follows_score(score)
+        }
+
+        fn follows(&self, handle: u32) -> bool {
+            handle <= self.0
+        }
+    }
+
     impl Bound for At {
         fn follows_score(&self, score: f64) -> Option<bool> {
             let own = Model.score(self.0);
@@ -774,9 +849,14 @@ mod tests {
                 let handle = rng.u32(0..range);
                 if model.contains(&handle) {
                     if !grow || rng.u8(..) < 90 {
-                        let rank = order.rank(&At(handle));
-                        assert_eq!(order.remove(&At(handle), &Model), Some((rank, handle)));
+                        assert_eq!(order.remove_before(&Behind(handle), &Model), Some(handle));
                         model.remove(&handle);
+                        let before = model.range(..handle).next_back().copied();
+                        assert_eq!(order.rank(&At(handle)), order.rank(&Behind(handle)));
+                        if step % 50 == 0 {
+                            assert_eq!(order.remove_before(&At(handle), &Model), before);
+                            before.map(|before| model.remove(&before));
+                        }
                     }
                 } else if grow || rng.u8(..) < 90 {
                     order.insert(handle, &At(handle), &Model);

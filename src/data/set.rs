@@ -86,6 +86,18 @@ impl From<Packed> for Set {
     }
 }
 
+impl<'a> From<IntSetRef<'a>> for SetRef<'a> {
+    fn from(ints: IntSetRef<'a>) -> SetRef<'a> {
+        SetRef::Ints(ints)
+    }
+}
+
+impl<'a> From<PackedRef<'a>> for SetRef<'a> {
+    fn from(packed: PackedRef<'a>) -> SetRef<'a> {
+        SetRef::Packed(packed)
+    }
+}
+
 impl Default for Set {
     fn default() -> Self {
         Set::new()
@@ -190,6 +202,17 @@ impl Set {
                 let text = &mut itoa::Buffer::new();
                 table.insert(hasher, member.text(text), &[])
             }
+        }
+    }
+
+    fn add_all<'a>(
+        &mut self,
+        members: impl Iterator<Item = Item<'a>>,
+        limits: &SetLimits,
+        hasher: &KeyHasher,
+    ) {
+        for member in members {
+            self.add(member, limits, hasher);
         }
     }
 
@@ -336,6 +359,21 @@ impl<'a> SetRef<'a> {
         }
     }
 
+    /// Whether it would be a table whatever its members are.
+    fn is_large(self, limits: &SetLimits) -> bool {
+        matches!(self, SetRef::Table(_))
+            && self.len() > limits.max_intset_entries.max(limits.max_listpack_entries)
+    }
+
+    /// A set of its own with the same members: a small one is copied, a table shares its parts.
+    pub fn snapshot(self) -> Set {
+        Set(match self {
+            SetRef::Ints(ints) => Form::Ints(ints.into()),
+            SetRef::Packed(packed) => Form::Packed(Packed::copy_of(packed)),
+            SetRef::Table(table) => Form::Table(Box::new(table.clone())),
+        })
+    }
+
     /// Whether `member` is one.
     pub fn contains(self, member: Item<'_>, hasher: &KeyHasher) -> bool {
         match self {
@@ -459,6 +497,61 @@ pub enum Operation {
     Union,
     /// What is in the first and in no other.
     Difference,
+}
+
+impl Operation {
+    /// About how many members are looked at or looked for.
+    pub fn work(self, sets: &[SetRef<'_>]) -> usize {
+        let lengths = sets.iter().map(|set| set.len());
+        let passed: usize = match self {
+            Operation::Intersection => lengths.min().unwrap_or(0),
+            Operation::Union => lengths.sum(),
+            Operation::Difference => sets.first().map_or(0, |set| set.len()),
+        };
+        passed.saturating_mul(sets.len())
+    }
+
+    /// The result as a set of its own, at least one set given. Its encoding is that of a set to which the members of the
+    /// result were added one by one.
+    pub fn result(self, sets: &[SetRef<'_>], limits: &SetLimits, hasher: &KeyHasher) -> Set {
+        let (first, others) = sets.split_first().expect("at least one set");
+        match self {
+            Operation::Union => {
+                // What is a table for its length alone stays one: it is not built again, but shared and added to.
+                let largest = (0..sets.len()).max_by_key(|&index| sets[index].len());
+                let base = largest.filter(|&index| sets[index].is_large(limits));
+                let mut result = base.map_or_else(Set::new, |index| sets[index].snapshot());
+                for (index, set) in sets.iter().enumerate() {
+                    if Some(index) != base {
+                        result.add_all(set.iter(), limits, hasher);
+                    }
+                }
+                result
+            }
+            Operation::Difference
+                if first.is_large(limits)
+                    && Operation::Union.work(others) / others.len().max(1) < first.len() =>
+            {
+                let mut rest = first.snapshot();
+                for member in others.iter().flat_map(|set| set.iter()) {
+                    rest.remove(member, hasher);
+                }
+                if rest.view().is_large(limits) {
+                    return rest;
+                }
+                let mut result = Set::new();
+                result.add_all(rest.view().iter(), limits, hasher);
+                result
+            }
+            _ => {
+                let mut result = Set::new();
+                Algebra::new(self, sets.to_vec()).step(usize::MAX, hasher, |member| {
+                    result.add(member, limits, hasher);
+                });
+                result
+            }
+        }
+    }
 }
 
 /// The result of an operation on sets, a bounded number of members at a time.

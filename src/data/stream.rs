@@ -31,6 +31,8 @@ mod sorted;
 
 /// The most bytes of names and values in an entry, as in Redis (`STREAM_LISTPACK_MAX_SIZE`).
 const ENTRY_MAX: usize = 1 << 30;
+/// What a name or value takes besides its text, at most.
+const HEAD_MAX: usize = 9;
 /// Blocks, or pending entries, from which a stream is freed piece by piece.
 const REMAINS_MIN: usize = 128;
 /// What a group takes in the map of groups: its place in a node that is full by two thirds.
@@ -45,13 +47,16 @@ pub struct Limits {
     pub max_entries: usize,
 }
 
-/// Why an entry cannot be appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppendError {
-    /// Its id is not above the last one.
-    NotAbove,
-    /// Its names and values are too long.
-    TooLarge,
+/// Bytes of the names and values of an entry; `None` when they are too many.
+pub fn text_bytes<'a>(fields: impl Fields<'a>) -> Option<usize> {
+    let (mut text, mut heads) = (0, 0);
+    for (name, value) in fields {
+        text += name.len() + value.len();
+        heads += 2 * HEAD_MAX;
+    }
+    // The second: places within a block are numbers of 32 bits.
+    let fits = text <= ENTRY_MAX && 2 * ENTRY_MAX + text + heads <= u32::MAX as usize;
+    fits.then_some(text)
 }
 
 /// What is trimmed.
@@ -156,25 +161,17 @@ impl Stream {
         }
     }
 
-    /// Adds an entry behind the others.
+    /// Adds an entry behind the others. `text` is what [`text_bytes`] said of it. Whether its id is above the last one; if
+    /// not, nothing is changed.
     pub fn append<'a>(
         &mut self,
         id: Id,
         fields: impl Fields<'a>,
+        text: usize,
         limits: Limits,
-    ) -> Result<(), AppendError> {
+    ) -> bool {
         if id <= self.last_id {
-            return Err(AppendError::NotAbove);
-        }
-        let mut text = 0;
-        let mut heads = 0;
-        for (name, value) in fields.clone() {
-            text += name.len() + value.len();
-            heads += 18;
-        }
-        // The second: places within a block are numbers of 32 bits.
-        if text > ENTRY_MAX || 2 * ENTRY_MAX + text + heads > u32::MAX as usize {
-            return Err(AppendError::TooLarge);
+            return false;
         }
         let appended = self.blocks.grow(|tail| {
             let has_room = tail.has_room(text, limits);
@@ -193,7 +190,7 @@ impl Stream {
         if self.len == 1 {
             self.first_id = id;
         }
-        Ok(())
+        true
     }
 
     /// The entry with this id.

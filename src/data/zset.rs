@@ -70,6 +70,15 @@ pub enum Added {
     Inserted(f64),
 }
 
+/// One end of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extreme {
+    /// The lowest score.
+    Min,
+    /// The highest score.
+    Max,
+}
+
 /// An end of a range of scores.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScoreBound {
@@ -90,6 +99,39 @@ pub enum LexBound<'a> {
     Inclusive(&'a [u8]),
     /// `(member`: at this member, which is outside.
     Exclusive(&'a [u8]),
+}
+
+impl LexBound<'_> {
+    /// Whether no member can stand between two bounds.
+    fn exclude_all(min: LexBound<'_>, max: LexBound<'_>) -> bool {
+        use LexBound::{Exclusive, First, Inclusive, Last};
+        match (min, max) {
+            (Last, _) | (_, First) => true,
+            (First, _) | (_, Last) => false,
+            (Inclusive(min), Inclusive(max)) => min > max,
+            (Inclusive(min) | Exclusive(min), Inclusive(max) | Exclusive(max)) => min >= max,
+        }
+    }
+
+    /// Whether a member is inside, this being the lower end.
+    fn admits_above(self, member: Item<'_>) -> bool {
+        match self {
+            LexBound::First => true,
+            LexBound::Last => false,
+            LexBound::Inclusive(end) => compare(member, end) != Ordering::Less,
+            LexBound::Exclusive(end) => compare(member, end) == Ordering::Greater,
+        }
+    }
+
+    /// Whether a member is inside, this being the upper end.
+    fn admits_below(self, member: Item<'_>) -> bool {
+        match self {
+            LexBound::First => false,
+            LexBound::Last => true,
+            LexBound::Inclusive(end) => compare(member, end) != Ordering::Greater,
+            LexBound::Exclusive(end) => compare(member, end) == Ordering::Less,
+        }
+    }
 }
 
 /// How the scores of one member in several sets become one.
@@ -164,6 +206,14 @@ impl ZSet {
         ZSet::Packed(Packed::new())
     }
 
+    /// An empty set that is about to get so many members: never packed when these are too many.
+    pub fn expecting(members: usize, limits: Limits) -> ZSet {
+        match members > limits.entries {
+            true => ZSet::Full(Box::default()),
+            false => ZSet::new(),
+        }
+    }
+
     /// To read it.
     #[inline]
     pub fn view(&self) -> ZSetRef<'_> {
@@ -227,26 +277,97 @@ impl ZSet {
             ZSet::Full(full) => {
                 let handle = full.members.find(member)?;
                 let score = full.members.score(handle);
-                let at = At::new(&full.members, score, member, handle);
-                full.order.remove(&at, &full.members);
+                let behind = At::new(&full.members, score, member, handle).behind();
+                full.order.remove_before(&behind, &full.members);
                 full.forget(handle);
                 Some(score)
             }
         }
     }
 
-    /// Removes the members of a range of ranks. Takes O(log n) for each: the caller keeps the range short where others wait.
-    pub fn remove_range(&mut self, ranks: Range<usize>) {
-        let end = ranks.end.min(self.len());
+    /// Takes out up to `count` members at one end, which are shown to `visit` before. What is left over is to be freed later.
+    pub fn pop(
+        &mut self,
+        end: Extreme,
+        count: usize,
+        mut visit: impl FnMut(Item<'_>, f64),
+    ) -> Option<Remains> {
+        if count == 1 {
+            self.pop_one(end, visit);
+            return None;
+        }
+        let (view, len) = (self.view(), self.len());
+        let count = count.min(len);
+        let ranks = match end {
+            Extreme::Min => 0..count,
+            Extreme::Max => len - count..len,
+        };
+        let members = match end {
+            Extreme::Min => view.range(ranks.clone()),
+            Extreme::Max => view.range_back(ranks.clone()),
+        };
+        members.for_each(|(member, score)| visit(member, score));
+        self.remove_range(ranks)
+    }
+
+    /// Takes out the member at one end; whether there was one.
+    fn pop_one(&mut self, end: Extreme, visit: impl FnOnce(Item<'_>, f64)) -> bool {
         match self {
-            ZSet::Packed(packed) if ranks.start < end => packed.remove(ranks.start * 2..end * 2),
-            ZSet::Packed(_) => {}
+            ZSet::Packed(packed) => {
+                let mut pairs = packed.view().pairs();
+                let found = match end {
+                    Extreme::Min => pairs.next(),
+                    Extreme::Max => pairs.next_back(),
+                };
+                let Some((member, score)) = found else {
+                    return false;
+                };
+                visit(member, score_of(score));
+                let index = match end {
+                    Extreme::Min => 0,
+                    Extreme::Max => packed.len() - 2,
+                };
+                packed.remove(index..index + 2);
+            }
             ZSet::Full(full) => {
-                for _ in ranks.start..end {
-                    full.remove_at(ranks.start);
+                let rank = match end {
+                    Extreme::Min => 0,
+                    Extreme::Max => full.order.len().saturating_sub(1),
+                };
+                let Some(handle) = full.order.remove_at(rank, &full.members) else {
+                    return false;
+                };
+                let (member, score) = full.pair(handle);
+                visit(member, score);
+                full.forget(handle);
+            }
+        }
+        true
+    }
+
+    /// Removes the members of a range of ranks, which may reach beyond the end. Takes O(log n) for each of them or O(log n)
+    /// for each of the others, whichever is less; what is left over then is to be freed later.
+    pub fn remove_range(&mut self, ranks: Range<usize>) -> Option<Remains> {
+        let len = self.len();
+        let end = ranks.end.min(len);
+        let start = ranks.start.min(end);
+        match self {
+            ZSet::Packed(packed) => packed.remove(start * 2..end * 2),
+            // A removal also fills the hole that it leaves: it costs some insertions.
+            ZSet::Full(full)
+                if end - start >= REBUILD_MIN && (end - start) * 2 > len - end + start =>
+            {
+                let kept = full.without(start..end);
+                let old = std::mem::replace(self, ZSet::Full(Box::new(kept)));
+                return old.into_remains();
+            }
+            ZSet::Full(full) => {
+                for _ in start..end {
+                    full.remove_at(start);
                 }
             }
         }
+        None
     }
 
     /// Packs a set that is within the limits, as Redis does with a result that is stored.
@@ -322,6 +443,9 @@ impl ZSet {
     }
 }
 
+/// Members from which the rest of a set is cheaper made anew.
+const REBUILD_MIN: usize = 1024;
+
 /// Where a member was found.
 enum Place {
     Pair(usize),
@@ -375,11 +499,30 @@ impl Full {
     }
 
     fn update(&mut self, handle: u32, member: &[u8], old: f64, new: f64) {
-        let at = At::new(&self.members, old, member, handle);
-        self.order.remove(&at, &self.members);
+        let from = At::new(&self.members, old, member, handle).behind();
+        let to = At::new(&self.members, new, member, handle);
+        // A counter that counts up seldom overtakes its neighbour.
+        if self.order.stays_before(&from, &to) {
+            return self.members.set_score(handle, new);
+        }
+        self.order.remove_before(&from, &self.members);
         self.members.set_score(handle, new);
-        let at = At::new(&self.members, new, member, handle);
-        self.order.insert(handle, &at, &self.members);
+        let to = At::new(&self.members, new, member, handle);
+        self.order.insert(handle, &to, &self.members);
+    }
+
+    /// A set of all members but those of a range of ranks.
+    fn without(&self, ranks: Range<usize>) -> Full {
+        let mut kept = Full::default();
+        let before = self.order.iter_from(0).take(ranks.start);
+        for handle in before.chain(self.order.iter_from(ranks.end)) {
+            let member = self.members.member(handle);
+            // There is room for them: all were there before.
+            if let Some(handle) = kept.members.insert(member, self.members.score(handle)) {
+                kept.order.insert(handle, &Last, &kept.members);
+            }
+        }
+        kept
     }
 
     fn remove_at(&mut self, rank: usize) {
@@ -420,6 +563,14 @@ impl<'a> ZSetRef<'a> {
     /// Whether there are none.
     pub fn is_empty(self) -> bool {
         self.len() == 0
+    }
+
+    /// A set of its own that shares what this one holds; `None` when it is packed, and small.
+    pub fn snapshot(self) -> Option<ZSet> {
+        match self {
+            ZSetRef::Packed(_) => None,
+            ZSetRef::Full(full) => Some(ZSet::Full(Box::new(full.clone()))),
+        }
     }
 
     /// The encoding as OBJECT ENCODING names it.
@@ -506,22 +657,35 @@ impl<'a> ZSetRef<'a> {
         start..end.max(start)
     }
 
-    /// The ranks of the members between two bounds in the order of bytes; empty when there are none. As in Redis it means
-    /// something only when all scores are equal.
-    pub fn lex_range(self, min: LexBound<'_>, max: LexBound<'_>) -> Range<usize> {
-        let start = match min {
-            LexBound::First => 0,
-            LexBound::Last => self.len(),
-            LexBound::Inclusive(member) => self.before_member(member, false),
-            LexBound::Exclusive(member) => self.before_member(member, true),
+    /// The ranks of the members between two bounds in the order of bytes, as met upwards or (`back`) downwards; empty when
+    /// there are none. It means something only when all scores are equal; of other packed sets the two directions give what
+    /// they give in Redis.
+    pub fn lex_range(self, min: LexBound<'_>, max: LexBound<'_>, back: bool) -> Range<usize> {
+        let (Some((first, _)), Some((last, _))) = (self.at(0), self.at(self.len().wrapping_sub(1)))
+        else {
+            return 0..0;
         };
-        let end = match max {
-            LexBound::First => 0,
-            LexBound::Last => self.len(),
-            LexBound::Inclusive(member) => self.before_member(member, true),
-            LexBound::Exclusive(member) => self.before_member(member, false),
-        };
-        start..end.max(start)
+        if LexBound::exclude_all(min, max) || !min.admits_above(last) || !max.admits_below(first) {
+            return 0..0;
+        }
+        match self {
+            ZSetRef::Packed(packed) => packed_lex_range(packed, min, max, back),
+            ZSetRef::Full(_) => {
+                let start = match min {
+                    LexBound::First => 0,
+                    LexBound::Last => self.len(),
+                    LexBound::Inclusive(member) => self.before_member(member, false),
+                    LexBound::Exclusive(member) => self.before_member(member, true),
+                };
+                let end = match max {
+                    LexBound::First => 0,
+                    LexBound::Last => self.len(),
+                    LexBound::Inclusive(member) => self.before_member(member, true),
+                    LexBound::Exclusive(member) => self.before_member(member, false),
+                };
+                start..end.max(start)
+            }
+        }
     }
 
     /// Shows members from a cursor on, about `count`, in no order; returns the cursor to go on with, 0 at the end. A packed
@@ -559,13 +723,10 @@ impl<'a> ZSetRef<'a> {
         }
     }
 
-    /// How many members stand before this one in the order of bytes, itself counted when `through`.
+    /// How many members of a full set stand before this one in the order of bytes, itself counted when `through`.
     fn before_member(self, member: &[u8], through: bool) -> usize {
         match self {
-            ZSetRef::Packed(packed) => packed
-                .pairs()
-                .take_while(|&(held, _)| is_before(compare(held, member), through))
-                .count(),
+            ZSetRef::Packed(_) => 0,
             ZSetRef::Full(full) => full.order.rank(&AtMember {
                 members: &full.members,
                 member,
@@ -701,24 +862,53 @@ impl Collect {
         Some(end)
     }
 
+    /// Adds a member that is not there; whether there was room.
+    pub fn insert(&mut self, member: &[u8], score: f64) -> bool {
+        self.members.insert(member, score).is_some()
+    }
+
     /// The set of what was collected: O(n log n), in one step.
     pub fn finish(self, limits: Limits) -> ZSet {
-        let members = self.members;
-        let mut handles = Vec::with_capacity(members.len());
-        members.scan(0, usize::MAX, |handle| handles.push(handle));
-        handles.sort_unstable_by(|&left, &right| {
-            let by_score = members.score(left).partial_cmp(&members.score(right));
-            by_score
-                .unwrap_or(Ordering::Equal)
-                .then_with(|| members.member(left).cmp(members.member(right)))
-        });
+        let sorted = self.sorted();
         let mut order = Ordered::new();
-        for handle in handles {
-            order.insert(handle, &Last, &members);
+        for &handle in &sorted.handles {
+            order.insert(handle, &Last, &sorted.members);
         }
+        let members = sorted.members;
         let mut set = ZSet::Full(Box::new(Full { members, order }));
         set.settle(limits);
         set
+    }
+
+    /// What was collected, in the order of a set.
+    pub fn sorted(self) -> Sorted {
+        let members = self.members;
+        let mut scored = Vec::with_capacity(members.len());
+        members.scan(0, usize::MAX, |handle| {
+            scored.push((members.score(handle), handle))
+        });
+        scored.sort_unstable_by(|left, right| {
+            let by_score = left.0.partial_cmp(&right.0).unwrap_or(Ordering::Equal);
+            by_score.then_with(|| members.member(left.1).cmp(members.member(right.1)))
+        });
+        let handles = scored.into_iter().map(|(_, handle)| handle).collect();
+        Sorted { members, handles }
+    }
+}
+
+/// Members with scores in order, to be read once.
+#[derive(Debug)]
+pub struct Sorted {
+    members: Members,
+    handles: Vec<u32>,
+}
+
+impl Sorted {
+    /// All of them, upwards.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], f64)> {
+        let members = &self.members;
+        let pair = |&handle: &u32| (members.member(handle), members.score(handle));
+        self.handles.iter().map(pair)
     }
 }
 
@@ -728,6 +918,8 @@ struct At<'a> {
     score: f64,
     member: &'a [u8],
     handle: u32,
+    /// Whether the member itself stands before the place.
+    through: bool,
 }
 
 impl<'a> At<'a> {
@@ -737,6 +929,14 @@ impl<'a> At<'a> {
             score,
             member,
             handle,
+            through: false,
+        }
+    }
+
+    fn behind(self) -> At<'a> {
+        At {
+            through: true,
+            ..self
         }
     }
 }
@@ -750,7 +950,7 @@ impl Bound for At<'_> {
     #[inline]
     fn follows(&self, handle: u32) -> bool {
         if handle == self.handle {
-            return false;
+            return self.through;
         }
         let score = self.members.score(handle);
         score < self.score || score == self.score && self.members.member(handle) < self.member
@@ -813,6 +1013,39 @@ fn is_before(order: Ordering, through: bool) -> bool {
 /// The order of a packed member and a text.
 fn compare(held: Item<'_>, member: &[u8]) -> Ordering {
     held.text(&mut itoa::Buffer::new()).cmp(member)
+}
+
+fn packed_lex_range(
+    packed: PackedRef<'_>,
+    min: LexBound<'_>,
+    max: LexBound<'_>,
+    back: bool,
+) -> Range<usize> {
+    let members = packed.pairs().map(|(member, _)| member);
+    if back {
+        let mut members = members.rev();
+        let above = members
+            .clone()
+            .take_while(|&member| !max.admits_below(member));
+        let above = above.count();
+        if above > 0 {
+            members.nth(above - 1);
+        }
+        let end = packed.len() / 2 - above;
+        let inside = members.take_while(|&member| min.admits_above(member));
+        end - inside.count()..end
+    } else {
+        let mut members = members;
+        let below = members
+            .clone()
+            .take_while(|&member| !min.admits_above(member));
+        let start = below.count();
+        if start > 0 {
+            members.nth(start - 1);
+        }
+        let inside = members.take_while(|&member| max.admits_below(member));
+        start..start + inside.count()
+    }
 }
 
 fn packed_score(packed: &Packed, index: usize) -> f64 {

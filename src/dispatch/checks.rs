@@ -28,17 +28,33 @@ pub enum Verdict {
     Refuse(CommandError),
 }
 
+/// What is checked.
+#[derive(Clone, Copy)]
+pub struct Checked<'c> {
+    /// The row.
+    pub command: &'c Command,
+    /// Its flags; those of EXEC are those of its commands too.
+    pub flags: Flags,
+    /// Whether it is to be queued only: then a pause does not hold it back.
+    pub is_queued: bool,
+}
+
 /// Runs all checks. Most requests pass each by one comparison.
 #[inline]
 pub fn run(
     server: &Arc<Server>,
     rules: &Rules,
     session: &Session,
-    command: &Command,
+    checked: Checked<'_>,
     now: Millis,
     effects: &mut Effects,
     round: u32,
 ) -> Verdict {
+    let Checked {
+        command,
+        flags,
+        is_queued,
+    } = checked;
     if command.flags.contains(Flags::PROTECTED)
         && let Err(error) = protected(server, session, command)
     {
@@ -51,19 +67,24 @@ pub fn run(
     }
     if rules.maxmemory != 0 {
         match memory(server, rules, session, now, effects) {
-            Outcome::Exhausted if command.flags.contains(Flags::DENYOOM) => {
+            Outcome::Exhausted if flags.contains(Flags::DENYOOM) => {
                 return Verdict::Refuse(CommandError::OutOfMemory);
             }
             // Else large values would be written faster than the small ones before them can go.
             Outcome::Unfinished
-                if command.flags.contains(Flags::DENYOOM) && round < eviction_turns(server) =>
+                if flags.contains(Flags::DENYOOM) && round < eviction_turns(server) =>
             {
                 return Verdict::Later;
             }
             _ => {}
         }
     }
-    if server.pause.mode() != PauseMode::Off && is_paused(server, command, now) {
+    if is_queued && command.flags.contains(Flags::NO_MULTI) {
+        return Verdict::Refuse(CommandError::fixed(
+            "ERR Command not allowed inside a transaction",
+        ));
+    }
+    if server.pause.mode() != PauseMode::Off && !is_queued && is_paused(server, flags, now) {
         return Verdict::Wait;
     }
     Verdict::Go
@@ -137,15 +158,11 @@ fn memory(
 
 /// Whether CLIENT PAUSE holds this command back. CLIENT itself always passes, or nobody could end the pause.
 #[cold]
-fn is_paused(server: &Server, command: &Command, now: Millis) -> bool {
+fn is_paused(server: &Server, flags: Flags, now: Millis) -> bool {
     let held = match server.pause.mode() {
         PauseMode::Off => false,
-        PauseMode::Write => command
-            .flags
-            .intersects(Flags::WRITE | Flags::MAY_REPLICATE),
-        PauseMode::All => {
-            !command.flags.contains(Flags::ALLOW_BUSY) && !command.flags.contains(Flags::ADMIN)
-        }
+        PauseMode::Write => flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE),
+        PauseMode::All => !flags.contains(Flags::ALLOW_BUSY) && !flags.contains(Flags::ADMIN),
     };
     held && server.pause.left_ms(now) > 0
 }

@@ -12,6 +12,7 @@
 mod blocking;
 mod checks;
 mod record;
+mod transaction;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, LazyLock};
@@ -27,7 +28,7 @@ use crate::base::worker::give_worker_away;
 use crate::commands;
 use crate::config::Settings;
 use crate::keyspace::Keyspace;
-use crate::keyspace::effects::{Effects, Interest};
+use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::Rules;
 use crate::keyspace::lock::{Contended, Locked, Place, Plan, lock_all, lock_one};
 use crate::keyspace::sweep::{Scene, Sweep};
@@ -307,7 +308,8 @@ impl Runner {
                 if let Some(entry) = self.table.find_request(&arguments) {
                     self.tally.rejected(&self.server.stats, entry.id);
                 }
-                self.reject(command, &error, &mut reply);
+                let is_exec = self.table.find_request(&arguments).is_some_and(is_exec);
+                self.reject_within(session, is_exec, command, error, &mut reply);
                 return self.replied(session, mark, output);
             }
         };
@@ -315,11 +317,21 @@ impl Runner {
             .client
             .last_command
             .store(entry.id, Ordering::Relaxed);
+        let is_queued = session.transaction().is_some() && !is_immediate(entry);
         match checks::run(
             &self.server,
             &self.rules,
             session,
-            entry.command,
+            checks::Checked {
+                command: entry.command,
+                flags: match session.transaction() {
+                    Some(transaction) if is_exec(entry) => {
+                        entry.command.flags | transaction.flags()
+                    }
+                    _ => entry.command.flags,
+                },
+                is_queued,
+            },
             self.now,
             &mut self.effects,
             round,
@@ -336,10 +348,25 @@ impl Runner {
             }
             checks::Verdict::Refuse(error) => {
                 self.after_release();
-                self.reject(Some(entry.command), &error, &mut reply);
+                self.reject_within(
+                    session,
+                    is_exec(entry),
+                    Some(entry.command),
+                    error,
+                    &mut reply,
+                );
                 self.tally.rejected(&self.server.stats, entry.id);
                 return self.replied(session, mark, output);
             }
+        }
+        if is_queued {
+            if let Some(transaction) = session.transaction_mut() {
+                transaction.push(entry.id, entry.command.flags, arguments);
+            }
+            session.show_queued();
+            reply.simple("QUEUED");
+            self.tally.skip();
+            return self.replied(session, mark, output);
         }
         if arguments.len() > HEAVY_ARGUMENTS {
             return give_worker_away(|| {
@@ -446,7 +473,11 @@ impl Runner {
                     Err(error) => Err(error),
                 }
             }
-            Handler::Admin(admin::Handler::Admin(handler)) => {
+            Handler::Admin(admin::Handler::Exec) => match self.exec(session, &mut reply, round) {
+                Ok(done) => done,
+                Err(Contended) => return Step::Contended,
+            },
+            Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Immediate(handler)) => {
                 // These look at the accounts: settle what the batch has changed so far.
                 self.end_batch();
                 let mut caller = admin::Caller {
@@ -540,7 +571,6 @@ impl Runner {
         };
         let interest = keyspace.listeners.interest();
         self.effects.begin(interest);
-        let dirty = self.effects.dirty;
         let run = Run {
             now: self.now,
             rules: &self.rules,
@@ -556,15 +586,8 @@ impl Runner {
             &mut self.effects,
         );
         let done = work(&mut view);
-        view.finish();
+        view.end(arguments);
         if !interest.is_empty() {
-            if interest.contains(Interest::JOURNAL)
-                && view.effects.dirty != dirty
-                && view.effects.is_verbatim()
-            {
-                let command: Vec<&[u8]> = arguments.iter().collect();
-                view.effects.record(who.database, &command);
-            }
             view.append();
         }
         drop(view);
@@ -599,6 +622,7 @@ impl Runner {
             match lock_one(&server.keyspace, place, sweeping.round) {
                 Ok(mut held) => {
                     sweeping.round = 0;
+                    self.effects.begin(server.keyspace.listeners.interest());
                     sweeping.sweep.visit(
                         place,
                         &mut held.partition,
@@ -682,21 +706,29 @@ impl Runner {
     }
 
     fn settle(&mut self) {
-        let effects = &mut self.effects;
-        self.server
-            .keyspace
-            .account(std::mem::take(&mut effects.bytes));
-        self.server
-            .keyspace
-            .count_dirty(std::mem::take(&mut effects.dirty));
-        let (hits, misses) = (effects.hits.take(), effects.misses.take());
-        let expired = std::mem::take(&mut effects.expired);
-        if hits | misses | expired != 0 {
-            let mine = self.server.stats.mine();
-            mine.hits.add(hits);
-            mine.misses.add(misses);
-            mine.expired.add(expired);
+        settle(&self.server, &mut self.effects);
+    }
+
+    /// Refuses a request that did not run: EXEC will not run then, and an EXEC that is refused is the end of its transaction.
+    #[cold]
+    fn reject_within(
+        &mut self,
+        session: &mut Session,
+        is_exec: bool,
+        command: Option<&Command>,
+        mut error: CommandError,
+        reply: &mut Reply<'_>,
+    ) {
+        if is_exec && session.transaction().is_some() {
+            self.end_transaction(session);
+            let why = error.text();
+            let why = why.strip_prefix("ERR ").unwrap_or(&why);
+            error =
+                CommandError::text_of(format!("EXECABORT Transaction discarded because of: {why}"));
+        } else if let Some(transaction) = session.transaction_mut() {
+            transaction.is_refused = true;
         }
+        self.reject(command, &error, reply);
     }
 
     /// Refuses a request that did not run.
@@ -736,6 +768,35 @@ impl Drop for Runner {
     fn drop(&mut self) {
         self.end_batch();
     }
+}
+
+/// Adds to the accounts of all what a run, or a batch of them, changed.
+fn settle(server: &Server, effects: &mut Effects) {
+    let keyspace = &server.keyspace;
+    keyspace.account(std::mem::take(&mut effects.bytes));
+    keyspace.count_dirty(std::mem::take(&mut effects.dirty));
+    let (hits, misses) = (effects.hits.take(), effects.misses.take());
+    let expired = std::mem::take(&mut effects.expired);
+    let expired_fields = std::mem::take(&mut effects.expired_fields);
+    if hits | misses | expired | expired_fields != 0 {
+        let mine = server.stats.mine();
+        mine.hits.add(hits);
+        mine.misses.add(misses);
+        mine.expired.add(expired);
+        mine.expired_fields.add(expired_fields);
+    }
+}
+
+/// Whether a command runs inside a transaction instead of being queued.
+fn is_immediate(entry: &Entry<Handler>) -> bool {
+    matches!(
+        entry.handler,
+        Handler::Admin(admin::Handler::Immediate(_) | admin::Handler::Exec)
+    )
+}
+
+fn is_exec(entry: &Entry<Handler>) -> bool {
+    matches!(entry.handler, Handler::Admin(admin::Handler::Exec))
 }
 
 /// The partitions of the keys that the row finds in a request.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::admin::testing::{Host, MACHINE};
 use crate::config::Access;
+use crate::keyspace::effects::Interest;
 use crate::resp::decode::OwnedArguments;
 
 /// A server, its one client, and what runs the client's requests.
@@ -332,14 +333,35 @@ fn what_whole_databases_undergo_is_told_to_followers() {
     let mut world = World::new(&[]);
     let journal = Arc::new(Journal::default());
     world.server.keyspace.listeners.add(journal.clone());
-    let requests: [&[&[u8]]; 4] = [
+    let requests: [&[&[u8]]; 10] = [
         &[b"SET", b"k", b"v"],
         &[b"SWAPDB", b"0", b"1"],
         &[b"FLUSHDB", b"ASYNC"],
         &[b"FLUSHALL"],
+        // A transaction is one unit, when it does more than one thing.
+        &[b"MULTI"],
+        &[b"SET", b"k", b"v"],
+        &[b"SWAPDB", b"0", b"1"],
+        &[b"FLUSHALL"],
+        &[b"EXEC"],
+        &[b"SET", b"only", b"one"],
     ];
-    for words in requests {
+    for words in &requests[..4] {
         assert_eq!(world.run(words), b"+OK\r\n");
+    }
+    let within: &[&[&[u8]]] = &[
+        &[b"MULTI"],
+        &[b"SET", b"k", b"v"],
+        &[b"GET", b"k"],
+        &[b"SWAPDB", b"0", b"1"],
+        &[b"FLUSHALL"],
+        &[b"EXEC"],
+        &[b"MULTI"],
+        &[b"SET", b"only", b"one"],
+        &[b"EXEC"],
+    ];
+    for words in within {
+        world.run(words);
     }
     let told: Vec<Vec<Vec<u8>>> = journal
         .0

@@ -23,6 +23,9 @@ use crate::table::CommandError;
 /// Elements from which the worker's other connections are given away first: about 50 us of work.
 const HEAVY_ELEMENTS: usize = 2_000;
 
+/// Expired fields that a change removes beside those that it names; the rest is left to active expiry.
+const FIELDS_PER_CHANGE: usize = 128;
+
 /// What a change does about a key that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
@@ -188,6 +191,7 @@ impl View<'_> {
             Some(Err(error)) => Err(error),
             Some(Ok((result, is_empty))) => {
                 self.note_emptied(hash, key, is_empty);
+                self.effects.touch(self.database, key);
                 Ok(result)
             }
             None if missing == Missing::Skip => Ok(None),
@@ -203,6 +207,38 @@ impl View<'_> {
         }
     }
 
+    /// Removes fields of a hash that have expired, as a change does first: those that are named, and some of the others. A
+    /// hash left empty goes at once.
+    pub fn expire_fields<'f>(
+        &mut self,
+        key: &[u8],
+        named: impl Iterator<Item = &'f [u8]>,
+    ) -> Result<(), CommandError> {
+        let (now, hasher) = (self.now(), self.hasher());
+        let has_expired = |at: Option<Millis>| at.is_some_and(|at| at < now);
+        let hash = self.hash_for_write(key)?;
+        if !has_expired(hash.and_then(HashRef::next_expiry)) {
+            return Ok(());
+        }
+        let removed = self.edit_hash(key, Missing::Skip, |hash| {
+            let mut removed = Vec::new();
+            hash.take_expired(now, FIELDS_PER_CHANGE, hasher, |field| {
+                removed.push(field.to_vec());
+            });
+            for field in named {
+                if has_expired(hash.view().expiry(field, hasher).flatten()) {
+                    hash.remove(field, hasher);
+                    removed.push(field.to_vec());
+                }
+            }
+            removed
+        })?;
+        let removed = removed.unwrap_or_default();
+        self.effects.expire_fields(self.database(), key, &removed);
+        self.remove_emptied(key);
+        Ok(())
+    }
+
     /// Sets a key to a collection, whatever was there. An empty one is not stored: the key is removed. Counts one change.
     /// Returns whether the key is there now.
     pub fn store(&mut self, key: &[u8], value: Value, ttl: Ttl) -> bool {
@@ -214,6 +250,7 @@ impl View<'_> {
         self.purge(hash, key);
         self.effects.dirty += 1;
         let run = self.run;
+        self.effects.touch(self.database, key);
         let kind = value.kind();
         let Some(partition) = self.partition_mut(hash) else {
             return false;
@@ -315,6 +352,7 @@ impl View<'_> {
     }
 
     fn insert_collection(&mut self, hash: u64, key: &[u8], value: Value, expiry: Option<Millis>) {
+        self.effects.touch(self.database, key);
         let kind = value.kind();
         let entry = Entry::collection(key, value, expiry);
         entry.set_access(self.run.rules.first_access(self.run.now));
@@ -341,8 +379,7 @@ impl View<'_> {
             .and_then(|partition| partition.remove(hash, key));
         if let Some(entry) = removed {
             debug_assert!(entry.value().is_empty());
-            self.effects.discard(entry.into_garbage());
-            self.notify(EventClass::GENERIC, "del", key);
+            self.effects.empty(self.database(), entry);
         }
     }
 }

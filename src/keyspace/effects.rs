@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use super::entry::{Entry, Garbage};
+use super::watching::{Watch, Watched};
 use crate::resp::reply::Reply;
 
 bitflags::bitflags! {
@@ -21,6 +23,8 @@ bitflags::bitflags! {
         const JOURNAL = 1;
         /// Keyspace events.
         const EVENTS = 1 << 1;
+        /// Changes of watched keys.
+        const WATCHES = 1 << 2;
     }
 }
 
@@ -100,6 +104,8 @@ pub struct Listeners {
     /// The union of their interests. Written by `add`, read once per command; a run that misses a fresh listener counts
     /// as having come before it, so relaxed.
     interest: AtomicU32,
+    /// A leaf lock. While it is empty, nobody is interested in [`Interest::WATCHES`].
+    watched: Mutex<Watched>,
 }
 
 impl Default for Listeners {
@@ -107,6 +113,7 @@ impl Default for Listeners {
         Listeners {
             all: ArcSwap::from_pointee(Vec::new()),
             interest: AtomicU32::new(0),
+            watched: Mutex::default(),
         }
     }
 }
@@ -128,6 +135,31 @@ impl Listeners {
     #[inline]
     pub fn interest(&self) -> Interest {
         Interest::from_bits_retain(self.interest.load(Ordering::Relaxed))
+    }
+
+    /// Lets a client watch a key, whose partition is locked.
+    pub fn watch(&self, database: u32, key: &[u8], watch: &Arc<Watch>, was_expired: bool) {
+        let mut watched = self.watched.lock();
+        watched.add(database, key, watch, was_expired);
+        self.interest
+            .fetch_or(Interest::WATCHES.bits(), Ordering::Relaxed);
+    }
+
+    /// Ends it.
+    pub fn unwatch<'a>(&self, keys: impl Iterator<Item = (u32, &'a [u8])>, watch: &Arc<Watch>) {
+        let mut watched = self.watched.lock();
+        for (database, key) in keys {
+            watched.remove(database, key, watch);
+        }
+        if watched.is_empty() {
+            self.interest
+                .fetch_and(!Interest::WATCHES.bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// Tells those who watch one of the keys that `is_changed` says; the partitions of all of these are locked.
+    pub(super) fn touch_those(&self, is_changed: impl Fn(u32, &[u8]) -> bool) {
+        self.watched.lock().touch_those(is_changed);
     }
 
     fn each(&self, interest: Interest, tell: impl Fn(&dyn Listener)) {
@@ -161,15 +193,19 @@ pub struct Effects {
     pub misses: Cell<u64>,
     /// Keys found expired and removed.
     pub expired: u64,
+    /// Fields of hashes found expired and removed.
+    pub expired_fields: u64,
     /// Change of allocated bytes.
     pub bytes: i64,
     /// Whether the handler said itself what to propagate.
     rewritten: bool,
-    /// The keys found expired. They were gone before the run did anything, and stand before its records.
+    /// The keys and fields found expired. They were gone before the run did anything, and stand before its records.
     gone: Vec<Record>,
     records: Vec<Record>,
     events: RefCell<Vec<Event>>,
     garbage: Vec<Garbage>,
+    /// Keys that were changed, and whether they expired.
+    touched: Vec<(u32, Vec<u8>, bool)>,
     /// Keys that somebody may wait for and that may be what they wait for.
     ready: Vec<(u32, Vec<u8>)>,
     later: RefCell<Option<Later>>,
@@ -192,6 +228,11 @@ impl Effects {
     pub fn propagate(&mut self, database: u32, command: &[&[u8]]) {
         self.rewritten = true;
         self.record(database, command);
+    }
+
+    /// The client's command does not stand for what was done; other records do, if there are any.
+    pub fn propagate_nothing(&mut self) {
+        self.rewritten = true;
     }
 
     /// Records a command beside the one that the client sent (a key evicted).
@@ -219,6 +260,19 @@ impl Effects {
         }
     }
 
+    /// Notes that a key was changed, for those who watch it.
+    #[inline]
+    pub fn touch(&mut self, database: u32, key: &[u8]) {
+        if self.wants(Interest::WATCHES) {
+            self.touched.push((database, key.to_vec(), false));
+        }
+    }
+
+    /// Forgets what was noted of changes: there was none in the end.
+    pub fn forget_touched(&mut self) {
+        self.touched.retain(|(_, _, by_expiry)| *by_expiry);
+    }
+
     /// Takes an entry that was found expired and removed: tells followers, and keeps what is large for later.
     pub fn expire(&mut self, database: u32, entry: Entry) {
         self.expired += 1;
@@ -227,6 +281,32 @@ impl Effects {
                 .push(Record::new(database, &[b"DEL", entry.key()]));
         }
         self.event(EventClass::EXPIRED, "expired", database, entry.key());
+        if self.wants(Interest::WATCHES) {
+            self.touched.push((database, entry.key().to_vec(), true));
+        }
+        self.discard(entry.into_garbage());
+    }
+
+    /// Takes note of fields of a hash that were found expired and removed: tells followers.
+    pub fn expire_fields(&mut self, database: u32, key: &[u8], fields: &[Vec<u8>]) {
+        if fields.is_empty() {
+            return;
+        }
+        self.expired_fields += fields.len() as u64;
+        if self.wants(Interest::JOURNAL) {
+            let names = fields.iter().map(Vec::as_slice);
+            let command: Vec<&[u8]> = [&b"HDEL"[..], key].into_iter().chain(names).collect();
+            self.gone.push(Record::new(database, &command));
+        }
+        self.event(EventClass::HASH, "hexpired", database, key);
+        if self.wants(Interest::WATCHES) {
+            self.touched.push((database, key.to_vec(), true));
+        }
+    }
+
+    /// Takes the entry of a collection that was left empty and removed; followers know from what left it so.
+    pub fn empty(&mut self, database: u32, entry: Entry) {
+        self.event(EventClass::GENERIC, "del", database, entry.key());
         self.discard(entry.into_garbage());
     }
 
@@ -281,9 +361,23 @@ impl Effects {
         }
     }
 
-    /// Appends the records. Called while the run's partitions are locked.
+    /// Makes the records one unit for followers, when there are several.
+    pub fn wrap_records(&mut self, database: u32) {
+        if self.records.len() > 1 {
+            self.records.insert(0, Record::new(database, &[b"MULTI"]));
+            self.records.push(Record::new(database, &[b"EXEC"]));
+        }
+    }
+
+    /// Appends the records, and tells those who watch. Called while the run's partitions are locked.
     #[inline]
     pub fn append(&mut self, listeners: &Listeners) {
+        if !self.touched.is_empty() {
+            let watched = listeners.watched.lock();
+            for (database, key, by_expiry) in self.touched.drain(..) {
+                watched.touch(database, key, by_expiry);
+            }
+        }
         if !self.gone.is_empty() {
             self.gone.append(&mut self.records);
             std::mem::swap(&mut self.gone, &mut self.records);

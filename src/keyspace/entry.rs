@@ -15,7 +15,8 @@
 //! value is a reference-counted `Bytes`, so that a reply can hold it while the partition is unlocked again.
 //!
 //! The pointer's upper 16 bits, which user-space addresses leave zero, hold a coarse expiry ([`expiry_tag`]): active expiry
-//! and the volatile policies find their candidates in the table itself, without touching entries and without an index.
+//! and the volatile policies find their candidates in the table itself, without touching entries and without an index. A
+//! hash whose fields expire has there what comes first, its own expiry or that of a field.
 //!
 //! Every allocation is made with the size of its class ([`good_size`]), so that a value may change its length within the
 //! class in place, and the size given back is the size that was asked.
@@ -32,6 +33,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
+use super::hash::KeyHasher;
 use super::partition::Detached;
 use crate::base::allocator::good_size;
 use crate::base::clock::Millis;
@@ -192,10 +194,13 @@ impl Entry {
             ptr::copy_nonoverlapping(key.as_ptr(), base.add(key_at).as_ptr(), key.len());
             write_payload(base.add(key_at + key.len()), kind, payload);
         }
-        Entry(base).with_tag(expiry.map_or(0, expiry_tag))
+        let mut entry = Entry(base);
+        entry.retag();
+        entry
     }
 
-    /// The coarse expiry, 0 when it never expires. Read from the pointer alone.
+    /// The coarse expiry of what comes first, the key or a field of its hash; 0 when neither expires. Read from the pointer
+    /// alone.
     #[inline]
     pub fn tag(&self) -> u16 {
         (self.0.as_ptr().addr() >> ADDRESS_BITS) as u16
@@ -230,6 +235,33 @@ impl Entry {
         Some(Millis(unsafe {
             self.base().add(HEADER_BYTES).cast::<i64>().read()
         }))
+    }
+
+    /// Whether the key expires.
+    #[inline]
+    pub fn is_volatile(&self) -> bool {
+        self.tag() != 0 && self.flags() & EXPIRY != 0
+    }
+
+    /// When the next field of a hash expires.
+    #[inline]
+    pub fn next_field_expiry(&self) -> Option<Millis> {
+        let flags = self.flags();
+        // A hash with such fields has no compact form.
+        if kind(flags) != Kind::Collection || type_of(flags) != Type::Hash {
+            return None;
+        }
+        match self.collection_ref(flags).view() {
+            ValueRef::Hash(hash) => hash.next_expiry(),
+            _ => None,
+        }
+    }
+
+    /// When the key or a field of its hash expires, whatever comes first.
+    #[inline]
+    pub fn first_expiry(&self) -> Option<Millis> {
+        let (own, field) = (self.expiry(), self.next_field_expiry());
+        own.into_iter().chain(field).min()
     }
 
     /// Whether it is expired at `now`: in the millisecond after its expiry, as in Redis.
@@ -350,6 +382,7 @@ impl Entry {
             // SAFETY: the payload is a valid `Box<Value>`, and `&mut self` makes it ours alone.
             let value = unsafe { self.boxed(flags).cast::<Value>().as_mut() };
             let result = change(value);
+            self.retag();
             let is_small = |bytes| bytes <= COMPACT_MAX / 2;
             if value.compact_len().is_some_and(is_small)
                 && let Some(value) = self.take_collection()
@@ -365,6 +398,22 @@ impl Entry {
         let result = change(&mut value);
         self.set_collection(value);
         Some(result)
+    }
+
+    /// Takes up to `limit` fields out of a hash that have expired.
+    pub fn take_expired_fields(
+        &mut self,
+        now: Millis,
+        limit: usize,
+        hasher: &KeyHasher,
+    ) -> Vec<Vec<u8>> {
+        let mut fields = Vec::new();
+        self.edit_collection(|value| {
+            if let Value::Hash(hash) = value {
+                hash.take_expired(now, limit, hasher, |field| fields.push(field.to_vec()));
+            }
+        });
+        fields
     }
 
     fn replace(&mut self, payload: Payload<'_>, marks: u32) -> Option<Garbage> {
@@ -403,8 +452,7 @@ impl Entry {
             Some(at) if flags & EXPIRY != 0 => {
                 // SAFETY: the flag says that the word is there.
                 unsafe { self.base().add(HEADER_BYTES).cast::<i64>().write(at.0) };
-                let base = self.base();
-                self.0 = Entry::tagged(base, expiry_tag(at));
+                self.retag();
             }
             None if flags & EXPIRY == 0 => {}
             _ => self.rebuild(expiry, None),
@@ -554,10 +602,9 @@ impl Entry {
         base.map_addr(|address| address | usize::from(tag) << ADDRESS_BITS)
     }
 
-    fn with_tag(self, tag: u16) -> Entry {
-        let base = self.base();
-        std::mem::forget(self);
-        Entry(Entry::tagged(base, tag))
+    fn retag(&mut self) {
+        let tag = self.first_expiry().map_or(0, expiry_tag);
+        self.0 = Entry::tagged(self.base(), tag);
     }
 
     #[inline]

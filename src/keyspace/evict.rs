@@ -377,7 +377,7 @@ fn sample(
     };
     let entries = held
         .from_random(pressure.rng.bits(), places)
-        .filter(|entry| !volatile || entry.tag() != 0)
+        .filter(|entry| !volatile || entry.is_volatile())
         .take(wanted - found.len());
     found.extend(entries.map(|entry| Candidate {
         score: pressure.rules.score(entry, pressure.now, pressure.rng),
@@ -409,7 +409,9 @@ fn take(
         return false;
     };
     effects.bytes += held.partition.take_bytes();
+    effects.begin(keyspace.listeners.interest());
     effects.record(candidate.database, &[b"DEL", entry.key()]);
+    effects.touch(candidate.database, entry.key());
     effects.append(&keyspace.listeners);
     drop(held);
     effects.event(
@@ -426,7 +428,7 @@ fn take(
 }
 
 fn is_eligible(entry: &Entry, rules: &Rules) -> bool {
-    !rules.policy.is_volatile() || entry.tag() != 0
+    !rules.policy.is_volatile() || entry.is_volatile()
 }
 
 #[cfg(test)]

@@ -1,21 +1,22 @@
-//! Active expiry: keys that nobody touches vanish too.
+//! Active expiry: keys and fields of hashes that nobody touches vanish too.
 //!
 //! Every partition is swept once per [`CYCLE`]. A sweep reads the coarse expiries in the table (8 B per key, in order, about
 //! a nanosecond each) and touches only entries that fell due since the last sweep, so its cost does not depend on how many
-//! keys have an expiry, and what stays behind is younger than a cycle. Partitions without an expiry are skipped by their
-//! counter. A step holds one partition for at most [`STEP_KEYS`] removals; the driver yields between steps and keeps
+//! keys have an expiry, and what stays behind is younger than a cycle. A hash is found by the expiry of its next field, which
+//! stands in the table as that of a key does. Partitions without an expiry are skipped by their counter. A step holds one partition for at most [`STEP_KEYS`] removals; the driver yields between steps and keeps
 //! within its share of time, so a million keys that expire in one second are a second of background work and no pause.
 
 use std::time::Duration;
 
 use super::effects::Effects;
 use super::lock::{PATIENCE, Place, lock_one};
+use super::partition::Expired;
 use super::{Keyspace, PARTITIONS};
 use crate::base::clock::Millis;
 
 /// How often every partition is swept.
 pub const CYCLE: Duration = Duration::from_millis(1000);
-/// Removals while one partition is held.
+/// Keys and fields removed while one partition is held.
 pub const STEP_KEYS: usize = 512;
 
 /// Where active expiry has got to.
@@ -43,7 +44,7 @@ impl Sweeper {
                 continue;
             };
             while self.partition < PARTITIONS {
-                if database.counters(self.partition).expires() == 0 {
+                if database.counters(self.partition).timed() == 0 {
                     self.partition += 1;
                     continue;
                 }
@@ -84,10 +85,15 @@ fn sweep_partition(
     let Ok(mut held) = lock_one(keyspace, place, PATIENCE) else {
         return (0, true);
     };
+    effects.begin(keyspace.listeners.interest());
     let mut expired = 0;
-    let done = held.partition.sweep(now, STEP_KEYS, |entry| {
-        expired += 1;
-        effects.expire(place.database, entry);
+    let done = held.partition.sweep(now, STEP_KEYS, |what| match what {
+        Expired::Key(entry) => {
+            expired += 1;
+            effects.expire(place.database, entry);
+        }
+        Expired::Fields(key, fields) => effects.expire_fields(place.database, key, fields),
+        Expired::Emptied(entry) => effects.empty(place.database, entry),
     });
     effects.bytes += held.partition.take_bytes();
     effects.append(&keyspace.listeners);

@@ -15,7 +15,8 @@ pub mod partition;
 pub mod sweep;
 pub mod view;
 pub mod waiting;
-mod whole;
+pub mod watching;
+pub mod whole;
 
 use std::hash::BuildHasherDefault;
 use std::sync::OnceLock;

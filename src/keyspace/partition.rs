@@ -79,6 +79,8 @@ pub struct Counters {
     len: AtomicU32,
     /// Keys with an expiry.
     expires: AtomicU32,
+    /// Keys with an expiry, or with fields that expire.
+    timed: AtomicU32,
     /// Bytes of entries and table, by size class.
     bytes: AtomicI64,
     /// When active expiry last went through it, in milliseconds since the epoch.
@@ -96,6 +98,7 @@ impl Counters {
         Counters {
             len: AtomicU32::new(0),
             expires: AtomicU32::new(0),
+            timed: AtomicU32::new(0),
             bytes: AtomicI64::new(0),
             swept: AtomicI64::new(now.0),
             reach: AtomicU32::new(0),
@@ -122,6 +125,11 @@ impl Counters {
     /// Keys with an expiry.
     pub fn expires(&self) -> usize {
         self.expires.load(Ordering::Relaxed) as usize
+    }
+
+    /// Keys that active expiry has to do with: those with an expiry, or with fields that expire.
+    pub fn timed(&self) -> usize {
+        self.timed.load(Ordering::Relaxed) as usize
     }
 
     /// Bytes of entries and table.
@@ -206,23 +214,18 @@ impl<'a> Partition<'a> {
         change: impl FnOnce(&mut Entry) -> T,
     ) -> Option<T> {
         let slot = self.table.get_mut(hash, |slot| slot.0.key() == key)?;
-        let (bytes, expires) = (slot.0.allocated_bytes(), slot.0.tag() != 0);
+        let before = Share::of(&slot.0);
         let result = change(&mut slot.0);
-        let (bytes_after, expires_after) = (slot.0.allocated_bytes(), slot.0.tag() != 0);
+        let after = Share::of(&slot.0);
         due(self.counters, &slot.0);
-        if bytes != bytes_after {
-            self.account(bytes_after as i64 - bytes as i64);
-        }
-        if expires != expires_after {
-            add(&self.counters.expires, if expires_after { 1 } else { -1 });
-        }
+        self.changed(before, after);
         Some(result)
     }
 
     /// Adds an entry whose key is not there.
     pub fn insert(&mut self, hash: u64, entry: Entry) {
         debug_assert!(self.find(hash, entry.key()).is_none());
-        let (size, expires) = (entry.allocated_bytes(), entry.tag() != 0);
+        let share = Share::of(&entry);
         due(self.counters, &entry);
         let rebuilt = Cell::new(false);
         let table_before = table_bytes(&self.table);
@@ -244,11 +247,9 @@ impl<'a> Partition<'a> {
             }
         }
         self.moved();
-        self.account(size as i64 + table_bytes(&self.table) - table_before);
+        self.account(table_bytes(&self.table) - table_before);
         add(&self.counters.len, 1);
-        if expires {
-            add(&self.counters.expires, 1);
-        }
+        self.changed(Share::default(), share);
     }
 
     /// Takes a key's entry out.
@@ -328,6 +329,7 @@ impl<'a> Partition<'a> {
         self.account(-self.counters.bytes());
         self.counters.len.store(0, Ordering::Relaxed);
         self.counters.expires.store(0, Ordering::Relaxed);
+        self.counters.timed.store(0, Ordering::Relaxed);
         self.counters.reach.store(0, Ordering::Relaxed);
         let table = std::mem::replace(&mut *self.table, RawTable::new());
         self.moved();
@@ -359,29 +361,56 @@ impl<'a> Partition<'a> {
         next_reversed(cursor, block_mask)
     }
 
-    /// Removes what expired by `now`, at most `limit` keys; each goes to `expired`. `true` when nothing is left over.
+    /// Removes what expired by `now`, at most `limit` keys and fields; each goes to `expired`. `true` when nothing is left
+    /// over.
     ///
     /// Only entries whose coarse expiry lies between the last sweep and now are touched.
-    pub fn sweep(&mut self, now: Millis, limit: usize, mut expired: impl FnMut(Entry)) -> bool {
-        if self.counters.expires() > 0 {
+    pub fn sweep(
+        &mut self,
+        now: Millis,
+        limit: usize,
+        mut expired: impl FnMut(Expired<'_>),
+    ) -> bool {
+        if self.counters.timed() > 0 {
             let due = DueTags::between(self.counters.swept(), now);
             let mut removed = 0;
             // SAFETY: the table is not resized while iterating; erasing a bucket that was already yielded is allowed
             // (it is how hashbrown's own retain works).
             for bucket in unsafe { self.table.iter() } {
-                // SAFETY: the iterator yields full buckets.
-                let entry = unsafe { &bucket.as_ref().0 };
-                if !due.holds(entry.tag()) || !entry.is_expired(now) {
+                // SAFETY: the iterator yields full buckets; nothing else refers to this one.
+                let entry = unsafe { &mut bucket.as_mut().0 };
+                if !due.holds(entry.tag()) || entry.first_expiry().is_none_or(|at| at >= now) {
                     continue;
                 }
                 if removed == limit {
                     return false;
                 }
-                removed += 1;
+                let is_expired = entry.is_expired(now);
+                if is_expired {
+                    removed += 1;
+                } else {
+                    let before = Share::of(entry);
+                    let fields = entry.take_expired_fields(now, limit - removed, self.hasher);
+                    removed += fields.len();
+                    expired(Expired::Fields(entry.key(), &fields));
+                    let is_left_over = entry.next_field_expiry().is_some_and(|at| at < now);
+                    let (is_emptied, after) = (entry.value().is_empty(), Share::of(entry));
+                    self.changed(before, after);
+                    if is_left_over {
+                        return false;
+                    }
+                    if !is_emptied {
+                        continue;
+                    }
+                }
                 // SAFETY: the bucket is full and belongs to this table.
                 let ((entry, _), _) = unsafe { self.table.remove(bucket) };
                 self.removed(&entry);
-                expired(entry);
+                expired(if is_expired {
+                    Expired::Key(entry)
+                } else {
+                    Expired::Emptied(entry)
+                });
             }
             self.shrink();
         }
@@ -421,10 +450,21 @@ impl<'a> Partition<'a> {
     }
 
     fn removed(&mut self, entry: &Entry) {
-        self.account(-(entry.allocated_bytes() as i64));
         add(&self.counters.len, -1);
-        if entry.tag() != 0 {
-            add(&self.counters.expires, -1);
+        self.changed(Share::of(entry), Share::default());
+    }
+
+    /// Keeps the accounts of an entry that was one thing and is another.
+    #[inline]
+    fn changed(&mut self, before: Share, after: Share) {
+        if before.bytes != after.bytes {
+            self.account(after.bytes - before.bytes);
+        }
+        if before.timed != after.timed {
+            add(&self.counters.timed, after.timed - before.timed);
+        }
+        if before.expires != after.expires {
+            add(&self.counters.expires, after.expires - before.expires);
         }
     }
 
@@ -461,6 +501,37 @@ impl<'a> Partition<'a> {
         self.counters
             .bytes
             .store(self.counters.bytes() + bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a sweep removed.
+#[derive(Debug)]
+pub enum Expired<'a> {
+    /// A key.
+    Key(Entry),
+    /// Fields of the hash under this key.
+    Fields(&'a [u8], &'a [Vec<u8>]),
+    /// A hash whose last fields these were.
+    Emptied(Entry),
+}
+
+/// What an entry has in the accounts of its partition.
+#[derive(Clone, Copy, Default)]
+struct Share {
+    bytes: i64,
+    /// 1 or 0, as are the others.
+    expires: i32,
+    timed: i32,
+}
+
+impl Share {
+    #[inline]
+    fn of(entry: &Entry) -> Share {
+        Share {
+            bytes: entry.allocated_bytes() as i64,
+            expires: i32::from(entry.is_volatile()),
+            timed: i32::from(entry.tag() != 0),
+        }
     }
 }
 
@@ -521,7 +592,9 @@ fn add(counter: &AtomicU32, change: i32) {
 /// ahead of the run's): it looks only at what fell due since the last one, and would meet such an entry hours later.
 #[inline]
 fn due(counters: &Counters, entry: &Entry) {
-    if let Some(at) = entry.expiry().filter(|at| *at < counters.swept()) {
+    if entry.tag() != 0
+        && let Some(at) = entry.first_expiry().filter(|at| *at < counters.swept())
+    {
         counters.swept.store(at.0, Ordering::Relaxed);
     }
 }

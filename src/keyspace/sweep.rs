@@ -5,7 +5,7 @@
 //! one visit takes.
 
 use super::effects::Effects;
-use super::lock::Place;
+use super::lock::{Locked, Place};
 use super::partition::Partition;
 use super::view::Run;
 use super::{Database, Keyspace};
@@ -49,4 +49,15 @@ pub trait Sweep: Send {
 
     /// Completes the reply. Called without locks.
     fn finish(self: Box<Self>, scene: &Scene<'_>, effects: &mut Effects, reply: &mut Reply<'_>);
+
+    /// As [`Sweep::finish`], inside a transaction, where everything is locked. What takes locks itself has its own.
+    fn finish_within(
+        self: Box<Self>,
+        scene: &Scene<'_>,
+        _everything: &mut Locked<'_>,
+        effects: &mut Effects,
+        reply: &mut Reply<'_>,
+    ) {
+        self.finish(scene, effects, reply);
+    }
 }

@@ -19,6 +19,7 @@ use crate::base::clock::Millis;
 use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
 use crate::data::value::Type;
+use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
 use crate::table::CommandError;
 
@@ -67,6 +68,8 @@ pub struct View<'k> {
     known: Option<(*const u8, usize, u64)>,
     /// What the run causes.
     pub effects: &'k mut Effects,
+    /// The changes counted before the command.
+    dirty: u64,
     /// Keys that reads found expired, to be removed before release.
     overdue: RefCell<Vec<(u32, u64, Vec<u8>)>>,
     /// Whether a waiter's command is run for it, because something became of its key.
@@ -86,7 +89,9 @@ impl<'k> View<'k> {
         effects: &'k mut Effects,
     ) -> View<'k> {
         let known = known.map(|(key, hash)| (key.as_ptr(), key.len(), hash));
+        let dirty = effects.dirty;
         View {
+            dirty,
             keyspace,
             database,
             locked,
@@ -287,6 +292,7 @@ impl<'k> View<'k> {
             }
         };
         self.effects.dirty += 1;
+        self.effects.touch(self.database, key);
         is_new
     }
 
@@ -310,6 +316,7 @@ impl<'k> View<'k> {
         let hash = self.hash_of(key);
         self.purge(hash, key);
         self.effects.dirty += 1;
+        self.effects.touch(self.database, key);
         if self.peek(key).is_none() {
             self.effects.dirty -= 1;
             self.set_raw(key, zeroed(length), Ttl::Clear);
@@ -337,6 +344,7 @@ impl<'k> View<'k> {
         let entry = self.partition_mut(hash)?.remove(hash, key)?;
         self.effects.dirty += 1;
         self.gone(entry.kind(), key);
+        self.effects.touch(self.database, key);
         Some(entry)
     }
 
@@ -356,6 +364,7 @@ impl<'k> View<'k> {
             partition.insert(hash, entry);
         }
         self.effects.dirty += 1;
+        self.effects.touch(self.database, key);
         self.effects
             .event(EventClass::NEW, "new", self.database, key);
         self.ready(kind, key);
@@ -372,6 +381,7 @@ impl<'k> View<'k> {
             .update(hash, key, |entry| entry.set_expiry(expiry))
             .is_some();
         self.effects.dirty += u64::from(changed);
+        self.effects.touch(self.database, key);
         changed
     }
 
@@ -387,6 +397,16 @@ impl<'k> View<'k> {
         if self.effects.wants(Interest::JOURNAL) {
             self.effects.propagate(self.database, command);
         }
+    }
+
+    /// Tells followers nothing but what [`View::propagate`] tells them.
+    pub fn propagate_nothing(&mut self) {
+        self.effects.propagate_nothing();
+    }
+
+    /// Whether there are followers to be told: if not, what they would be told need not be put together.
+    pub fn has_followers(&self) -> bool {
+        self.effects.wants(Interest::JOURNAL)
     }
 
     /// Reports a keyspace event.
@@ -424,6 +444,9 @@ impl<'k> View<'k> {
     /// Removes what reads found expired and settles the memory account. The partitions stay locked until the view drops.
     #[inline]
     pub fn finish(&mut self) {
+        if self.effects.dirty == self.dirty {
+            self.effects.forget_touched();
+        }
         if !self.emptied.is_empty() {
             self.remove_all_emptied();
         }
@@ -435,6 +458,29 @@ impl<'k> View<'k> {
         for held in &mut self.locked {
             self.effects.bytes += held.partition.take_bytes();
         }
+    }
+
+    /// Begins the next command of a transaction.
+    pub fn begin(&mut self, database: u32, touch: bool) {
+        self.database = database;
+        self.run.touch = touch;
+        self.dirty = self.effects.dirty;
+        self.effects.begin(self.keyspace.listeners.interest());
+    }
+
+    /// Ends a command: settles what it left, and records the request as it is when nothing else was recorded for it.
+    pub fn end(&mut self, request: Arguments<'_>) {
+        let is_changed = self.effects.dirty != self.dirty;
+        self.finish();
+        if is_changed && self.effects.wants(Interest::JOURNAL) && self.effects.is_verbatim() {
+            let command: Vec<&[u8]> = request.iter().collect();
+            self.effects.record(self.database, &command);
+        }
+    }
+
+    /// The partitions and the effects, for what works on whole partitions.
+    pub fn parts(&mut self) -> (&mut Locked<'k>, &mut Effects) {
+        (&mut self.locked, self.effects)
     }
 
     /// Appends the run's records to the journal; called while the partitions are locked.

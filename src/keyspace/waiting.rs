@@ -297,3 +297,92 @@ impl Waiting {
         keys.into_iter().map(|(_, key)| key.clone()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiter(keys: &[&str]) -> Arc<Waiter> {
+        let request = OwnedArguments::from(&["BLPOP"][..]);
+        let wait = Wait {
+            keys: keys
+                .iter()
+                .map(|key| (key.as_bytes().to_vec(), request.clone()))
+                .collect(),
+            kind: Type::List,
+            until: None,
+            nothing: Nothing::NullArray,
+            is_reader: false,
+            minds_removal: false,
+        };
+        Arc::new(Waiter::new(0, Protocol::Resp2, false, wait))
+    }
+
+    #[test]
+    fn queues_are_in_the_order_of_coming() {
+        let waiting = Waiting::default();
+        let (first, second, third) = (waiter(&["a", "b"]), waiter(&["b"]), waiter(&["b", "b"]));
+        assert!(!waiting.any());
+        for waiter in [&first, &second, &third] {
+            waiting.add(waiter);
+        }
+        let queue = |key: &str| {
+            let mut tickets = Vec::new();
+            while let Some(next) =
+                waiting.next(0, key.as_bytes(), tickets.last().map_or(0, |last| last + 1))
+            {
+                tickets.push(next.ticket());
+            }
+            tickets
+        };
+        assert_eq!((queue("a"), queue("b")), (vec![0], vec![0, 1, 2]));
+        assert!(waiting.next(1, b"b", 0).is_none());
+        assert_eq!(waiting.keys_of(0), [b"a", b"b"]);
+        waiting.remove(&first);
+        waiting.remove(&third);
+        waiting.remove(&third);
+        assert_eq!((queue("a"), queue("b")), (vec![], vec![1]));
+        assert_eq!(
+            (waiting.any(), waiting.keys_of(0)),
+            (true, vec![b"b".to_vec()])
+        );
+        waiting.remove(&second);
+        assert!(!waiting.any() && waiting.queues.lock().is_empty());
+    }
+
+    #[test]
+    fn a_waiter_ends_once() {
+        let one = waiter(&["a"]);
+        assert!(one.poll(Waker::noop()).is_none());
+        assert_eq!(one.claim(), Claim::Mine);
+        assert!(!one.cancel(Cancel::Timeout), "it is being served");
+        assert!(one.release());
+        assert!(one.cancel(Cancel::Timeout));
+        assert!(!one.cancel(Cancel::Unblocked));
+        assert_eq!(one.claim(), Claim::Over);
+        assert_eq!(
+            one.poll(Waker::noop()).map(Result::err),
+            Some(Some(Cancel::Timeout))
+        );
+        assert!(one.poll(Waker::noop()).is_none(), "its end was taken");
+        let served = waiter(&["a"]);
+        assert_eq!(served.claim(), Claim::Mine);
+        served.serve(Output::new());
+        assert_eq!(
+            (served.claim(), served.cancel(Cancel::Gone)),
+            (Claim::Over, false)
+        );
+        assert!(served.poll(Waker::noop()).is_some_and(|end| end.is_ok()));
+    }
+
+    /// A key that becomes ready while somebody looks for a waiter is looked at again by the same.
+    #[test]
+    fn a_claim_is_not_missed() {
+        let one = waiter(&["a"]);
+        assert_eq!(one.claim(), Claim::Mine);
+        assert_eq!(one.claim(), Claim::Busy);
+        assert!(!one.release(), "once more");
+        assert!(one.release());
+        assert_eq!(one.claim(), Claim::Mine);
+    }
+}

@@ -8,10 +8,13 @@
 
 use std::sync::atomic::Ordering;
 
+use parking_lot::MutexGuard;
+
 use super::effects::Effects;
-use super::lock::lock_whole;
-use super::partition::Detached;
-use super::{Database, Keyspace};
+use super::hash::partition_of;
+use super::lock::{Held, Locked, Place, lock_whole};
+use super::partition::{Detached, Partition};
+use super::{Database, Keyspace, PARTITIONS};
 
 impl Keyspace {
     /// Empties a database. The content is the caller's to drop; followers are told `command`.
@@ -44,17 +47,21 @@ impl Keyspace {
         command: &[&[u8]],
         effects: &mut Effects,
     ) -> Vec<Detached> {
-        let mut partitions = lock_whole(self, databases);
-        let mut content = Vec::new();
-        for partition in &mut partitions {
-            // A table without entries takes memory too.
-            if partition.has_table() {
-                let detached = partition.detach();
-                effects.dirty += detached.len() as u64;
-                effects.bytes += partition.take_bytes();
-                content.push(detached);
-            }
-        }
+        let databases: Vec<_> = databases.collect();
+        let mut partitions = lock_whole(self, databases.iter().copied());
+        self.listeners.touch_those(|database, key| {
+            let hash = self.hasher.hash(key);
+            let place = partition_of(hash, PARTITIONS);
+            let own = self.database_if_built(database);
+            let index =
+                own.and_then(|own| databases.iter().position(|one| std::ptr::eq(*one, own)));
+            index.is_some_and(|index| {
+                partitions[index * PARTITIONS + place]
+                    .find(hash, key)
+                    .is_some()
+            })
+        });
+        let content = detach_all(partitions.iter_mut(), effects);
         // Told even when nothing was there: a follower may hold keys that we do not.
         effects.propagate(number, command);
         effects.append(&self.listeners);
@@ -74,7 +81,109 @@ impl Keyspace {
         let built = order
             .iter()
             .filter_map(|number| self.databases[*number].get());
-        let _partitions = lock_whole(self, built);
+        let databases: Vec<_> = built.collect();
+        let partitions = lock_whole(self, databases.iter().copied());
+        // Who watches a key of either is told when one of them has it.
+        self.listeners.touch_those(|database, key| {
+            let hash = self.hasher.hash(key);
+            let place = partition_of(hash, PARTITIONS);
+            (database == first || database == second)
+                && (0..databases.len()).any(|index| {
+                    partitions[index * PARTITIONS + place]
+                        .find(hash, key)
+                        .is_some()
+                })
+        });
+        self.exchange(first, second, effects);
+        effects.append(&self.listeners);
+    }
+
+    /// The same while everything is locked by the caller.
+    pub fn swap_within(
+        &self,
+        first: u32,
+        second: u32,
+        everything: &mut Locked<'_>,
+        effects: &mut Effects,
+    ) {
+        self.listeners.touch_those(|database, key| {
+            (database == first || database == second)
+                && [first, second]
+                    .iter()
+                    .any(|number| self.has(everything, *number, key))
+        });
+        self.exchange(first, second, effects);
+        for held in everything.iter_mut() {
+            held.place.database = match held.place.database {
+                number if number == first => second,
+                number if number == second => first,
+                other => other,
+            };
+        }
+        everything.sort_unstable_by_key(|held| held.place);
+    }
+
+    /// Empties a database, or all of them, while everything is locked by the caller.
+    pub fn flush_within(
+        &self,
+        which: Flushed,
+        everything: &mut Locked<'_>,
+        command: &[&[u8]],
+        effects: &mut Effects,
+    ) -> Vec<Detached> {
+        let is_flushed = |number: u32| match which {
+            Flushed::One(one) => one == number,
+            Flushed::All { .. } => true,
+        };
+        self.listeners.touch_those(|database, key| {
+            is_flushed(database) && self.has(everything, database, key)
+        });
+        let partitions = everything
+            .iter_mut()
+            .filter(|held| is_flushed(held.place.database))
+            .map(|held| &mut held.partition);
+        let content = detach_all(partitions, effects);
+        let (Flushed::One(number) | Flushed::All { asker: number }) = which;
+        effects.propagate(number, command);
+        content
+    }
+
+    /// Locks the mapping and all partitions of all databases there are, for a transaction that goes through whole databases.
+    pub fn lock_everything(&self) -> (MutexGuard<'_, ()>, Locked<'_>) {
+        let mapping = self.mapping_lock.lock();
+        let mut numbers: Vec<(usize, u32)> = (0..self.databases.len() as u32)
+            .map(|number| (self.physical(number), number))
+            .filter(|(physical, _)| self.databases[*physical].get().is_some())
+            .collect();
+        numbers.sort_unstable();
+        let databases = numbers
+            .iter()
+            .filter_map(|(physical, _)| self.databases[*physical].get());
+        let partitions = lock_whole(self, databases);
+        let places = numbers.iter().flat_map(|(_, number)| {
+            (0..PARTITIONS as u32).map(|partition| Place {
+                database: *number,
+                partition,
+            })
+        });
+        let mut locked: Locked<'_> = places
+            .zip(partitions)
+            .map(|(place, partition)| Held { place, partition })
+            .collect();
+        locked.sort_unstable_by_key(|held| held.place);
+        (mapping, locked)
+    }
+
+    fn has(&self, everything: &Locked<'_>, database: u32, key: &[u8]) -> bool {
+        let hash = self.hasher.hash(key);
+        let place = self.place(database, hash);
+        let found = everything.binary_search_by_key(&place, |held| held.place);
+        found.is_ok_and(|index| everything[index].partition.find(hash, key).is_some())
+    }
+
+    /// The exchange itself: the mapping and all partitions of both are held.
+    fn exchange(&self, first: u32, second: u32, effects: &mut Effects) {
+        let (a, b) = (self.physical(first), self.physical(second));
         self.version.fetch_add(1, Ordering::SeqCst);
         self.mapping[first as usize].store(b as u32, Ordering::SeqCst);
         self.mapping[second as usize].store(a as u32, Ordering::SeqCst);
@@ -94,8 +203,37 @@ impl Keyspace {
                 digits.1.format(second).as_bytes(),
             ],
         );
-        effects.append(&self.listeners);
     }
+}
+
+/// What a flush inside a transaction empties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// This database.
+    One(u32),
+    /// All of them.
+    All {
+        /// The database of the client that asks.
+        asker: u32,
+    },
+}
+
+/// Takes the content out of partitions.
+fn detach_all<'p, 'k: 'p>(
+    partitions: impl Iterator<Item = &'p mut Partition<'k>>,
+    effects: &mut Effects,
+) -> Vec<Detached> {
+    let mut content = Vec::new();
+    for partition in partitions {
+        // A table without entries takes memory too.
+        if partition.has_table() {
+            let detached = partition.detach();
+            effects.dirty += detached.len() as u64;
+            effects.bytes += partition.take_bytes();
+            content.push(detached);
+        }
+    }
+    content
 }
 
 #[cfg(test)]

@@ -170,9 +170,8 @@ fn settle(server: &Server, effects: &mut Effects) {
         server.discard(garbage);
     }
     server.keyspace.account(std::mem::take(&mut effects.bytes));
-    server
-        .stats
-        .mine()
-        .expired
-        .add(std::mem::take(&mut effects.expired));
+    let mine = server.stats.mine();
+    mine.expired.add(std::mem::take(&mut effects.expired));
+    let expired_fields = std::mem::take(&mut effects.expired_fields);
+    mine.expired_fields.add(expired_fields);
 }

@@ -28,6 +28,7 @@ use crate::resp::reply::{Output, Protocol, Reply};
 use crate::state::Server;
 use crate::state::clients::{Client, ClientKind, client_flags};
 use crate::state::session::{After, ReplyMode, Session};
+use crate::state::transaction::Transaction;
 
 /// What a connection runs over.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -780,7 +781,8 @@ impl<S: Stream> Connection<S> {
     /// received apart. `false` says that it is closed.
     fn check_query_limit(&mut self, arriving: usize) -> bool {
         let limit = self.runner.settings().client_query_buffer_limit;
-        let held = self.input.len() + self.decoder.large_bytes() + arriving;
+        let queued = self.session.transaction().map_or(0, Transaction::bytes);
+        let held = self.input.len() + self.decoder.large_bytes() + queued + arriving;
         let over = held as u64 > limit;
         if over {
             self.server().stats.query_limit_disconnections.add(1);

@@ -73,6 +73,10 @@ pub struct Client {
     pub flags: AtomicU32,
     /// [`ClientKind`] as a number.
     kind: AtomicU8,
+    /// Commands queued since MULTI; -1 outside.
+    pub queued: AtomicI64,
+    /// Keys of WATCH.
+    pub watched: AtomicU32,
     /// Bytes read and not yet run.
     pub query_bytes: AtomicUsize,
     /// Free bytes in the read buffer.
@@ -109,6 +113,8 @@ pub mod client_flags {
     pub const NO_TOUCH: u32 = 1 << 3;
     /// Waits for something (`b`).
     pub const BLOCKED: u32 = 1 << 4;
+    /// Since MULTI (`x`).
+    pub const MULTI: u32 = 1 << 5;
 }
 
 impl Client {
@@ -147,6 +153,8 @@ impl Client {
             protocol: AtomicU8::new(2),
             flags: AtomicU32::new(0),
             kind: AtomicU8::new(ClientKind::Normal as u8),
+            queued: AtomicI64::new(-1),
+            watched: AtomicU32::new(0),
             query_bytes: AtomicUsize::new(0),
             query_free: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
@@ -281,6 +289,7 @@ impl Client {
             (is(client_flags::MONITOR), 'O'),
             (kind == ClientKind::Master, 'M'),
             (kind == ClientKind::Pubsub, 'P'),
+            (is(client_flags::MULTI), 'x'),
             (is(client_flags::BLOCKED), 'b'),
             (is(client_flags::CLOSE_AFTER_REPLY), 'c'),
             (self.is_unix, 'U'),

@@ -11,6 +11,7 @@ pub mod rates;
 pub mod session;
 pub mod slowlog;
 pub mod stats;
+pub mod transaction;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::clients::{Client, client_flags};
+use super::transaction::{Transaction, Watches};
 use crate::base::rng::Rng;
 use crate::resp::reply::Protocol;
 
@@ -56,6 +57,10 @@ pub struct Session {
     pub monitor: bool,
     /// Set by a handler for its connection; taken after the command.
     pub after: After,
+    /// The keys of WATCH.
+    pub watches: Option<Watches>,
+    /// Since MULTI.
+    transaction: Option<Box<Transaction>>,
     /// Chance.
     pub rng: Rng,
 }
@@ -73,7 +78,51 @@ impl Session {
             no_evict: false,
             monitor: false,
             after: After::Nothing,
+            watches: None,
+            transaction: None,
             rng: Rng::from_system(),
+        }
+    }
+
+    /// What is queued since MULTI.
+    #[inline]
+    pub fn transaction(&self) -> Option<&Transaction> {
+        self.transaction.as_deref()
+    }
+
+    /// The same, to add to it. What the others see of it is told by [`Session::show_queued`].
+    pub fn transaction_mut(&mut self) -> Option<&mut Transaction> {
+        self.transaction.as_deref_mut()
+    }
+
+    /// MULTI.
+    pub fn begin_transaction(&mut self, transaction: Transaction) {
+        self.transaction = Some(Box::new(transaction));
+        self.show_queued();
+    }
+
+    /// EXEC, DISCARD.
+    pub fn take_transaction(&mut self) -> Option<Box<Transaction>> {
+        let taken = self.transaction.take();
+        self.show_queued();
+        taken
+    }
+
+    /// Shows the others how many commands are queued.
+    pub fn show_queued(&self) {
+        let queued = self
+            .transaction()
+            .map(|transaction| transaction.queued().len() as i64);
+        self.client.set_flag(client_flags::MULTI, queued.is_some());
+        self.client
+            .queued
+            .store(queued.unwrap_or(-1), Ordering::Relaxed);
+    }
+
+    /// Forgets the keys of WATCH.
+    pub fn unwatch(&mut self) {
+        if self.watches.take().is_some() {
+            self.client.watched.store(0, Ordering::Relaxed);
         }
     }
 
@@ -106,7 +155,9 @@ impl Session {
             self.reply_mode = reply_mode;
         }
         self.set_protocol(Protocol::Resp2);
+        self.show_queued();
         let client = &self.client;
+        client.watched.store(0, Ordering::Relaxed);
         client.labels.lock().name.clear();
         client.database.store(0, Ordering::Relaxed);
         for flag in [

@@ -41,6 +41,8 @@ pub struct Shard {
     pub misses: Counter,
     /// Keys that expired.
     pub expired: Counter,
+    /// Fields of hashes that expired.
+    pub expired_fields: Counter,
     /// Keys that were evicted.
     pub evicted: Counter,
     /// Read events processed.
@@ -282,6 +284,7 @@ impl Stats {
                 &shard.hits,
                 &shard.misses,
                 &shard.expired,
+                &shard.expired_fields,
                 &shard.evicted,
                 &shard.reads,
                 &shard.writes,

@@ -136,6 +136,8 @@ pub enum Scope {
     KeysAndDatabase(fn(&Arguments<'_>) -> Result<Option<usize>, CommandError>),
     /// Partition after partition, each locked alone (KEYS, SCAN, FLUSHALL).
     Sweep,
+    /// No key: the commands behind it work on the database that the function finds in the arguments (SELECT).
+    Selects(fn(&Arguments<'_>) -> Option<u32>),
 }
 
 /// What a node does with a command whose keys lie on several nodes.

@@ -45,6 +45,30 @@ const checks = {
     assert.strictEqual(await redis.getdel('a'), '1');
   },
 
+  async 'sets'() {
+    const redis = client();
+    await redis.del('s', 't', 'u');
+    assert.strictEqual(await redis.sadd('s', 'a', 1, 2, 2), 3);
+    assert.strictEqual(await redis.scard('s'), 3);
+    assert.deepStrictEqual([...(await redis.smembers('s'))].sort(), ['1', '2', 'a']);
+    assert.deepStrictEqual([...(await redis.smembers('none'))], []);
+    assert.deepStrictEqual(await redis.smismember('s', 'a', 'x'), [1, 0]);
+    await redis.sadd('t', 1, 2, 3);
+    assert.deepStrictEqual([...(await redis.sinter('s', 't'))].sort(), ['1', '2']);
+    assert.deepStrictEqual([...(await redis.sdiff('s', 't'))], ['a']);
+    assert.strictEqual(await redis.sunionstore('u', 's', 't'), 4);
+    assert.strictEqual(await redis.sintercard(2, 's', 't', 'LIMIT', 1), 1);
+    assert.strictEqual(await redis.smove('t', 's', 3), 1);
+    assert.strictEqual((await redis.srandmember('s', -7)).length, 7);
+    assert.deepStrictEqual([...(await redis.spop('t', 5))].sort(), ['1', '2']);
+    assert.strictEqual(await redis.spop('t'), null);
+    await redis.sadd('s', ...Array.from({ length: 3000 }, (_, i) => `m${i}`));
+    const found = new Set();
+    for await (const members of redis.sscanStream('s', { match: 'm*', count: 50 })) members.forEach((member) => found.add(member));
+    assert.strictEqual(found.size, 3000);
+    assert.strictEqual(await redis.del('s', 'u'), 2);
+  },
+
   async 'pipelines'() {
     const redis = client();
     const pipeline = redis.pipeline();

@@ -74,6 +74,41 @@ def bitmaps():
 
 
 @check
+def sets():
+    r = client()
+    r.delete("s", "t", "u")
+    assert r.sadd("s", "a", 1, 2, 2) == 3
+    assert r.scard("s") == 3
+    assert r.smembers("s") == {b"a", b"1", b"2"}
+    assert r.smembers("none") == set()
+    assert r.sismember("s", "a") == 1
+    assert r.smismember("s", ["a", "x", 1]) == [1, 0, 1]
+    assert r.sadd("t", 1, 2, 3) == 3
+    assert r.sinter("s", "t") == {b"1", b"2"}
+    assert r.sunion("s", "t") == {b"a", b"1", b"2", b"3"}
+    assert r.sdiff("s", "t") == {b"a"}
+    assert r.sintercard(2, ["s", "t"]) == 2
+    assert r.sintercard(2, ["s", "t"], limit=1) == 1
+    assert r.sinterstore("u", "s", "t") == 2
+    assert r.sunionstore("u", ["s", "t"]) == 4
+    assert r.sdiffstore("u", "t", "s") == 1
+    assert r.smove("t", "s", 3) == 1
+    assert set(r.srandmember("s", 10)) == {b"a", b"1", b"2", b"3"}
+    assert len(r.srandmember("s", -10)) == 10
+    assert r.srandmember("s") in r.smembers("s")
+    assert r.srem("s", "a", "x") == 1
+    assert set(r.sscan_iter("s", match="[12]")) == {b"1", b"2"}
+    assert r.spop("u") == b"3"
+    assert r.spop("u") is None
+    assert set(r.spop("s", 10)) == {b"1", b"2", b"3"}
+    assert r.exists("s") == 0
+    r.sadd("s", *range(5000))
+    assert len(r.smembers("s")) == 5000
+    assert len(set(r.sscan_iter("s", count=100))) == 5000
+    assert r.delete("s", "t") == 2
+
+
+@check
 def keys():
     r = client()
     r.flushdb()

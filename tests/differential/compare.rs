@@ -39,7 +39,24 @@ fn is_same_kind(request: &[Vec<u8>], redis: &Value, quoit: &Value) -> bool {
         }
         (b"KEYS", Value::Array(redis), Value::Array(quoit)) => sorted(redis) == sorted(quoit),
         (b"RANDOMKEY", Value::Bulk(_), Value::Bulk(_)) => true,
-        (b"SCAN", Value::Array(redis), Value::Array(quoit)) => {
+        (
+            b"SMEMBERS" | b"SINTER" | b"SUNION" | b"SDIFF",
+            Value::Array(redis),
+            Value::Array(quoit),
+        )
+        | (b"SMEMBERS" | b"SINTER" | b"SUNION" | b"SDIFF", Value::Set(redis), Value::Set(quoit)) => {
+            sorted(redis) == sorted(quoit)
+        }
+        (b"HKEYS" | b"HVALS", Value::Array(redis), Value::Array(quoit)) => {
+            sorted(redis) == sorted(quoit)
+        }
+        (b"HGETALL", Value::Array(_), Value::Array(_))
+        | (b"HGETALL", Value::Map(_), Value::Map(_)) => sorted_pairs(redis) == sorted_pairs(quoit),
+        (b"SRANDMEMBER" | b"HRANDFIELD", Value::Bulk(_), Value::Bulk(_)) => true,
+        (b"SRANDMEMBER" | b"HRANDFIELD", Value::Array(redis), Value::Array(quoit)) => {
+            redis.len() == quoit.len()
+        }
+        (b"SCAN" | b"SSCAN" | b"HSCAN", Value::Array(redis), Value::Array(quoit)) => {
             is_scan_reply(redis) && is_scan_reply(quoit)
         }
         (b"HELLO", redis, quoit) if !redis.is_error() && !quoit.is_error() => {
@@ -48,6 +65,17 @@ fn is_same_kind(request: &[Vec<u8>], redis: &Value, quoit: &Value) -> bool {
         (b"TIME", Value::Array(redis), Value::Array(quoit)) => redis.len() == 2 && quoit.len() == 2,
         _ => false,
     }
+}
+
+/// Fields with their values, whatever the order of the fields.
+fn sorted_pairs(reply: &Value) -> Vec<Vec<Vec<u8>>> {
+    let items = reply.items();
+    let mut pairs: Vec<Vec<Vec<u8>>> = items
+        .chunks(2)
+        .map(|pair| pair.iter().map(|item| item.bytes().to_vec()).collect())
+        .collect();
+    pairs.sort();
+    pairs
 }
 
 /// What HELLO says of the connection and not of the process: all but the version and the client's number.

@@ -4,6 +4,7 @@
 //! requests within one millisecond change an answer. What has to expire is expired by a step of its own.
 
 use crate::pair::{DATABASES, Step};
+use crate::{hashes, sets};
 
 /// A request.
 pub type Request = Vec<Vec<u8>>;
@@ -131,6 +132,26 @@ pub fn put_off_expiry(request: &mut Request) {
             request[at].extend_from_slice(b"000000");
         }
     }
+    bound_draws(request);
+}
+
+/// Numbers of draws that redis-server would serve until memory ends become small ones.
+fn bound_draws(request: &mut Request) {
+    let draws = [&b"SRANDMEMBER"[..], b"HRANDFIELD"];
+    if !draws
+        .iter()
+        .any(|name| request[0].eq_ignore_ascii_case(name))
+    {
+        return;
+    }
+    for argument in &mut request[1..] {
+        let number = std::str::from_utf8(argument)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok());
+        if number.is_some_and(|number| number != i64::MIN && number < -1_000) {
+            *argument = b"-1000".to_vec();
+        }
+    }
 }
 
 /// Makes commands.
@@ -157,6 +178,8 @@ impl Generator {
             0..20 => Step::Expire(self.key()),
             20..30 => Step::Scan(self.scan_options()),
             30..34 => Step::Size,
+            34..44 => sets::step(self),
+            44..48 => hashes::step(self),
             _ => {
                 let request = self.request();
                 Step::Run(self.damaged(request))
@@ -546,6 +569,8 @@ const WEIGHTS: &[(u32, Make)] = &[
     }),
     (5, |g| vec![g.pick(&["RANDOMKEY", "PING"])]),
     (10, scan),
+    (60, sets::request),
+    (60, hashes::request),
     (4, |g| {
         let mut request = g.of("ECHO");
         request.push(g.value());

@@ -10,6 +10,8 @@ use crate::support::{Client, PATIENCE, Reply, Server, Value, oracle, show};
 /// Parameters of both servers. Strings end at 1 MiB, so that the largest offsets can be tried; a container's limit of memory
 /// does not matter.
 const PARAMETERS: &[(&str, &str)] = &[("proto-max-bulk-len", "1mb"), ("maxmemory", "0")];
+/// What makes Quoit choose encodings as 7.0 does, which keeps no set in a listpack.
+const OLD_WAYS: &[(&str, &str)] = &[("set-max-listpack-entries", "0")];
 /// The databases that sequences use and that are compared.
 pub const DATABASES: usize = 4;
 
@@ -24,6 +26,10 @@ pub enum Step {
     Expire(Vec<u8>),
     /// A whole iteration by SCAN with these options; what was found is compared as a set.
     Scan(Vec<Vec<u8>>),
+    /// A whole iteration by SSCAN and the like, given with its key, with these options.
+    ScanOf(Vec<Vec<u8>>, Vec<Vec<u8>>),
+    /// SPOP of a key, with a count or not; what was taken is put back.
+    Pop(Vec<u8>, Option<Vec<u8>>),
     /// The number of keys, after those whose time is over are gone: Redis counts them until it comes across them.
     Size,
     /// The whole keyspace is compared.
@@ -47,6 +53,16 @@ impl Step {
             }
             Step::Expire(key) => format!("(expire {})", show_request(&[key])),
             Step::Scan(options) => format!("(scan all {})", show_request(options)),
+            Step::ScanOf(command, options) => {
+                format!(
+                    "(scan all {} {})",
+                    show_request(command),
+                    show_request(options)
+                )
+            }
+            Step::Pop(key, count) => {
+                format!("(SPOP {})", show_request(&pop(key, count.as_ref())[1..]))
+            }
             Step::Size => "(size)".to_owned(),
             Step::Compare => "(compare all keys)".to_owned(),
         }
@@ -84,6 +100,10 @@ impl Pair {
                 let set = server.client().run(&["CONFIG", "SET", name, value]);
                 assert_eq!(set, Value::ok());
             }
+        }
+        for (name, value) in OLD_WAYS {
+            let set = quoit.client().run(&["CONFIG", "SET", name, value]);
+            assert_eq!(set, Value::ok());
         }
         Some(Pair { redis, quoit })
     }
@@ -127,7 +147,9 @@ impl Sides {
             Step::Run(request) => self.run(request),
             Step::Pipeline(requests, piece) => self.pipeline(requests, *piece),
             Step::Expire(key) => self.expire(key),
-            Step::Scan(options) => self.scan(options),
+            Step::Scan(options) => self.scan(&[b"SCAN".to_vec()], options),
+            Step::ScanOf(command, options) => self.scan(command, options),
+            Step::Pop(key, count) => self.pop(key, count.as_ref()),
             Step::Size => self.size(),
             Step::Compare => self.compare_all(),
         }
@@ -217,11 +239,12 @@ impl Sides {
         }
     }
 
-    fn scan(&mut self, options: &[Vec<u8>]) -> Option<Mismatch> {
-        let [redis, quoit] = [&mut self.redis, &mut self.quoit].map(|side| scan_all(side, options));
+    fn scan(&mut self, command: &[Vec<u8>], options: &[Vec<u8>]) -> Option<Mismatch> {
+        let [redis, quoit] =
+            [&mut self.redis, &mut self.quoit].map(|side| scan_all(side, command, options));
         (redis != quoit).then(|| {
             mismatch(
-                Step::Scan(options.to_vec()).show(),
+                Step::ScanOf(command.to_vec(), options.to_vec()).show(),
                 redis,
                 quoit,
                 "what was found differs",
@@ -229,9 +252,45 @@ impl Sides {
         })
     }
 
+    /// The same number of members goes, and all of them come back.
+    fn pop(&mut self, key: &[u8], count: Option<&Vec<u8>>) -> Option<Mismatch> {
+        let request = pop(key, count);
+        let (redis, quoit) = match self.ask(&request) {
+            Ok((redis, quoit)) => (redis.value, quoit.value),
+            Err(mismatch) => return Some(mismatch),
+        };
+        let problem = |problem| {
+            let (redis, quoit) = (show(&redis), show(&quoit));
+            Some(mismatch(show_request(&request), redis, quoit, problem))
+        };
+        let (taken, taken_too) = match (&redis, &quoit) {
+            (Value::Bulk(one), Value::Bulk(other)) => (vec![one.clone()], vec![other.clone()]),
+            (Value::Array(_), Value::Array(_)) | (Value::Set(_), Value::Set(_)) => {
+                (sorted(&redis.items()), sorted(&quoit.items()))
+            }
+            _ if redis == quoit => return None,
+            _ => return problem("the replies differ"),
+        };
+        if taken.len() != taken_too.len() {
+            return problem("different numbers");
+        }
+        if taken.is_empty() {
+            return None;
+        }
+        for (side, taken) in [(&mut self.redis, taken), (&mut self.quoit, taken_too)] {
+            let mut back = vec![b"SADD".to_vec(), key.to_vec()];
+            let count = taken.len() as i64;
+            back.extend(taken);
+            if side.run(&back) != Value::Int(count) {
+                return problem("what was taken is still there");
+            }
+        }
+        self.run(&[b"SMEMBERS".to_vec(), key.to_vec()])
+    }
+
     /// An iteration makes redis-server find the keys whose time is over.
     fn size(&mut self) -> Option<Mismatch> {
-        self.scan(&[b"COUNT".to_vec(), b"1000".to_vec()])
+        self.scan(&[b"SCAN".to_vec()], &[b"COUNT".to_vec(), b"1000".to_vec()])
             .or_else(|| self.run(&[b"DBSIZE".to_vec()]))
     }
 
@@ -284,6 +343,8 @@ impl Sides {
                     &["PTTL"],
                     &["OBJECT", "ENCODING"],
                     &["STRLEN"],
+                    &["SMEMBERS"],
+                    &["HGETALL"],
                 ]
                 .into_iter()
                 .find_map(|words| {
@@ -298,11 +359,12 @@ impl Sides {
 }
 
 /// All that an iteration finds, in order and each once, or how it ended.
-fn scan_all(side: &mut Client, options: &[Vec<u8>]) -> String {
+fn scan_all(side: &mut Client, command: &[Vec<u8>], options: &[Vec<u8>]) -> String {
     let mut cursor = b"0".to_vec();
     let mut found = std::collections::BTreeSet::new();
     for _ in 0..100_000 {
-        let mut request = vec![b"SCAN".to_vec(), cursor];
+        let mut request = command.to_vec();
+        request.push(cursor);
         request.extend_from_slice(options);
         let reply = side.run(&request);
         let Value::Array(items) = &reply else {
@@ -318,6 +380,12 @@ fn scan_all(side: &mut Client, options: &[Vec<u8>]) -> String {
         cursor = next.bytes().to_vec();
     }
     "an iteration without end".to_owned()
+}
+
+fn pop(key: &[u8], count: Option<&Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut request = vec![b"SPOP".to_vec(), key.to_vec()];
+    request.extend(count.cloned());
+    request
 }
 
 fn compared(request: &[Vec<u8>], redis: &Reply, quoit: &Reply) -> Option<Mismatch> {

@@ -5,6 +5,7 @@ use crate::pair::{Pair, Step};
 use crate::shrink::shrink;
 use crate::support::{scaled, seed};
 use crate::usage::{forms, known_to_redis, table};
+use crate::{hashes, sets};
 
 /// Commands of one sequence: long enough for states to build up, short enough to be shrunk quickly.
 const SEQUENCE: usize = 250;
@@ -133,6 +134,16 @@ fn sequences_by_hand_resp2() {
 #[test]
 fn sequences_by_hand_resp3() {
     run("sequences_by_hand_resp3", 3, by_hand);
+}
+
+#[test]
+fn hashes_between_thresholds() {
+    run("hashes_between_thresholds", 2, hashes::between_thresholds);
+}
+
+#[test]
+fn sets_between_thresholds() {
+    run("sets_between_thresholds", 3, sets::between_thresholds);
 }
 
 #[test]

@@ -47,6 +47,10 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "dbsize",
         "Redis counts keys whose time is over; a step of its own",
     ),
+    (
+        "spop",
+        "which members go is a matter of chance; a step of its own",
+    ),
     ("scan", "cursors are not comparable; made by hand"),
     ("object|help", "our own words"),
 ];

@@ -9,17 +9,17 @@ use crate::support::client::encode;
 use crate::support::{Client, Server, Value, scaled, seed};
 
 /// Works on a connection of its own to its end.
-type Writer = Box<dyn FnOnce(Client) + Send>;
+pub type Writer = Box<dyn FnOnce(Client) + Send>;
 /// Looks once, on a connection of its own.
-type Reader = Box<dyn FnMut(&mut Client) + Send>;
+pub type Reader = Box<dyn FnMut(&mut Client) + Send>;
 
 /// Rounds of each writer; more for longer runs.
-fn rounds(default: usize) -> usize {
+pub fn rounds(default: usize) -> usize {
     default * scaled("QUOIT_TEST_ROUNDS", 1)
 }
 
 /// Runs `writers` to their end, and `readers` again and again until then. How often readers ran.
-fn race(server: &Server, writers: Vec<Writer>, readers: Vec<Reader>) -> usize {
+pub fn race(server: &Server, writers: Vec<Writer>, readers: Vec<Reader>) -> usize {
     let done = Arc::new(AtomicBool::new(false));
     let reads = Arc::new(AtomicUsize::new(0));
     std::thread::scope(|scope| {

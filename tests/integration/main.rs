@@ -13,4 +13,6 @@ mod keyspace;
 mod protocol;
 mod script;
 mod server;
+mod sets;
 mod strings;
+mod transactions;

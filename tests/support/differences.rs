@@ -52,11 +52,14 @@ pub struct Difference {
 /// The list.
 pub const DIFFERENCES: &[Difference] = &[
     Difference {
-        name: "BITCOUNT and BITPOS refuse bad options of a missing key",
+        name: "BITCOUNT and BITPOS refuse bad options of a missing key, or of another type",
         reason: "7.2 parses all arguments before it looks at the key; 7.0 answers 0 or -1 for a missing key unread",
         covers: |case| {
+            let wrong_type =
+                Value::error("WRONGTYPE Operation against a key holding the wrong kind of value");
             (case.is("BITCOUNT") || case.is("BITPOS"))
-                && matches!(case.redis.value, Value::Int(0 | -1))
+                && (matches!(case.redis.value, Value::Int(0 | -1))
+                    || case.redis.value == wrong_type)
                 && case.quoit.value.is_error()
         },
     },
@@ -93,12 +96,41 @@ pub const DIFFERENCES: &[Difference] = &[
         name: "a SCAN cursor with a NUL",
         reason: "Redis reads cursors as C strings, which end there; here such a cursor is no number",
         covers: |case| {
-            case.is("SCAN")
+            let place = if case.is("SCAN") { 1 } else { 2 };
+            (case.is("SCAN") || case.is("SSCAN") || case.is("HSCAN"))
                 && case
                     .request
-                    .get(1)
+                    .get(place)
                     .is_some_and(|cursor| cursor.contains(&0))
                 && case.quoit.value == Value::error("ERR invalid cursor")
+        },
+    },
+    Difference {
+        name: "OBJECT ENCODING of a small set of texts",
+        reason: "7.2 keeps small sets in a listpack; 7.0 knows no such sets, and makes a table at the first text",
+        covers: |case| {
+            case.is("OBJECT ENCODING")
+                && case.request[2].starts_with(b"set:")
+                && case.redis.value == Value::bulk("hashtable")
+                && case.quoit.value == Value::bulk("listpack")
+        },
+    },
+    Difference {
+        name: "COMMAND GETKEYS where the number of keys is none",
+        reason: "7.0 falls back on C's atoi, which takes the beginning of a text, of 32 bits, for the number; the command itself \
+                 refuses it",
+        covers: |case| {
+            let is_odd = |argument: &Vec<u8>| {
+                let text = String::from_utf8_lossy(argument);
+                let digits = text.trim_start_matches([' ', '+', '-']);
+                digits.starts_with(|first: char| first.is_ascii_digit())
+                    && text.parse::<i32>().ok().map(|number| number.to_string())
+                        != Some(text.into())
+            };
+            (case.is("COMMAND GETKEYS") || case.is("COMMAND GETKEYSANDFLAGS"))
+                && case.quoit.value == Value::error("ERR Invalid arguments specified for command")
+                && !case.redis.value.is_error()
+                && case.request.iter().skip(3).any(is_odd)
         },
     },
     Difference {

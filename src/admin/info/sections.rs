@@ -274,12 +274,8 @@ fn stats(facts: &Facts<'_>, lines: &mut Lines) {
     lines.field("instantaneous_input_repl_kbps", kbps(0));
     lines.field("instantaneous_output_repl_kbps", kbps(0));
     lines.field("rejected_connections", stats.rejected_connections.value());
-    lines.zeros(&[
-        "sync_full",
-        "sync_partial_ok",
-        "sync_partial_err",
-        "expired_subkeys",
-    ]);
+    lines.zeros(&["sync_full", "sync_partial_ok", "sync_partial_err"]);
+    lines.field("expired_subkeys", stats.sum(|shard| &shard.expired_fields));
     lines.field("expired_keys", stats.sum(|shard| &shard.expired));
     let stale = stats.expiry.stale_share() * 100.0;
     lines.field("expired_stale_perc", format_args!("{stale:.2}"));

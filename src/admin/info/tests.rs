@@ -211,6 +211,7 @@ fn counters_show() {
     mine.hits.add(3);
     mine.misses.add(4);
     mine.expired.add(5);
+    mine.expired_fields.add(6);
     mine.evicted.add(6);
     stats.connections.add(7);
     stats.auth_failures.add(8);
@@ -231,6 +232,7 @@ fn counters_show() {
         ("total_connections_received", "7"),
         ("keyspace_hits", "3"),
         ("keyspace_misses", "4"),
+        ("expired_subkeys", "6"),
         ("expired_keys", "5"),
         ("expired_stale_perc", "2.50"),
         ("expire_cycle_cpu_milliseconds", "1"),

@@ -230,10 +230,31 @@ fn operations_on_sets_are_those_of_sets() {
             let mut algebra = Algebra::new(operation, sets.iter().map(Set::view).collect());
             let mut result = BTreeSet::<Vec<u8>>::new();
             let mut steps = 0;
-            while !algebra.step(7, &hasher, |item| assert!(result.insert(item.to_vec()))) {
+            let mut fresh = Set::new();
+            while !algebra.step(7, &hasher, |item| {
+                assert!(result.insert(item.to_vec()));
+                fresh.add(item, &LIMITS, &hasher);
+            }) {
                 steps += 1;
             }
             assert_eq!(result, expected, "{operation:?}");
+            let views: Vec<_> = sets.iter().map(Set::view).collect();
+            let stored = operation.result(&views, &LIMITS, &hasher);
+            assert_eq!(
+                stored
+                    .view()
+                    .iter()
+                    .map(Item::to_vec)
+                    .collect::<BTreeSet<_>>(),
+                expected
+            );
+            if !expected.is_empty() {
+                assert_eq!(
+                    stored.view().encoding(),
+                    fresh.view().encoding(),
+                    "{operation:?}"
+                );
+            }
             assert!(steps <= models.iter().map(BTreeSet::len).sum::<usize>() / 7 + 1);
         }
     }

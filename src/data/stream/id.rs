@@ -1,7 +1,5 @@
 //! The id of an entry: a time in milliseconds and a number within it, ordered as a whole.
 
-use crate::data::number::parse_u64;
-
 /// An id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id {
@@ -38,17 +36,6 @@ impl Id {
         match self.seq.checked_sub(1) {
             Some(seq) => Some(Id { seq, ..self }),
             None => Some(Id::new(self.ms.checked_sub(1)?, u64::MAX)),
-        }
-    }
-
-    /// Reads `ms` or `ms-seq`; the second part is `missing` where it is not given. Whether it was given is told.
-    pub fn parse(text: &[u8], missing: u64) -> Option<(Id, bool)> {
-        match memchr::memchr(b'-', text) {
-            Some(dash) => {
-                let (ms, seq) = (parse_u64(&text[..dash])?, parse_u64(&text[dash + 1..])?);
-                Some((Id { ms, seq }, true))
-            }
-            None => Some((Id::new(parse_u64(text)?, missing), false)),
         }
     }
 
@@ -97,29 +84,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_read_and_printed() {
-        for (text, id, given) in [
-            ("0", Id::new(0, 7), false),
-            ("12-34", Id::new(12, 34), true),
-            ("18446744073709551615-18446744073709551615", Id::MAX, true),
-        ] {
-            assert_eq!(Id::parse(text.as_bytes(), 7), Some((id, given)), "{text}");
-            if given {
-                assert_eq!(&*id.text(), text.as_bytes());
-            }
-        }
-        for text in [
-            "",
-            "-",
-            "1-",
-            "-1",
-            "1-2-3",
-            "1-*",
-            " 1",
-            "18446744073709551616",
-        ] {
-            assert_eq!(Id::parse(text.as_bytes(), 0), None, "{text}");
-        }
+    fn ids_are_printed() {
+        assert_eq!(&*Id::ZERO.text(), b"0-0");
+        assert_eq!(&*Id::new(12, 34).text(), b"12-34");
+        assert_eq!(
+            &*Id::MAX.text(),
+            b"18446744073709551615-18446744073709551615"
+        );
     }
 
     #[test]

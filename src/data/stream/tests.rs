@@ -12,7 +12,8 @@ type Content = Vec<(Id, Vec<(Vec<u8>, Vec<u8>)>)>;
 
 fn add(stream: &mut Stream, id: Id, fields: &[(Vec<u8>, Vec<u8>)], limits: Limits) -> bool {
     let fields = fields.iter().map(|(name, value)| (&name[..], &value[..]));
-    stream.append(id, fields, limits).is_ok()
+    let text = text_bytes(fields.clone()).expect("it is small");
+    stream.append(id, fields, text, limits)
 }
 
 fn content<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Content {

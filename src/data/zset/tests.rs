@@ -138,8 +138,31 @@ fn random_changes_agree_with_a_sorted_vector() {
                 1 if rng.bool() => {
                     let start = rng.usize(..=set.len());
                     let end = (start + rng.usize(..4)).min(set.len());
-                    set.remove_range(start..end + usize::from(end == set.len()));
+                    let left = set.remove_range(start..end + usize::from(end == set.len()));
+                    assert!(left.is_none(), "few members go one by one");
                     model.0.drain(start..end);
+                }
+                2 => {
+                    let (end, place) = match rng.bool() {
+                        true => (Extreme::Min, 0),
+                        false => (Extreme::Max, model.0.len().saturating_sub(1)),
+                    };
+                    let mut popped = None;
+                    set.pop(end, 1, |member, score| {
+                        popped = Some((score, member.to_vec()))
+                    });
+                    assert_eq!(popped, model.0.get(place).cloned());
+                    popped.map(|_| model.0.remove(place));
+                    let (count, mut popped) = (rng.usize(..4), Vec::new());
+                    set.pop(end, count, |member, score| {
+                        popped.push((score, member.to_vec()))
+                    });
+                    let count = count.min(model.0.len());
+                    let expected: Vec<_> = match end {
+                        Extreme::Min => model.0.drain(..count).collect(),
+                        Extreme::Max => model.0.drain(model.0.len() - count..).rev().collect(),
+                    };
+                    assert_eq!(popped, expected);
                 }
                 1 if step % 100 == 0 => {
                     set.settle(USUAL);
@@ -245,7 +268,9 @@ fn ranges_in_the_order_of_bytes_agree_with_a_sorted_vector() {
                         true => LexBound::Exclusive(text),
                         false => LexBound::Inclusive(text),
                     };
-                    let ranks = set.view().lex_range(bound(min), bound(max));
+                    let ranks = set.view().lex_range(bound(min), bound(max), false);
+                    let back = set.view().lex_range(bound(min), bound(max), true);
+                    assert!(ranks == back || ranks.is_empty() && back.is_empty());
                     let expected: Vec<_> = model
                         .iter()
                         .filter(|member| match exclusive {
@@ -260,10 +285,52 @@ fn ranges_in_the_order_of_bytes_agree_with_a_sorted_vector() {
         }
         let view = set.view();
         assert_eq!(
-            view.lex_range(LexBound::First, LexBound::Last),
+            view.lex_range(LexBound::First, LexBound::Last, false),
             0..set.len()
         );
-        assert!(view.lex_range(LexBound::Last, LexBound::First).is_empty());
+        let none = view.lex_range(LexBound::Last, LexBound::First, false);
+        assert!(none.is_empty());
+    }
+}
+
+/// What redis-server 7.0.15 answers for the members b, a, d, c in the order of their scores.
+#[test]
+fn a_range_of_bytes_among_different_scores_is_what_the_walk_meets() {
+    let mut set = ZSet::new();
+    for (score, member) in [b"b", b"a", b"d", b"c"].into_iter().enumerate() {
+        set.add(member, score as f64, AddRules::default(), USUAL);
+    }
+    let of = |min, max, back| set.view().lex_range(min, max, back);
+    use LexBound::{Exclusive, First, Inclusive, Last};
+    assert_eq!(of(Inclusive(b"b"), Last, false), 0..4);
+    assert_eq!(of(Inclusive(b"b"), Last, true), 2..4);
+    assert_eq!(of(First, Inclusive(b"c"), false), 0..2);
+    assert_eq!(of(First, Inclusive(b"c"), true), 0..4);
+    // The last member is below the range, so nothing is thought to be in it.
+    assert_eq!(of(Inclusive(b"d"), Last, false), 0..0);
+    assert_eq!(of(First, Exclusive(b"b"), true), 0..0);
+}
+
+#[test]
+fn most_of_a_large_set_is_removed_by_making_the_rest_anew() {
+    for (len, ranks) in [(5_000, 0..4_000), (5_000, 500..9_000), (3_000, 1..2_999)] {
+        let mut set = ZSet::new();
+        let mut model = Model::default();
+        for number in 0..len {
+            let (member, score) = (format!("m{number}").into_bytes(), f64::from(number));
+            set.add(&member, score, AddRules::default(), USUAL);
+            model.0.push((score, member));
+        }
+        let left = set
+            .remove_range(ranks.clone())
+            .expect("the old set is left");
+        assert!(left.len() >= len as usize);
+        model.0.drain(ranks.start..ranks.end.min(len as usize));
+        assert_eq!(all(&set), model.pairs(0..model.0.len()));
+        assert_eq!(set.view().encoding(), "skiplist");
+        for (score, member) in &model.0 {
+            assert_eq!(set.view().score(member), Some(*score));
+        }
     }
 }
 
@@ -344,7 +411,7 @@ fn the_bytes_follow_every_change() {
             );
         }
     }
-    set.remove_range(0..usize::MAX);
+    drop(set.remove_range(0..usize::MAX));
     assert!(set.is_empty());
     assert!(set.allocated_bytes() < 4_000, "{}", set.allocated_bytes());
 }
@@ -383,6 +450,15 @@ fn collected_sets_agree_with_a_model() {
                 assert_eq!(collected.remove(&member), model.remove(&member).is_some());
             }
             assert_eq!(collected.len(), model.0.len());
+            let mut other = Collect::new();
+            for (member, score) in model.pairs(0..model.0.len()) {
+                assert!(other.insert(&member, score));
+            }
+            let sorted = other.sorted();
+            let sorted = sorted
+                .iter()
+                .map(|(member, score)| (member.to_vec(), score));
+            assert!(sorted.eq(model.pairs(0..model.0.len())));
             let set = collected.finish(limits);
             assert_eq!(all(&set), model.pairs(0..model.0.len()));
         }

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
+use crate::data::hash::{Expiry as FieldExpiry, Hash, HashLimits};
+use crate::data::value::Collection;
 use crate::keyspace::Keyspace;
 use crate::keyspace::entry::{NewValue, SHARED_MIN};
 use crate::keyspace::lock::{PATIENCE, lock_in};
@@ -117,7 +119,7 @@ fn the_accounts_add_up_after_random_operations() {
                     model.remove(&key).is_some()
                 ),
                 16..19 => {
-                    let removed = partition.remove_by_hash(hash, |entry| entry.tag() != 0);
+                    let removed = partition.remove_by_hash(hash, Entry::is_volatile);
                     let volatile = model.get(&key).is_some_and(|(_, expiry)| expiry.is_some());
                     assert_eq!(removed.is_some(), volatile);
                     if volatile {
@@ -189,8 +191,9 @@ fn a_sweep_removes_exactly_what_is_expired() {
             let (limit, mut removed) = (rng.usize(1..20), HashSet::new());
             loop {
                 let before = removed.len();
-                let done = partition.sweep(now, limit, |entry| {
-                    assert!(removed.insert(entry.key().to_vec()))
+                let done = partition.sweep(now, limit, |what| match what {
+                    Expired::Key(entry) => assert!(removed.insert(entry.key().to_vec())),
+                    other => panic!("there are no hashes: {other:?}"),
                 });
                 assert!(removed.len() - before <= limit);
                 if done {
@@ -208,6 +211,95 @@ fn a_sweep_removes_exactly_what_is_expired() {
             model.retain(|_, expiry| !due(expiry));
             assert_eq!(partition.len(), model.len());
         }
+    }
+}
+
+/// A key, when it expires, and when its fields do.
+type Hashes = HashMap<Vec<u8>, (Option<Millis>, HashMap<Vec<u8>, Option<Millis>>)>;
+
+/// Fields go as keys do, whatever their hash's own expiry; a hash goes with its last field.
+#[test]
+fn a_sweep_removes_fields_that_expired() {
+    let mut rng = seeded();
+    let limits = HashLimits::default();
+    for _ in 0..if cfg!(miri) { 2 } else { 60 } {
+        let keyspace = keyspace();
+        let mut partition = lock(&keyspace);
+        let hasher = partition.hasher;
+        let (mut model, mut now) = (Hashes::new(), START);
+        let (mut gone, mut emptied) = (0, 0);
+        for _ in 0..60 {
+            for _ in 0..rng.usize(0..20) {
+                let key = format!("key:{}", rng.u32(0..20)).into_bytes();
+                let field = format!("field:{}", rng.u32(0..6)).into_bytes();
+                let at = (rng.u8(..4) > 0).then(|| now.plus(rng.i64(-200..5_000)));
+                let (own, fields) = model.entry(key.clone()).or_insert_with(|| {
+                    let value = Hash::new().into();
+                    partition.insert(hasher.hash(&key), Entry::collection(&key, value, None));
+                    (None, HashMap::new())
+                });
+                let changed = partition.update(hasher.hash(&key), &key, |entry| {
+                    if rng.u8(..8) == 0 {
+                        *own = at;
+                        entry.set_expiry(at);
+                    }
+                    entry.edit_collection(|value| {
+                        let hash = Hash::of(value).expect("it is a hash");
+                        hash.set(&field, b"v", FieldExpiry::Clear, &limits, hasher);
+                        hash.set_expiry(&field, at, hasher);
+                    });
+                });
+                assert!(changed.is_some());
+                fields.insert(field, at);
+            }
+            now = now.plus(rng.i64(0..1_000));
+            let limit = rng.usize(1..20);
+            loop {
+                let mut removed = 0;
+                let done = partition.sweep(now, limit, |what| match what {
+                    Expired::Key(entry) => {
+                        removed += 1;
+                        let (own, _) = model.remove(entry.key()).expect("it was there");
+                        assert!(own.is_some_and(|at| at < now));
+                    }
+                    Expired::Fields(key, names) => {
+                        removed += names.len();
+                        gone += names.len();
+                        let (_, fields) = model.get_mut(key).expect("it was there");
+                        for name in names {
+                            let at = fields.remove(name).expect("it was there");
+                            assert!(at.is_some_and(|at| at < now));
+                        }
+                    }
+                    Expired::Emptied(entry) => {
+                        emptied += 1;
+                        let (_, fields) = model.remove(entry.key()).expect("it was there");
+                        assert!(fields.is_empty());
+                    }
+                });
+                assert!(removed <= limit);
+                if done {
+                    break;
+                }
+            }
+            let is_due = |at: &Option<Millis>| at.is_some_and(|at| at < now);
+            for (own, fields) in model.values() {
+                assert!(!is_due(own) && !fields.values().any(is_due));
+                assert!(!fields.is_empty());
+            }
+            let sum: usize = partition.iter().map(Entry::allocated_bytes).sum();
+            let bytes = sum as i64 + table_bytes(&partition.table);
+            assert_eq!(partition.counters.bytes(), bytes);
+            assert_eq!(partition.len(), model.len());
+            let with_expiry = model.values().filter(|(own, _)| own.is_some());
+            assert_eq!(partition.expires(), with_expiry.count());
+            let timed = |(own, fields): &&(Option<Millis>, HashMap<_, Option<Millis>>)| {
+                own.is_some() || fields.values().any(Option::is_some)
+            };
+            let timed = model.values().filter(timed).count();
+            assert_eq!(partition.counters.timed(), timed);
+        }
+        assert!(gone > 0 && emptied > 0, "{gone} {emptied}");
     }
 }
 
@@ -230,7 +322,7 @@ fn sweeps_at_the_ends_of_time() {
         (0, 1),
         (i64::MAX, 1),
     ] {
-        assert!(partition.sweep(Millis(now), 100, drop), "{now}");
+        assert!(partition.sweep(Millis(now), 100, |_| {}), "{now}");
         assert_eq!(partition.len(), left, "{now}");
     }
 }
