@@ -11,6 +11,7 @@ pub mod hash;
 mod replay;
 pub mod scan;
 pub mod set;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
@@ -48,6 +49,7 @@ pub enum Handler {
 /// All rows of the data families.
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
+    stream::ROWS,
     bitmap::ROWS,
     zset::ROWS,
     set::ROWS,

@@ -219,9 +219,7 @@ impl Value {
             Value::Set(set) => set.allocated_bytes(),
             Value::ZSet(zset) => zset.allocated_bytes(),
             Value::Hash(hash) => hash.allocated_bytes(),
-            Value::Stream(stream) => {
-                good_size(size_of::<Stream>()) + stream.allocated_bytes()
-            }
+            Value::Stream(stream) => good_size(size_of::<Stream>()) + stream.allocated_bytes(),
         }
     }
 

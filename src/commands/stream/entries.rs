@@ -105,7 +105,9 @@ fn new_id(stream: &Stream, id: NewId, now_ms: u64) -> Taken<Id> {
     Ok(match id {
         NewId::Auto => stream.next_id(now_ms),
         // Behind the last number of all there is none: the last id itself is refused.
-        NewId::Within(ms) if ms == last.ms => last.next().filter(|next| next.ms == ms).unwrap_or(last),
+        NewId::Within(ms) if ms == last.ms => {
+            last.next().filter(|next| next.ms == ms).unwrap_or(last)
+        }
         NewId::Within(ms) => Id::new(ms, 0),
         NewId::Given(id) => id,
     })
@@ -241,14 +243,14 @@ pub(super) fn policy_and_ids(args: &mut Args<'_>) -> Taken<(References, Vec<Id>)
             return Err(CommandError::Syntax);
         }
     }
-    Ok((
-        policy.unwrap_or_default(),
-        ids.ok_or(CommandError::Syntax)?,
-    ))
+    Ok((policy.unwrap_or_default(), ids.ok_or(CommandError::Syntax)?))
 }
 
 fn counted_ids(args: &mut Args<'_>) -> Taken<Vec<Id>> {
-    let count = args.integer().ok().and_then(|count| usize::try_from(count).ok());
+    let count = args
+        .integer()
+        .ok()
+        .and_then(|count| usize::try_from(count).ok());
     let Some(count) = count.filter(|count| *count > 0) else {
         return Err(CommandError::fixed(
             "ERR Number of IDs must be a positive integer",
@@ -271,7 +273,11 @@ pub(super) fn xdelex(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply
             .collect::<Vec<_>>()
     })?;
     let ends = ends.unwrap_or_else(|| vec![None; ids.len()]);
-    note_deleted(view, key, ends.iter().filter(|end| **end == Some(true)).count());
+    note_deleted(
+        view,
+        key,
+        ends.iter().filter(|end| **end == Some(true)).count(),
+    );
     write_ends(&ends, reply);
     Ok(())
 }

@@ -102,9 +102,9 @@ fn parse_number(text: &[u8]) -> Option<u64> {
 /// The lower end of an interval; `(` excludes it.
 pub(super) fn start(text: &[u8]) -> Taken<Id> {
     match exclusive(text) {
-        Some(text) => id(text, 0)?.next().ok_or(CommandError::fixed(
-            "ERR invalid start ID for the interval",
-        )),
+        Some(text) => id(text, 0)?
+            .next()
+            .ok_or(CommandError::fixed("ERR invalid start ID for the interval")),
         None => id_or_end(text, 0),
     }
 }
@@ -112,9 +112,9 @@ pub(super) fn start(text: &[u8]) -> Taken<Id> {
 /// The upper end of an interval; `(` excludes it.
 pub(super) fn end(text: &[u8]) -> Taken<Id> {
     match exclusive(text) {
-        Some(text) => id(text, u64::MAX)?.previous().ok_or(CommandError::fixed(
-            "ERR invalid end ID for the interval",
-        )),
+        Some(text) => id(text, u64::MAX)?
+            .previous()
+            .ok_or(CommandError::fixed("ERR invalid end ID for the interval")),
         None => id_or_end(text, u64::MAX),
     }
 }
@@ -285,7 +285,13 @@ impl Options {
 }
 
 /// A refusal that names a group and a key, or a key and a group.
-pub(super) fn no_group(before: &str, first: &[u8], between: &str, second: &[u8], after: &str) -> CommandError {
+pub(super) fn no_group(
+    before: &str,
+    first: &[u8],
+    between: &str,
+    second: &[u8],
+    after: &str,
+) -> CommandError {
     CommandError::Quoting(
         [
             b"NOGROUP ",
@@ -306,5 +312,11 @@ pub(super) fn no_key_or_group(key: &[u8], group: &[u8]) -> CommandError {
 
 /// The key has no such group.
 pub(super) fn no_group_of_key(group: &[u8], key: &[u8]) -> CommandError {
-    no_group("No such consumer group '", group, "' for key name '", key, "'")
+    no_group(
+        "No such consumer group '",
+        group,
+        "' for key name '",
+        key,
+        "'",
+    )
 }

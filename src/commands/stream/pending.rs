@@ -3,10 +3,10 @@
 //! Followers are told of each entry that changed hands by an XCLAIM with the outcome: who holds it, since when, how often it
 //! was delivered, and how far the group has read.
 
-use super::entries::{discard_if_any, note_deleted, policy_and_ids, write_ends, write_entry};
+use super::entries::{note_deleted, policy_and_ids, write_ends, write_entry};
 use super::parse;
 use crate::commands::Done;
-use crate::data::stream::{Consumer, Group, Id, Number, Pending, References, Stream};
+use crate::data::stream::{Group, Id, Number, Pending, Stream};
 use crate::keyspace::collections::Missing;
 use crate::keyspace::effects::EventClass;
 use crate::keyspace::view::View;
@@ -64,14 +64,26 @@ pub(super) fn propagate_last_id(view: &mut View<'_>, key: &[u8], group: &[u8]) -
         Some(read) => digits.format(read),
         None => "-1",
     };
-    let command = [b"XGROUP", b"SETID", key, group, &last, b"ENTRIESREAD", read.as_bytes()];
+    let command = [
+        &b"XGROUP"[..],
+        b"SETID",
+        key,
+        group,
+        &last,
+        b"ENTRIESREAD",
+        read.as_bytes(),
+    ];
     view.propagate(&command);
     Ok(())
 }
 
 pub(super) fn xack(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done {
     let (key, group) = (args.bytes()?, args.bytes()?);
-    if view.stream(key)?.and_then(|stream| stream.group(group)).is_none() {
+    if view
+        .stream(key)?
+        .and_then(|stream| stream.group(group))
+        .is_none()
+    {
         reply.integer(0);
         return Ok(());
     }
@@ -183,7 +195,10 @@ fn write_summary(group: &Group, reply: &mut Reply<'_>) {
     reply.bulk(&last.id.text());
     let begun = reply.deferred();
     let mut count = 0;
-    for consumer in group.consumers().filter(|consumer| !consumer.pending().is_empty()) {
+    for consumer in group
+        .consumers()
+        .filter(|consumer| !consumer.pending().is_empty())
+    {
         reply.array(2);
         reply.bulk(consumer.name());
         reply.integer_bulk(consumer.pending().len() as i64);
@@ -193,43 +208,32 @@ fn write_summary(group: &Group, reply: &mut Reply<'_>) {
 }
 
 fn write_pending(group: &Group, filter: &Filter<'_>, now: i64, reply: &mut Reply<'_>) {
-    let begun = reply.deferred();
-    let mut left = filter.count;
-    let mut write = |pending: &Pending| {
-        let idle = now.saturating_sub(pending.delivered_at);
-        if filter.min_idle != 0 && idle < filter.min_idle {
-            return;
+    let held: Box<dyn Iterator<Item = &Pending>> = match filter.consumer {
+        None => Box::new(group.pending().range(filter.start)),
+        Some(name) => {
+            let ids = group
+                .find(name)
+                .map(|number| group.consumer(number).pending());
+            let ids = ids.into_iter().flat_map(|ids| ids.range(filter.start));
+            Box::new(ids.filter_map(|id| group.pending().get(*id)))
         }
-        left -= 1;
+    };
+    let idle = |pending: &Pending| now.saturating_sub(pending.delivered_at);
+    let chosen = held
+        .take_while(|pending| pending.id <= filter.end)
+        .filter(|pending| filter.min_idle == 0 || idle(pending) >= filter.min_idle)
+        .take(filter.count);
+    let begun = reply.deferred();
+    let mut count = 0;
+    for pending in chosen {
+        count += 1;
         reply.array(4);
         reply.bulk(&pending.id.text());
         reply.bulk(group.consumer(pending.consumer).name());
-        reply.integer(idle.max(0));
+        reply.integer(idle(pending).max(0));
         reply.integer(pending.count as i64);
-    };
-    let _ = &mut write;
-    match filter.consumer {
-        None => {
-            for pending in group.pending().range(filter.start) {
-                if left == 0 || pending.id > filter.end {
-                    break;
-                }
-                write(pending);
-            }
-        }
-        Some(name) => {
-            let ids = group.find(name).map(|number| group.consumer(number).pending());
-            for id in ids.iter().flat_map(|ids| ids.range(filter.start)) {
-                if left == 0 || *id > filter.end {
-                    break;
-                }
-                if let Some(pending) = group.pending().get(*id) {
-                    write(pending);
-                }
-            }
-        }
     }
-    reply.set_array(begun, filter.count - left);
+    reply.set_array(begun, count);
 }
 
 /// The options of XCLAIM.
@@ -264,7 +268,11 @@ impl ClaimOptions {
                 options.last_id = parse::id(args.bytes()?, 0)?;
             } else {
                 let option = args.bytes()?;
-                return Err(CommandError::quoting("Unrecognized XCLAIM option '", option, "'"));
+                return Err(CommandError::quoting(
+                    "Unrecognized XCLAIM option '",
+                    option,
+                    "'",
+                ));
             }
         }
         // What makes no sense is taken as now: clients' clocks differ.
@@ -355,7 +363,11 @@ impl<'a> Claimer<'a> {
 
 pub(super) fn xclaim(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done {
     let (key, group, name) = (args.bytes()?, args.bytes()?, args.bytes()?);
-    if view.stream(key)?.and_then(|stream| stream.group(group)).is_none() {
+    if view
+        .stream(key)?
+        .and_then(|stream| stream.group(group))
+        .is_none()
+    {
         return Err(parse::no_key_or_group(key, group));
     }
     let min_idle = integer(args, "ERR Invalid min-idle-time argument for XCLAIM")?.max(0);
@@ -376,7 +388,10 @@ pub(super) fn xclaim(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply
         let begun = reply.deferred();
         let mut claimed = 0;
         for id in ids {
-            let pending = stream.group(group).and_then(|group| group.pending().get(id)).copied();
+            let pending = stream
+                .group(group)
+                .and_then(|group| group.pending().get(id))
+                .copied();
             let Some(entry) = stream.get(id) else {
                 if let Some(pending) = pending {
                     claimer.drop_pending(stream, pending);
@@ -384,7 +399,11 @@ pub(super) fn xclaim(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply
                 continue;
             };
             let before = match pending {
-                Some(pending) if min_idle > 0 && now.saturating_sub(pending.delivered_at) < min_idle => continue,
+                Some(pending)
+                    if min_idle > 0 && now.saturating_sub(pending.delivered_at) < min_idle =>
+                {
+                    continue;
+                }
                 Some(pending) => pending.count,
                 None if options.force => 1,
                 None => continue,
@@ -476,15 +495,16 @@ struct AutoClaim {
 impl AutoClaim {
     /// Claims what has been pending for long enough. From where to go on, what was claimed, and what the stream no longer
     /// has.
-    fn run(&self, stream: &mut Stream, start: Id, claimer: &mut Claimer<'_>) -> (Id, Vec<Id>, Vec<Id>) {
+    fn run(
+        &self,
+        stream: &mut Stream,
+        start: Id,
+        claimer: &mut Claimer<'_>,
+    ) -> (Id, Vec<Id>, Vec<Id>) {
         let (mut claimed, mut dropped) = (Vec::new(), Vec::new());
         // Entries looked at, as in Redis.
         let mut attempts = self.count.saturating_mul(10);
         let mut at = Some(start);
-        let next = |stream: &Stream, at: Option<Id>| {
-            let group = stream.group(claimer.group)?;
-            group.pending().range(at?).next().copied()
-        };
         let group = claimer.group;
         let next = |stream: &Stream, at: Option<Id>| {
             stream.group(group)?.pending().range(at?).next().copied()

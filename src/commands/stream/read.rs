@@ -65,7 +65,10 @@ pub(super) fn xread(
         let Some(start) = after.next().filter(|_| stream.last_id() > after) else {
             continue;
         };
-        let mut entries = stream.range(start, Id::MAX).take(request.limit()).peekable();
+        let mut entries = stream
+            .range(start, Id::MAX)
+            .take(request.limit())
+            .peekable();
         if entries.peek().is_none() {
             continue;
         }
@@ -297,12 +300,15 @@ impl Read<'_> {
                 return;
             }
             for id in ids {
-                self.assign(group, Pending {
-                    id,
-                    delivered_at: self.now,
-                    count: 1,
-                    consumer: number,
-                });
+                self.assign(
+                    group,
+                    Pending {
+                        id,
+                        delivered_at: self.now,
+                        count: 1,
+                        consumer: number,
+                    },
+                );
             }
         });
     }
@@ -319,7 +325,12 @@ impl Read<'_> {
         let mut ids = Vec::new();
         let mut told = 0;
         let begun = reply.deferred();
-        for &id in group.consumer(number).pending().range(start).take(self.most) {
+        for &id in group
+            .consumer(number)
+            .pending()
+            .range(start)
+            .take(self.most)
+        {
             told += 1;
             match stream.get(id) {
                 Some(entry) => {
@@ -337,11 +348,14 @@ impl Read<'_> {
         stream.edit_group(self.group, |group| {
             for id in ids {
                 if let Some(&pending) = group.pending().get(id) {
-                    self.assign(group, Pending {
-                        delivered_at: self.now,
-                        count: pending.count.saturating_add(1),
-                        ..pending
-                    });
+                    self.assign(
+                        group,
+                        Pending {
+                            delivered_at: self.now,
+                            count: pending.count.saturating_add(1),
+                            ..pending
+                        },
+                    );
                 }
             }
         });
@@ -488,9 +502,9 @@ impl<'a> Request<'a> {
 }
 
 fn block_ms(args: &mut Args<'_>, now: Millis) -> Taken<i64> {
-    let block = args.integer().map_err(|_| {
-        CommandError::fixed("ERR timeout is not an integer or out of range")
-    })?;
+    let block = args
+        .integer()
+        .map_err(|_| CommandError::fixed("ERR timeout is not an integer or out of range"))?;
     if block < 0 {
         return Err(CommandError::fixed("ERR timeout is negative"));
     }
