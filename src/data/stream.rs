@@ -371,7 +371,8 @@ impl Stream {
 
     /// Whether entries from `start` on were removed other than by trimming, as far as is known.
     pub fn has_tombstones_from(&self, start: Id) -> bool {
-        self.len > 0 && self.max_deleted_id != Id::ZERO && start <= self.max_deleted_id
+        let is_whole = self.max_deleted_id == Id::ZERO || self.max_deleted_id < self.first_id;
+        self.len > 0 && !is_whole && start <= self.max_deleted_id
     }
 
     /// How many entries were added up to this id, where that is known.

@@ -403,11 +403,6 @@ pub(super) fn xsetid(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply
 }
 
 fn check_set_id(stream: &Stream, last: Id, added: Option<u64>) -> Done {
-    if last < stream.max_deleted_id() {
-        return Err(CommandError::fixed(
-            "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
-        ));
-    }
     if stream.last().is_some_and(|entry| last < entry.id) {
         return Err(CommandError::fixed(
             "ERR The ID specified in XSETID is smaller than the target stream top item",

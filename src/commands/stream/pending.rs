@@ -478,10 +478,10 @@ pub(super) fn xautoclaim(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut R
 fn auto_count(args: &mut Args<'_>) -> Taken<usize> {
     // What Redis can allocate sixteen bytes each for.
     const MOST: i64 = i64::MAX / 16;
-    let text = args.bytes()?;
-    let count = crate::data::number::parse_i64(text).ok_or(CommandError::NotInteger)?;
+    let refusal = "ERR COUNT must be > 0";
+    let count = integer(args, refusal)?;
     if !(1..=MOST).contains(&count) {
-        return Err(CommandError::fixed("ERR COUNT must be > 0"));
+        return Err(CommandError::fixed(refusal));
     }
     Ok(count as usize)
 }

@@ -162,7 +162,6 @@ pub(super) fn xreadgroup(
         })?;
         let Some(Done {
             was_created,
-            was_served,
             last_moved,
         }) = done.flatten()
         else {
@@ -173,10 +172,8 @@ pub(super) fn xreadgroup(
             view.notify(EventClass::STREAM, "xgroup-createconsumer", key);
             view.propagate(&[b"XGROUP", b"CREATECONSUMER", key, group, consumer]);
         }
-        if was_served {
-            view.effects.dirty += 1;
-            served += 1;
-        }
+        view.effects.dirty += 1;
+        served += 1;
         if let Some(claims) = read.claims {
             claims.propagate(view, key, group);
         }
@@ -219,10 +216,9 @@ fn check_group(view: &View<'_>, key: &[u8], group: &[u8]) -> Taken<()> {
     }
 }
 
-/// What XREADGROUP did with a stream.
+/// What XREADGROUP did with a stream that it served.
 struct Done {
     was_created: bool,
-    was_served: bool,
     /// The group has read further.
     last_moved: bool,
 }
@@ -245,37 +241,32 @@ impl Read<'_> {
         reply: &mut Reply<'_>,
         begin: impl FnOnce(&mut Reply<'_>),
     ) -> Option<Done> {
+        let last = stream.group(self.group)?.last_id;
+        let start = match from {
+            From::After(_) => None,
+            From::New => {
+                let start = last.next().filter(|_| stream.last_id() > last)?;
+                stream.range(start, Id::MAX).next()?;
+                Some(start)
+            }
+        };
+        // As in 7.0, who finds nothing is not made a consumer.
         let (number, was_created) = stream.edit_group(self.group, |group| {
             let found = group.find(self.consumer);
             let number = found.unwrap_or_else(|| group.add_consumer(self.consumer, self.now));
             group.saw(number, self.now);
             (number, found.is_none())
         })?;
-        let mut done = Done {
-            was_created,
-            was_served: false,
-            last_moved: false,
-        };
-        match from {
-            From::After(id) => {
-                begin(reply);
-                done.was_served = true;
-                self.history(stream, number, id, reply);
-            }
-            From::New => {
-                let last = stream.group(self.group)?.last_id;
-                let next = last.next().filter(|_| stream.last_id() > last);
-                let Some(start) = next else {
-                    return Some(done);
-                };
-                if stream.range(start, Id::MAX).next().is_some() {
-                    begin(reply);
-                    self.deliver(stream, number, start, reply);
-                    (done.was_served, done.last_moved) = (true, true);
-                }
-            }
+        begin(reply);
+        match (from, start) {
+            (From::After(id), _) => self.history(stream, number, id, reply),
+            (From::New, Some(start)) => self.deliver(stream, number, start, reply),
+            (From::New, None) => {}
         }
-        Some(done)
+        Some(Done {
+            was_created,
+            last_moved: start.is_some(),
+        })
     }
 
     /// New entries.
