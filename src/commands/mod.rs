@@ -5,12 +5,17 @@
 
 pub mod bitmap;
 pub mod database;
+pub mod dump;
 pub mod generic;
+pub mod geo;
 pub mod hash;
+pub mod hyperloglog;
+pub mod list;
 #[cfg(test)]
 mod replay;
 pub mod scan;
 pub mod set;
+pub mod sort;
 pub mod stream;
 pub mod string;
 #[cfg(test)]
@@ -18,6 +23,7 @@ pub mod testing;
 pub mod timeout;
 pub mod zset;
 
+use crate::keyspace::lock::Plan;
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::View;
 use crate::keyspace::waiting::Outcome;
@@ -30,6 +36,10 @@ pub type Done = Result<(), CommandError>;
 /// Reads the arguments of a command that goes through partitions.
 pub type BeginSweep = fn(&mut Args<'_>, &Scene<'_>) -> Result<Box<dyn Sweep>, CommandError>;
 
+/// Adds to the plan where the keys lie that a command turns out to need, as far as the locked ones tell. Refuses nothing:
+/// that is the handler's part.
+pub type Reach = fn(&mut Args<'_>, &View<'_>, &mut Plan);
+
 /// What runs a data command. The type keeps a read from writing.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -40,6 +50,11 @@ pub enum Handler {
     /// As [`Handler::Write`], and waits when there is nothing yet. It is run again, on one of its keys, when that may have
     /// changed.
     Block(fn(&mut Args<'_>, &mut View<'_>, &mut Reply<'_>) -> Result<Outcome, CommandError>),
+    /// As [`Handler::Write`], on more keys than the request names: it runs once all that it reaches for is locked.
+    Reach(
+        Reach,
+        fn(&mut Args<'_>, &mut View<'_>, &mut Reply<'_>) -> Done,
+    ),
     /// Goes through partitions one by one.
     Sweep(BeginSweep),
     /// Has subcommands only.
@@ -51,11 +66,16 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
     stream::ROWS,
     bitmap::ROWS,
-    zset::ROWS,
+    list::ROWS,
     set::ROWS,
     hash::ROWS,
+    zset::ROWS,
+    hyperloglog::ROWS,
+    geo::ROWS,
     generic::ROWS,
     database::ROWS,
+    dump::ROWS,
+    sort::ROWS,
 ];
 
 #[cfg(test)]
@@ -74,16 +94,19 @@ mod tests {
             .flat_map(|row| std::iter::once(row).chain(row.subcommands))
         {
             assert_eq!(check_row(&row.command), Ok(()));
-            let writes = row.command.flags.contains(Flags::WRITE);
+            let flags = row.command.flags;
+            let writes = flags.contains(Flags::WRITE);
+            // PFCOUNT keeps its result in the value.
+            let may_write = flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE);
             match row.handler {
                 Handler::Read(_) => assert!(!writes, "{}", row.command.name),
-                Handler::Write(_) => assert!(writes, "{}", row.command.name),
+                Handler::Write(_) => assert!(may_write, "{}", row.command.name),
                 Handler::Block(_) => assert!(
                     row.command.flags.contains(Flags::BLOCKING),
                     "{}",
                     row.command.name
                 ),
-                Handler::Sweep(_) | Handler::Container => {}
+                Handler::Reach(..) | Handler::Sweep(_) | Handler::Container => {}
             }
         }
     }

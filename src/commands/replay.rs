@@ -8,7 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::FAMILIES;
 use super::testing::{World, run_parts};
+use crate::base::clock::Millis;
+use crate::base::hash::KeyHasher;
 use crate::base::rng::Rng;
+use crate::data::dump;
+use crate::data::list::{End, List};
 use crate::data::stream::{Id, Stream};
 use crate::data::value::{Type, ValueRef};
 use crate::keyspace::PARTITIONS;
@@ -16,13 +20,12 @@ use crate::keyspace::effects::{Effects, Record};
 use crate::keyspace::entry::Entry;
 use crate::keyspace::evict::{Policy, Pressure, Rules, evict};
 use crate::keyspace::expire::Sweeper;
-use crate::keyspace::hash::KeyHasher;
 use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
-/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key, J one of a hash, V a value,
-/// N a number, F a fraction, H a digest, O an offset, B a bit, C a count, M a member, D a database, S seconds, T milliseconds,
-/// Q and A instants in these units.
+/// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key; J one of a hash, L one of a
+/// list, Z one of a sorted set as a rule; V a value, P a payload, N a number, F a fraction, H a digest, O an offset, B a bit, C a
+/// count, M a member, E an end of a range of members, D a database, S seconds, T milliseconds, Q and A instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
     "DECR K",
@@ -48,6 +51,10 @@ const REQUESTS: &[&str] = &[
     "BITOP (AND|OR|XOR|DIFF|DIFF1|ANDOR|ONE) K K K",
     "BITOP NOT K K",
     "SETBIT K O B",
+    "PFADD K V V V",
+    "PFCOUNT K",
+    "PFDEBUG (TODENSE|GETREG|DECODE) K",
+    "PFMERGE K K K",
     "SADD K M [M] [M]",
     "SADD K M M M M M",
     "SREM K M [M] [M]",
@@ -57,6 +64,28 @@ const REQUESTS: &[&str] = &[
     "SDIFFSTORE K K [K]",
     "SINTERSTORE K K [K]",
     "SUNIONSTORE K K [K] [K]",
+    "ZADD Z [NX|XX|GT|LT] [CH] F M [F M] [F M]",
+    "ZADD Z F M F M F M F M F M F M",
+    "ZADD Z [NX|XX|GT|LT] INCR F M",
+    "ZINCRBY Z F M",
+    "ZREM Z M [M] [M]",
+    "ZREMRANGEBYRANK Z N N",
+    "ZREMRANGEBYRANK Z 0 C",
+    "ZREMRANGEBYSCORE Z F F",
+    "ZREMRANGEBYLEX Z E E",
+    "ZPOPMIN Z [C]",
+    "ZPOPMAX Z [C]",
+    "ZMPOP 2 Z Z (MIN|MAX) [COUNT C]",
+    "BZPOPMIN Z Z 0",
+    "BZPOPMAX Z Z 0",
+    "BZMPOP 0 2 Z Z (MIN|MAX) [COUNT C]",
+    "ZRANGESTORE Z Z (0 C|-inf +inf BYSCORE LIMIT C C|- + BYLEX) [REV]",
+    "ZUNIONSTORE Z 2 Z Z [WEIGHTS F F] [AGGREGATE (SUM|MIN|MAX)]",
+    "ZINTERSTORE Z 2 Z Z [WEIGHTS F F] [AGGREGATE (SUM|MIN|MAX)]",
+    "ZDIFFSTORE Z 2 Z Z",
+    "EXPIRE Z S",
+    "COPY Z Z [DB D] [REPLACE]",
+    "RENAME Z Z",
     "HSET J M V [M V] [M V]",
     "HSET J M V M V M V M V M V",
     "HMSET J M V [M V]",
@@ -75,6 +104,29 @@ const REQUESTS: &[&str] = &[
     "PEXPIRE J T",
     "RENAME J J",
     "COPY J J REPLACE",
+    "LPUSH L V [V] [V V V V]",
+    "RPUSH L V [V] [V V V V]",
+    "RPUSH L 1 1 2 1 2 1 1 2",
+    "LPUSHX L V [V]",
+    "RPUSHX L V [V]",
+    "LPOP L [C]",
+    "RPOP L [C]",
+    "LSET L N V",
+    "LSET L (0|1|-1) V",
+    "LINSERT L (BEFORE|AFTER) (1|2) V",
+    "LREM L (-2|-1|0|1|2) (1|2)",
+    "LTRIM L (0|1|-8) (-1|-2|9)",
+    "LMOVE L L (LEFT|RIGHT) (LEFT|RIGHT)",
+    "RPOPLPUSH L L",
+    "LMPOP 2 L L (LEFT|RIGHT) [COUNT 3]",
+    "BLPOP L L 0",
+    "BRPOP L L 0",
+    "BLMOVE L L (LEFT|RIGHT) (LEFT|RIGHT) 0",
+    "BRPOPLPUSH L L 0",
+    "BLMPOP 0 2 L L (LEFT|RIGHT) [COUNT 3]",
+    "EXPIRE L S",
+    "RENAME L L",
+    "COPY L L [REPLACE]",
     "COPY K K [DB D] [REPLACE]",
     "DEL K [K]",
     "UNLINK K [K]",
@@ -86,6 +138,9 @@ const REQUESTS: &[&str] = &[
     "PEXPIREAT K A [NX|XX|GT|LT]",
     "RENAME K K",
     "RENAMENX K K",
+    "RESTORE K T P [REPLACE] [IDLETIME S]",
+    "RESTORE K A P ABSTTL [REPLACE]",
+    "SORT K ALPHA [BY nosort|BY k*|BY k*->M] [LIMIT B C] [DESC] [GET # GET k*] STORE K",
     "FLUSHDB [ASYNC|SYNC]",
     "FLUSHALL [ASYNC|SYNC]",
     "SWAPDB D D",
@@ -116,11 +171,7 @@ impl Requests {
         let mut rest = template;
         while let Some(first) = rest.chars().next() {
             if first == '[' || first == '(' {
-                let close = if first == '[' { ']' } else { ')' };
-                let end = rest
-                    .rfind(close)
-                    .filter(|_| first == '(' && !rest.contains('['));
-                let end = end.unwrap_or_else(|| rest.find(close).expect("it is closed"));
+                let end = closing(rest);
                 let alternatives: Vec<&str> = split_alternatives(&rest[1..end]);
                 let none = usize::from(first == '[');
                 let chosen = self.rng.usize(0..alternatives.len() + none);
@@ -141,13 +192,17 @@ impl Requests {
         let now = world.now().0;
         match word {
             "J" if rng.u8(0..10) > 0 => format!("h{}", rng.u8(0..3)),
-            "K" | "J" => format!("k{}", rng.u8(0..6)),
+            "L" if rng.u8(0..8) > 0 => format!("l{}", rng.u8(0..3)),
+            "Z" if rng.u8(0..12) > 0 => format!("z{}", rng.u8(0..4)),
+            "K" | "J" | "L" | "Z" => format!("k{}", rng.u8(0..6)),
             "V" => return self.value(),
+            "P" => return self.payload(now),
             "N" => rng.i64(-300..300).to_string(),
             "F" => format!("{}", rng.i64(-300..300) as f64 / 8.0),
             "H" => format!("{:016x}", rng.u64(..)),
             "O" => rng.u16(0..300).to_string(),
             "B" => rng.u8(0..2).to_string(),
+            "E" => format!("[m{}", rng.u8(0..9)),
             "C" => rng.u8(0..4).to_string(),
             "M" if rng.bool() => rng.u8(0..9).to_string(),
             "M" => format!("m{}", rng.u8(0..9)),
@@ -159,6 +214,21 @@ impl Requests {
             word => word.to_owned(),
         }
         .into_bytes()
+    }
+
+    /// What DUMP returns of some value.
+    fn payload(&mut self, now: i64) -> Vec<u8> {
+        let hasher = KeyHasher::with_key(1, 2);
+        let text = self.value();
+        let mut list = List::new();
+        for text in [&text[..], b"b", b"17"] {
+            list.push(End::Tail, text, Rules::default().list);
+        }
+        let value = match self.rng.u8(0..2) {
+            0 => ValueRef::String(&text),
+            _ => ValueRef::List(list.view()),
+        };
+        dump::write(value, Millis(now), &hasher)
     }
 
     fn value(&mut self) -> Vec<u8> {
@@ -174,13 +244,27 @@ impl Requests {
     }
 }
 
+/// Where the group that a text begins with ends.
+fn closing(text: &str) -> usize {
+    let mut depth = 0;
+    let end = text.find(|letter| {
+        match letter {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    end.expect("it is closed")
+}
+
 /// The alternatives of a group, whose own groups stay whole.
 fn split_alternatives(group: &str) -> Vec<&str> {
     let (mut depth, mut start, mut found) = (0, 0, Vec::new());
     for (at, letter) in group.char_indices() {
         match letter {
-            '(' => depth += 1,
-            ')' => depth -= 1,
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
             '|' if depth == 0 => {
                 found.push(&group[start..at]);
                 start = at + 1;

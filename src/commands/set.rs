@@ -377,17 +377,18 @@ fn smove(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Don
         return Ok(());
     };
     let is_there = set.contains(member, hasher);
-    view.set_for_write(destination)?;
+    let is_known = contains(view.set_for_write(destination)?, member, hasher);
     if is_there && source != destination {
         view.edit_set(source, Missing::Skip, |set| set.remove(member, hasher))?;
         view.effects.dirty += 1;
         view.notify(EventClass::SET, "srem", source);
         view.remove_emptied(source);
-        let added = view.edit_set(destination, Missing::Create, |set| {
-            prepare(set, member, 1, &limits, hasher);
-            set.add(member, &limits, hasher)
-        })?;
-        if added == Some(true) {
+        // What has the member already is not changed, and those who watch it are not told.
+        if !is_known {
+            view.edit_set(destination, Missing::Create, |set| {
+                prepare(set, member, 1, &limits, hasher);
+                set.add(member, &limits, hasher)
+            })?;
             view.effects.dirty += 1;
             view.notify(EventClass::SET, "sadd", destination);
         }
@@ -404,7 +405,7 @@ fn scard(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
 
 fn sismember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let set = view.set_members(args.bytes()?)?;
-    let member = args.bytes()?;
+    let member = Item::new(args.bytes()?);
     reply.integer(i64::from(contains(set, member, view.hasher())));
     Ok(())
 }
@@ -412,14 +413,14 @@ fn sismember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Don
 fn smismember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let set = view.set_members(args.bytes()?)?;
     reply.array(args.remaining());
-    for member in args.rest() {
+    for member in args.rest().map(Item::new) {
         reply.integer(i64::from(contains(set, member, view.hasher())));
     }
     Ok(())
 }
 
-fn contains(set: Option<SetRef<'_>>, member: &[u8], hasher: &KeyHasher) -> bool {
-    set.is_some_and(|set| set.contains(Item::new(member), hasher))
+fn contains(set: Option<SetRef<'_>>, member: Item<'_>, hasher: &KeyHasher) -> bool {
+    set.is_some_and(|set| set.contains(member, hasher))
 }
 
 fn smembers(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
@@ -597,10 +598,12 @@ fn combine(
     read(view, members, sets, reply, move |sets, hasher, reply| {
         let begun = reply.deferred();
         let mut count = 0;
-        run(operation, sets, hasher, |member| {
-            reply_member(member, reply);
-            count += 1;
-        });
+        if !sets.is_empty() {
+            operation.visit(sets, hasher, |member| {
+                reply_member(member, reply);
+                count += 1;
+            });
+        }
         reply.set_set(begun, count);
     });
     Ok(())
@@ -748,18 +751,6 @@ fn sets_of<'v, 'a>(
         sets.clear();
     }
     Ok(sets)
-}
-
-/// Shows the members of the result of an operation.
-fn run<'a>(
-    operation: Operation,
-    sets: &[SetRef<'a>],
-    hasher: &KeyHasher,
-    visit: impl FnMut(Item<'a>),
-) {
-    if !sets.is_empty() {
-        Algebra::new(operation, sets.to_vec()).step(usize::MAX, hasher, visit);
-    }
 }
 
 /// Reads about so many members of sets and writes the reply: at once, or after release when they are many.

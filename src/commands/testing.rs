@@ -158,7 +158,7 @@ impl World {
             touch: self.touch.get(),
         };
         match entry.handler {
-            Handler::Read(_) | Handler::Write(_) | Handler::Block(_) => {
+            Handler::Read(_) | Handler::Write(_) | Handler::Block(_) | Handler::Reach(..) => {
                 self.run_on_keys(entry, args, run, reply)
             }
             Handler::Sweep(begin) => self.run_sweep(begin, args, run, reply),
@@ -177,6 +177,9 @@ impl World {
         let mut plan = self.plan(entry, &request)?;
         let mut effects = Effects::default();
         effects.begin(self.keyspace.listeners.interest());
+        if let Handler::Reach(reach, _) = entry.handler {
+            self.reach(reach, &args, &mut plan, run);
+        }
         let locked = lock_all(&self.keyspace, &mut plan, PATIENCE).expect("a patient taker waits");
         let mut view = View::new(
             &self.keyspace,
@@ -187,6 +190,7 @@ impl World {
             &mut effects,
         );
         let result = match entry.handler {
+            Handler::Reach(_, handler) => handler(&mut args, &mut view, reply),
             Handler::Read(handler) => handler(&mut args, &view, reply),
             Handler::Write(handler) => handler(&mut args, &mut view, reply),
             // Nobody waits here: as in a transaction.
@@ -210,6 +214,14 @@ impl World {
         drop(view);
         self.settle(&mut effects, reply);
         result
+    }
+
+    /// Adds what a command reaches for: all that there is, since nobody else changes anything.
+    fn reach(&self, reach: super::Reach, args: &Args<'_>, plan: &mut Plan, run: Run<'_>) {
+        let locked = lock_all(&self.keyspace, plan, PATIENCE).expect("a patient taker waits");
+        let (database, effects) = (self.database.get(), &mut Effects::default());
+        let view = View::new(&self.keyspace, database, locked, run, None, effects);
+        reach(&mut args.clone(), &view, plan);
     }
 
     fn run_sweep(

@@ -23,7 +23,8 @@ mod tests;
 
 use super::Handler;
 use crate::data::packed::Item;
-use crate::data::zset::Iter;
+use crate::data::zset::{Iter, ZSetRef};
+use crate::keyspace::view::View;
 use crate::resp::reply::{Protocol, Reply};
 use crate::table::{Command, Family, Flags, KeyAccess, KeySpec, Row, Scope};
 
@@ -593,6 +594,32 @@ pub const ROWS: &[Row<Handler>] = &[
         Handler::Write(algebra::zunionstore),
     ),
 ];
+
+/// Work on so many members is done after release, on snapshots: about 100 us of it.
+const LATER_MEMBERS: usize = 2_000;
+/// A snapshot counts its pages, which costs as much as to show one of so many members.
+const SNAPSHOT_SHARE: usize = 256;
+
+/// Whether so many members out of sets that have so many are worth a snapshot.
+fn is_for_later(members: usize, all: usize) -> bool {
+    members >= LATER_MEMBERS && members >= all / SNAPSHOT_SHARE
+}
+
+/// Writes the reply that `write` makes of a set by work on so many members: at once, or, when they are many, after release.
+fn read_set(
+    set: ZSetRef<'_>,
+    members: usize,
+    view: &View<'_>,
+    reply: &mut Reply<'_>,
+    write: impl FnOnce(ZSetRef<'_>, &mut Reply<'_>) + Send + 'static,
+) {
+    if is_for_later(members, set.len()) {
+        let set = set.snapshot();
+        view.after_release(Box::new(move |reply| write(set.view(), reply)));
+    } else {
+        view.heavy_read(members, || write(set, reply));
+    }
+}
 
 /// How members are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

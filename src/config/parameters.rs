@@ -154,7 +154,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "enable-module-command",
     "busy-reply-threshold",
     "list-compress-depth",
-    "hll-sparse-max-bytes",
 ];
 
 /// A row of either list.
@@ -473,7 +472,7 @@ pub static PARAMETERS: &[Parameter] = &[
     memory!(set_max_listpack_value, "set-max-listpack-value" [], "64", 0, Mutable, "Longest member of a packed set."), // ours
     integer!(zset_max_listpack_entries, "zset-max-listpack-entries" ["zset-max-ziplist-entries"], "128", 0, i64::MAX, Mutable, "Most members of a packed sorted set."),
     memory!(zset_max_listpack_value, "zset-max-listpack-value" ["zset-max-ziplist-value"], "64", 0, Mutable, "Longest member of a packed sorted set."),
-    memory!(hll_sparse_max_bytes, "hll-sparse-max-bytes" [], "3000", 0, Mutable, "Size from which a HyperLogLog is dense."),
+    memory!(hll_sparse_max_bytes, "hll-sparse-max-bytes" [], "3000", 0, Mutable, "Size beyond which a HyperLogLog is dense."),
     memory!(stream_node_max_bytes, "stream-node-max-bytes" [], "4096", 0, Mutable, "Size of a stream's packed pieces; 0 for no limit."),
     integer!(stream_node_max_entries, "stream-node-max-entries" [], "100", 0, i64::MAX, Mutable, "Entries of a stream's packed pieces; 0 for no limit."),
 ];

@@ -12,7 +12,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use rustc_apfloat::ieee::{Double, X87DoubleExtended};
-use rustc_apfloat::{Float, Status, StatusAnd};
+use rustc_apfloat::{Float, Round, Status, StatusAnd};
 
 /// A signed integer by the rules of `string2ll`: no `+`, no leading zeros, no `-0`, nothing out of range.
 #[inline]
@@ -135,7 +135,7 @@ fn read_apfloat<F: Float>(magnitude: &[u8]) -> Option<StatusAnd<F>> {
     if is_hex(magnitude) && !text.contains(['p', 'P']) {
         text.push_str("p0");
     }
-    F::from_str_r(&text, rustc_apfloat::Round::NearestTiesToEven).ok()
+    F::from_str_r(&text, Round::NearestTiesToEven).ok()
 }
 
 const LONGEST_TEXT: usize = 16 * 1024;
@@ -369,6 +369,14 @@ impl LongDouble {
         LongDouble((self.0 + other.0).value)
     }
 
+    /// A thousand times as much, rounded up to an integer, for what counts seconds in milliseconds; saturating.
+    pub fn thousandfold_rounded_up(self) -> i128 {
+        let product = (self.0 * X87DoubleExtended::from_u128(1000).value).value;
+        product
+            .to_i128_r(128, Round::TowardPositive, &mut false)
+            .value
+    }
+
     /// Whether it is not a number, as the sum of opposite infinities is.
     pub fn is_nan(self) -> bool {
         self.0.is_nan()
@@ -473,7 +481,7 @@ mod tests {
             (123456789012345680.0, "1.2345678901234568e+17"),
             (-1e-4, "-0.0001"),
             (1e-5, "1.0000000000000001e-05"),
-            (2.98023223876953125e-8, "2.9802322387695312e-08"),
+            (2.9802322387695312e-8, "2.9802322387695312e-08"),
             (1.7976931348623157e308, "1.7976931348623157e+308"),
             (5e-324, "4.9406564584124654e-324"),
             (1234.5678, "1234.5678"),

@@ -205,12 +205,7 @@ impl Set {
         }
     }
 
-    fn add_all<'a>(
-        &mut self,
-        members: impl Iterator<Item = Item<'a>>,
-        limits: &SetLimits,
-        hasher: &KeyHasher,
-    ) {
+    fn add_all(&mut self, members: SetRef<'_>, limits: &SetLimits, hasher: &KeyHasher) {
         for member in members {
             self.add(member, limits, hasher);
         }
@@ -503,56 +498,83 @@ impl Operation {
     /// About how many members are looked at or looked for.
     pub fn work(self, sets: &[SetRef<'_>]) -> usize {
         let lengths = sets.iter().map(|set| set.len());
-        let passed: usize = match self {
-            Operation::Intersection => lengths.min().unwrap_or(0),
+        match self {
+            Operation::Intersection => lengths.min().unwrap_or(0).saturating_mul(sets.len()),
             Operation::Union => lengths.sum(),
-            Operation::Difference => sets.first().map_or(0, |set| set.len()),
-        };
-        passed.saturating_mul(sets.len())
+            Operation::Difference => lengths.take(1).sum::<usize>().saturating_mul(sets.len()),
+        }
+    }
+
+    /// Shows the members of the result on sets, at least one, in the order of [`Algebra`] or any.
+    pub fn visit(self, sets: &[SetRef<'_>], hasher: &KeyHasher, visit: impl FnMut(Item<'_>)) {
+        if self == Operation::Union && sets.len() > MOST_LOOKED_THROUGH {
+            let result = self.result(sets, &SetLimits::default(), hasher);
+            return result.view().iter().for_each(visit);
+        }
+        match self.subtract(sets, hasher) {
+            Some(rest) => rest.view().iter().for_each(visit),
+            None => {
+                let mut algebra = Algebra::new(self, sets.to_vec());
+                algebra.step(usize::MAX, hasher, visit);
+            }
+        }
     }
 
     /// The result as a set of its own, at least one set given. Its encoding is that of a set to which the members of the
     /// result were added one by one.
     pub fn result(self, sets: &[SetRef<'_>], limits: &SetLimits, hasher: &KeyHasher) -> Set {
-        let (first, others) = sets.split_first().expect("at least one set");
-        match self {
-            Operation::Union => {
-                // What is a table for its length alone stays one: it is not built again, but shared and added to.
-                let largest = (0..sets.len()).max_by_key(|&index| sets[index].len());
-                let base = largest.filter(|&index| sets[index].is_large(limits));
-                let mut result = base.map_or_else(Set::new, |index| sets[index].snapshot());
-                for (index, set) in sets.iter().enumerate() {
-                    if Some(index) != base {
-                        result.add_all(set.iter(), limits, hasher);
-                    }
-                }
-                result
-            }
-            Operation::Difference
-                if first.is_large(limits)
-                    && Operation::Union.work(others) / others.len().max(1) < first.len() =>
-            {
-                let mut rest = first.snapshot();
-                for member in others.iter().flat_map(|set| set.iter()) {
-                    rest.remove(member, hasher);
-                }
-                if rest.view().is_large(limits) {
-                    return rest;
-                }
+        if let Some(rest) = self.subtract(sets, hasher) {
+            return if rest.view().is_large(limits) {
+                rest
+            } else {
                 let mut result = Set::new();
-                result.add_all(rest.view().iter(), limits, hasher);
+                result.add_all(rest.view(), limits, hasher);
                 result
-            }
-            _ => {
-                let mut result = Set::new();
-                Algebra::new(self, sets.to_vec()).step(usize::MAX, hasher, |member| {
-                    result.add(member, limits, hasher);
-                });
-                result
+            };
+        }
+        if self != Operation::Union {
+            let mut result = Set::new();
+            Algebra::new(self, sets.to_vec()).step(usize::MAX, hasher, |member| {
+                result.add(member, limits, hasher);
+            });
+            return result;
+        }
+        // What is a table for its length alone stays one: it is not built again, but shared and added to.
+        let largest = (0..sets.len()).max_by_key(|&index| sets[index].len());
+        let base = largest.filter(|&index| sets[index].is_large(limits));
+        let mut result = base.map_or_else(Set::new, |index| sets[index].snapshot());
+        for (index, set) in sets.iter().enumerate() {
+            if Some(index) != base {
+                result.add_all(*set, limits, hasher);
             }
         }
+        result
+    }
+
+    /// A difference by taking away from a copy of the first set, which for a table costs only what is taken: where this is
+    /// less than to look for each of its members in all others.
+    fn subtract(self, sets: &[SetRef<'_>], hasher: &KeyHasher) -> Option<Set> {
+        let (first, others) = sets.split_first()?;
+        let removals = Operation::Union.work(others);
+        let lookups = first.len().saturating_mul(others.len());
+        if self != Operation::Difference
+            || !matches!(first, SetRef::Table(_))
+            || removals.saturating_mul(REMOVAL_COST) >= lookups
+        {
+            return None;
+        }
+        let mut rest = first.snapshot();
+        for member in others.iter().flat_map(|set| set.iter()) {
+            rest.remove(member, hasher);
+        }
+        Some(rest)
     }
 }
+
+/// Sets of a union up to which each member is looked for in the sets before its own; with more the result is built.
+const MOST_LOOKED_THROUGH: usize = 2;
+/// What a removal costs, in lookups.
+const REMOVAL_COST: usize = 4;
 
 /// The result of an operation on sets, a bounded number of members at a time.
 pub struct Algebra<'a> {

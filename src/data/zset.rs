@@ -565,11 +565,11 @@ impl<'a> ZSetRef<'a> {
         self.len() == 0
     }
 
-    /// A set of its own that shares what this one holds; `None` when it is packed, and small.
-    pub fn snapshot(self) -> Option<ZSet> {
+    /// A set of its own with the same members: a packed one is copied, a full one shares its nodes and pages.
+    pub fn snapshot(self) -> ZSet {
         match self {
-            ZSetRef::Packed(_) => None,
-            ZSetRef::Full(full) => Some(ZSet::Full(Box::new(full.clone()))),
+            ZSetRef::Packed(packed) => ZSet::Packed(Packed::copy_of(packed)),
+            ZSetRef::Full(full) => ZSet::Full(Box::new(full.clone())),
         }
     }
 

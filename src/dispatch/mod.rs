@@ -30,7 +30,7 @@ use crate::config::Settings;
 use crate::keyspace::Keyspace;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::Rules;
-use crate::keyspace::lock::{Contended, Locked, Place, Plan, lock_all, lock_one};
+use crate::keyspace::lock::{Contended, Locked, Place, Places, Plan, lock_all, lock_one};
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::{Outcome, Waiter};
@@ -175,6 +175,8 @@ pub const WINDOW: usize = 32;
 const PREFETCHED_KEYS: usize = 256;
 /// Arguments from which a request may take more than a millisecond: the worker's other connections are given away first.
 const HEAVY_ARGUMENTS: usize = 2048;
+/// How often a command may find that it needs more locks before it gets all.
+const REACHES: u32 = 4;
 /// Bytes of change after which a batch settles its account early.
 const SETTLE_BYTES: i64 = 64 * 1024;
 
@@ -428,6 +430,19 @@ impl Runner {
                     Err(Contended) => return Step::Contended,
                 }
             }
+            Handler::Data(commands::Handler::Reach(reach, handler)) => {
+                let reach = |view: &View<'_>, more: &mut Plan| reach(&mut args.clone(), view, more);
+                match self.with_reach(Who::of(session), entry, arguments, round, reach, |view| {
+                    handler(&mut args.clone(), view, &mut reply)
+                }) {
+                    Ok(done) => done,
+                    Err(Contended) => {
+                        // What a first look found expired.
+                        self.after_release();
+                        return Step::Contended;
+                    }
+                }
+            }
             Handler::Data(commands::Handler::Block(handler)) => {
                 let who = Who::of(session);
                 let protocol = session.protocol;
@@ -569,29 +584,63 @@ impl Runner {
                 Err(error) => return Ok(Err(error)),
             },
         };
-        let interest = keyspace.listeners.interest();
-        self.effects.begin(interest);
-        let run = Run {
-            now: self.now,
-            rules: &self.rules,
-            rng: who.rng,
-            touch: who.touch,
-        };
-        let mut view = View::new(
+        Ok(on_locked(
             keyspace,
-            who.database,
-            locked,
-            run,
-            known,
+            who,
+            (self.now, &self.rules),
+            arguments,
+            (locked, known),
             &mut self.effects,
-        );
-        let done = work(&mut view);
-        view.end(arguments);
-        if !interest.is_empty() {
-            view.append();
+            work,
+        ))
+    }
+
+    /// As [`Runner::with_view`], for a command that finds in the values of its keys what else it has to lock. Between two
+    /// rounds nothing is locked, so the values may change and reach further; when they do so again and again, everything
+    /// is locked.
+    fn with_reach<T>(
+        &mut self,
+        who: Who<'_>,
+        entry: &Entry<Handler>,
+        arguments: Arguments<'_>,
+        round: u32,
+        reach: impl Fn(&View<'_>, &mut Plan),
+        work: impl FnOnce(&mut View<'_>) -> Result<T, CommandError>,
+    ) -> Result<Result<T, CommandError>, Contended> {
+        let keyspace = &self.server.keyspace;
+        let mut plan = match plan(keyspace, who.database, entry, arguments, &mut self.keys) {
+            Ok(plan) => plan,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut work = Some(work);
+        for turn in 0.. {
+            if turn == REACHES {
+                plan.extend(Places::all(who.database).iter());
+            }
+            let locked = lock_all(keyspace, &mut plan, round)?;
+            let run = |view: &mut View<'_>| {
+                let mut more = Plan::new();
+                reach(view, &mut more);
+                if !view.holds(&more) {
+                    plan.extend(more);
+                    return None;
+                }
+                work.take().map(|work| work(view))
+            };
+            let done = on_locked(
+                keyspace,
+                who,
+                (self.now, &self.rules),
+                arguments,
+                (locked, None),
+                &mut self.effects,
+                run,
+            );
+            if let Some(done) = done {
+                return Ok(done);
+            }
         }
-        drop(view);
-        Ok(done)
+        unreachable!("with all partitions locked nothing is out of reach")
     }
 
     /// Takes a sweep one step further: visits its next partition, or finishes. `Some` while there is more to do.
@@ -768,6 +817,34 @@ impl Drop for Runner {
     fn drop(&mut self) {
         self.end_batch();
     }
+}
+
+/// Runs `work` on what was locked, and does what has to be done while it is.
+#[inline]
+fn on_locked<'k, T>(
+    keyspace: &'k Keyspace,
+    who: Who<'k>,
+    (now, rules): (Millis, &'k Rules),
+    arguments: Arguments<'_>,
+    (locked, known): (Locked<'k>, Option<(&[u8], u64)>),
+    effects: &'k mut Effects,
+    work: impl FnOnce(&mut View<'_>) -> T,
+) -> T {
+    let interest = keyspace.listeners.interest();
+    effects.begin(interest);
+    let run = Run {
+        now,
+        rules,
+        rng: who.rng,
+        touch: who.touch,
+    };
+    let mut view = View::new(keyspace, who.database, locked, run, known, effects);
+    let done = work(&mut view);
+    view.end(arguments);
+    if !interest.is_empty() {
+        view.append();
+    }
+    done
 }
 
 /// Adds to the accounts of all what a run, or a batch of them, changed.

@@ -6,6 +6,7 @@ use super::*;
 use crate::admin::testing::{Host, MACHINE};
 use crate::config::Access;
 use crate::keyspace::effects::Interest;
+use crate::keyspace::waiting::Cancel;
 use crate::resp::decode::OwnedArguments;
 
 /// A server, its one client, and what runs the client's requests.
@@ -43,7 +44,17 @@ impl World {
             let session = &mut self.session;
             match self.runner.run(session, request, &mut output, 0, round) {
                 Step::Done | Step::Paused => break,
-                Step::Blocked(_) => panic!("nothing here blocks"),
+                Step::Blocked(blocked) => {
+                    assert!(blocked.waiter.cancel(Cancel::Timeout));
+                    self.server.keyspace.waiting.remove(&blocked.waiter);
+                    self.runner.unblocked(
+                        &mut self.session,
+                        &blocked,
+                        Err(Cancel::Timeout),
+                        &mut output,
+                    );
+                    break;
+                }
                 Step::Contended => round += 1,
                 Step::Sweep(sweeping) => {
                     let mut next = Some(sweeping);

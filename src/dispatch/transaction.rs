@@ -4,7 +4,7 @@ use super::{Handler, Runner, plan, record, settle};
 use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
 use crate::keyspace::effects::Effects;
-use crate::keyspace::lock::{Contended, Locked, Plan, lock_all};
+use crate::keyspace::lock::{Contended, Locked, Places, Plan, lock_all};
 use crate::keyspace::sweep::Scene;
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::Outcome;
@@ -115,6 +115,10 @@ impl Runner {
         for Queued { id, request } in transaction.queued() {
             let entry = self.table.entry(*id);
             let arguments = request.as_arguments();
+            // What it reaches for depends on what those before it leave.
+            if let Handler::Data(commands::Handler::Reach(..)) = entry.handler {
+                places.extend(Places::all(database).iter());
+            }
             match entry.command.scope {
                 Scope::None => {}
                 Scope::Sweep => is_whole = true,
@@ -193,6 +197,7 @@ impl Runner {
         let done = match entry.handler {
             Handler::Data(commands::Handler::Read(handler)) => handler(&mut args, view, reply),
             Handler::Data(commands::Handler::Write(handler)) => handler(&mut args, view, reply),
+            Handler::Data(commands::Handler::Reach(_, handler)) => handler(&mut args, view, reply),
             // Inside a transaction nobody waits.
             Handler::Data(commands::Handler::Block(handler)) => handler(&mut args, view, reply)
                 .map(|outcome| {

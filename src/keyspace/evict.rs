@@ -88,6 +88,8 @@ pub struct Rules {
     pub lfu_decay_minutes: u32,
     /// Longest string.
     pub max_string_bytes: usize,
+    /// Longest HyperLogLog that stays sparse.
+    pub hll_sparse_max_bytes: usize,
     /// Up to where hashes stay small.
     pub hash: HashLimits,
     /// Up to where sets stay small.
@@ -109,6 +111,7 @@ impl Default for Rules {
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
             max_string_bytes: 512 * 1024 * 1024,
+            hll_sparse_max_bytes: 3000,
             hash: HashLimits::default(),
             set: SetLimits::default(),
             zset: zset::Limits {
@@ -162,6 +165,11 @@ impl Rules {
     /// The access clock of a key that was idle for `idle_seconds`.
     pub fn access_idle_for(&self, idle_seconds: u64, now: Millis) -> u32 {
         seconds(now).wrapping_sub(idle_seconds as u32) & CLOCK_MASK
+    }
+
+    /// The access clock of a key whose LFU counter is `frequency`.
+    pub fn access_with_frequency(&self, frequency: u8, now: Millis) -> u32 {
+        minutes(now) << 8 | u32::from(frequency)
     }
 
     /// How much an entry deserves to go: more is sooner.

@@ -44,6 +44,65 @@ pub struct Place {
 /// What one command, transaction or script locks.
 pub type Plan = SmallVec<[Place; 2]>;
 
+/// Partitions of one database, each once; all of them when it would be most.
+pub struct Places {
+    database: u32,
+    /// A bit for each partition.
+    found: [u64; PARTITIONS / 64],
+    count: usize,
+}
+
+impl Places {
+    /// None so far.
+    pub fn new(database: u32) -> Places {
+        Places {
+            database,
+            found: [0; PARTITIONS / 64],
+            count: 0,
+        }
+    }
+
+    /// All of them.
+    pub fn all(database: u32) -> Places {
+        Places {
+            database,
+            found: [u64::MAX; PARTITIONS / 64],
+            count: PARTITIONS,
+        }
+    }
+
+    /// Adds one, of this database.
+    #[inline]
+    pub fn add(&mut self, place: Place) {
+        let partition = place.partition as usize;
+        let word = &mut self.found[partition / 64];
+        let bit = 1 << (partition % 64);
+        self.count += usize::from(*word & bit == 0);
+        *word |= bit;
+        if self.count == MOST {
+            *self = Places::all(self.database);
+        }
+    }
+
+    /// Whether there is nothing left to add.
+    #[inline]
+    pub fn are_all(&self) -> bool {
+        self.count == PARTITIONS
+    }
+
+    /// They, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = Place> + '_ {
+        let partitions = (0..PARTITIONS).filter(|at| self.found[at / 64] >> (at % 64) & 1 == 1);
+        partitions.map(|partition| Place {
+            database: self.database,
+            partition: partition as u32,
+        })
+    }
+}
+
+/// With so many of the partitions, the rest does not matter: who asks for many keys is told sooner.
+const MOST: usize = PARTITIONS / 4 * 3;
+
 /// A locked partition and where it is.
 pub struct Held<'k> {
     /// Where it is.

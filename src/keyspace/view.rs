@@ -13,7 +13,7 @@ use super::effects::{Effects, EventClass, Interest, Later};
 use super::entry::{Entry, NewValue};
 use super::evict::Rules;
 use super::hash::KeyHasher;
-use super::lock::{Held, Locked, Place};
+use super::lock::{Held, Locked, Place, Places};
 use super::partition::Partition;
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
@@ -564,6 +564,17 @@ impl<'k> View<'k> {
     pub(super) fn partition_mut(&mut self, hash: u64) -> Option<&mut Partition<'k>> {
         self.index(hash)
             .map(|index| &mut self.locked[index].partition)
+    }
+
+    /// To collect where keys are kept.
+    pub fn places(&self) -> Places {
+        Places::new(self.database)
+    }
+
+    /// Whether all of these are locked.
+    pub fn holds(&self, places: &[Place]) -> bool {
+        let held = |place: &Place| self.locked.binary_search_by_key(place, |held| held.place);
+        places.iter().all(|place| held(place).is_ok())
     }
 
     /// Where a key is kept.

@@ -229,6 +229,7 @@ fn rules_of(settings: &Settings) -> Rules {
         lfu_log_factor: settings.lfu_log_factor,
         lfu_decay_minutes: settings.lfu_decay_time,
         max_string_bytes: settings.proto_max_bulk_len as usize,
+        hll_sparse_max_bytes: settings.hll_sparse_max_bytes as usize,
         hash: HashLimits {
             max_listpack_entries: settings.hash_max_listpack_entries as usize,
             max_listpack_value: settings.hash_max_listpack_value as usize,

@@ -52,11 +52,13 @@ fn is_same_kind(request: &[Vec<u8>], redis: &Value, quoit: &Value) -> bool {
         }
         (b"HGETALL", Value::Array(_), Value::Array(_))
         | (b"HGETALL", Value::Map(_), Value::Map(_)) => sorted_pairs(redis) == sorted_pairs(quoit),
-        (b"SRANDMEMBER" | b"HRANDFIELD", Value::Bulk(_), Value::Bulk(_)) => true,
-        (b"SRANDMEMBER" | b"HRANDFIELD", Value::Array(redis), Value::Array(quoit)) => {
-            redis.len() == quoit.len()
-        }
-        (b"SCAN" | b"SSCAN" | b"HSCAN", Value::Array(redis), Value::Array(quoit)) => {
+        (b"SRANDMEMBER" | b"HRANDFIELD" | b"ZRANDMEMBER", Value::Bulk(_), Value::Bulk(_)) => true,
+        (
+            b"SRANDMEMBER" | b"HRANDFIELD" | b"ZRANDMEMBER",
+            Value::Array(redis),
+            Value::Array(quoit),
+        ) => redis.len() == quoit.len(),
+        (b"SCAN" | b"SSCAN" | b"HSCAN" | b"ZSCAN", Value::Array(redis), Value::Array(quoit)) => {
             is_scan_reply(redis) && is_scan_reply(quoit)
         }
         (b"HELLO", redis, quoit) if !redis.is_error() && !quoit.is_error() => {

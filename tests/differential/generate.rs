@@ -4,7 +4,7 @@
 //! requests within one millisecond change an answer. What has to expire is expired by a step of its own.
 
 use crate::pair::{DATABASES, Step};
-use crate::{hashes, sets};
+use crate::{geo, hashes, hyperloglog, lists, sets, zsets};
 
 /// A request.
 pub type Request = Vec<Vec<u8>>;
@@ -133,11 +133,12 @@ pub fn put_off_expiry(request: &mut Request) {
         }
     }
     bound_draws(request);
+    lists::bound_waits(request);
 }
 
 /// Numbers of draws that redis-server would serve until memory ends become small ones.
 fn bound_draws(request: &mut Request) {
-    let draws = [&b"SRANDMEMBER"[..], b"HRANDFIELD"];
+    let draws = [&b"SRANDMEMBER"[..], b"HRANDFIELD", b"ZRANDMEMBER"];
     if !draws
         .iter()
         .any(|name| request[0].eq_ignore_ascii_case(name))
@@ -570,7 +571,11 @@ const WEIGHTS: &[(u32, Make)] = &[
     (5, |g| vec![g.pick(&["RANDOMKEY", "PING"])]),
     (10, scan),
     (60, sets::request),
+    (60, zsets::request),
     (60, hashes::request),
+    (60, lists::request),
+    (25, hyperloglog::request),
+    (40, geo::request),
     (4, |g| {
         let mut request = g.of("ECHO");
         request.push(g.value());

@@ -6,6 +6,7 @@
 //! - [`wire`]: malformed requests, inline commands, bytes split anywhere.
 //! - [`admin`]: requests about connections and the server, one by one.
 //! - [`observed`]: what servers tell of what was done: statistics, MONITOR, the slow log, the list of clients.
+//! - [`dump`]: payloads of each restored by the other.
 //! - [`rows`]: what COMMAND says of the commands that both know.
 //!
 //! What is random or about the time is normalised in [`compare`]; differences that are meant stand, with their reasons, in
@@ -20,8 +21,12 @@ mod support;
 
 mod admin;
 mod compare;
+mod dump;
 mod generate;
+mod geo;
 mod hashes;
+mod hyperloglog;
+mod lists;
 mod observed;
 mod pair;
 mod random;
@@ -31,5 +36,6 @@ mod sets;
 mod shrink;
 mod usage;
 mod wire;
+mod zsets;
 
 use support::client;

@@ -9,7 +9,14 @@ use crate::support::{Client, PATIENCE, Reply, Server, Value, oracle, show};
 
 /// Parameters of both servers. Strings end at 1 MiB, so that the largest offsets can be tried; a container's limit of memory
 /// does not matter.
-const PARAMETERS: &[(&str, &str)] = &[("proto-max-bulk-len", "1mb"), ("maxmemory", "0")];
+/// No sorted set becomes a skiplist where it is not meant: of members with different scores redis-server's skiplists, whose
+/// levels are drawn, give ranges of bytes by chance.
+const PARAMETERS: &[(&str, &str)] = &[
+    ("proto-max-bulk-len", "1mb"),
+    ("maxmemory", "0"),
+    ("zset-max-listpack-entries", "100000"),
+    ("zset-max-listpack-value", "1000000"),
+];
 /// What makes Quoit choose encodings as 7.0 does, which keeps no set in a listpack.
 const OLD_WAYS: &[(&str, &str)] = &[("set-max-listpack-entries", "0")];
 /// The databases that sequences use and that are compared.
@@ -345,13 +352,21 @@ impl Sides {
                     &["STRLEN"],
                     &["SMEMBERS"],
                     &["HGETALL"],
+                    &["ZRANGE", "", "0", "-1", "WITHSCORES"],
                 ]
                 .into_iter()
                 .find_map(|words| {
                     let mut request: Vec<Vec<u8>> =
                         words.iter().map(|word| word.as_bytes().to_vec()).collect();
-                    request.push(key.clone());
+                    match request.iter_mut().find(|word| word.is_empty()) {
+                        Some(place) => *place = key.clone(),
+                        None => request.push(key.clone()),
+                    }
                     self.run(&request)
+                })
+                .or_else(|| {
+                    let (start, stop) = (b"0".to_vec(), b"-1".to_vec());
+                    self.run(&[b"LRANGE".to_vec(), key.clone(), start, stop])
                 })
             })
         })

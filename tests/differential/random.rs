@@ -5,7 +5,7 @@ use crate::pair::{Pair, Step};
 use crate::shrink::shrink;
 use crate::support::{scaled, seed};
 use crate::usage::{forms, known_to_redis, table};
-use crate::{hashes, sets};
+use crate::{hashes, lists, sets, zsets};
 
 /// Commands of one sequence: long enough for states to build up, short enough to be shrunk quickly.
 const SEQUENCE: usize = 250;
@@ -144,6 +144,29 @@ fn hashes_between_thresholds() {
 #[test]
 fn sets_between_thresholds() {
     run("sets_between_thresholds", 3, sets::between_thresholds);
+}
+
+#[test]
+fn lists_between_thresholds() {
+    run("lists_between_thresholds", 2, lists::between_thresholds);
+}
+
+#[test]
+fn zsets_between_thresholds_resp2() {
+    run(
+        "zsets_between_thresholds_resp2",
+        2,
+        zsets::between_thresholds,
+    );
+}
+
+#[test]
+fn zsets_between_thresholds_resp3() {
+    run(
+        "zsets_between_thresholds_resp3",
+        3,
+        zsets::between_thresholds,
+    );
 }
 
 #[test]

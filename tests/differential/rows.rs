@@ -7,11 +7,15 @@ use crate::support::{Client, Value, show};
 use crate::usage::is_known_in;
 
 /// What rows say otherwise than 7.0.15 on purpose: full name, what of it, and why.
-const DIFFERENCES: &[(&str, &str, &str)] = &[(
-    "bitop",
-    "arguments",
-    "7.2 names the operations, 7.0 has a text there",
-)];
+const DIFFERENCES: &[(&str, &str, &str)] = &[
+    (
+        "bitop",
+        "arguments",
+        "7.2 names the operations, 7.0 has a text there",
+    ),
+    ("zrank", "arity", "7.2 takes WITHSCORE"),
+    ("zrevrank", "arity", "7.2 takes WITHSCORE"),
+];
 
 fn is_meant(name: &str, what: &str) -> bool {
     DIFFERENCES

@@ -52,7 +52,14 @@ const LEFT_OUT: &[(&str, &str)] = &[
         "which members go is a matter of chance; a step of its own",
     ),
     ("scan", "cursors are not comparable; made by hand"),
+    ("bzpopmin", "blocks"),
+    ("bzpopmax", "blocks"),
+    ("bzmpop", "blocks"),
     ("object|help", "our own words"),
+    (
+        "pfselftest",
+        "half a second of work, and many in a debug build",
+    ),
 ];
 
 /// The table of the server under test, with no command renamed.

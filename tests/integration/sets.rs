@@ -124,3 +124,21 @@ fn every_member_is_popped_once() {
     assert_eq!(taken.into_inner().expect("no worker fails").len(), members);
     assert_eq!(server.client().run(&["EXISTS", "jobs"]), Value::Int(0));
 }
+/// Aim: a set that has the member already is not changed by SMOVE, and those who watch it are not told.
+#[test]
+fn a_move_to_a_set_that_has_the_member_changes_one() {
+    let server = Server::start(&[]);
+    let (mut one, mut other) = (server.client(), server.client());
+    for (watched, answer) in [
+        ("to", Value::Array(vec![Value::simple("PONG")])),
+        ("from", Value::NilArray),
+    ] {
+        one.line("SADD from x y");
+        one.line("SADD to x");
+        one.line(&format!("WATCH {watched}"));
+        assert_eq!(other.line("SMOVE from to x"), Value::Int(1));
+        one.line("MULTI");
+        one.line("PING");
+        assert_eq!(one.line("EXEC"), answer, "{watched}");
+    }
+}

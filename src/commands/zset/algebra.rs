@@ -5,14 +5,14 @@
 
 use smallvec::SmallVec;
 
-use super::Shown;
 use super::range::store;
+use super::{Shown, is_for_later};
 use crate::base::hash::KeyHasher;
 use crate::commands::Done;
 use crate::data::number;
 use crate::data::packed::Item;
 use crate::data::set::SetRef;
-use crate::data::value::ValueRef;
+use crate::data::value::{Value, ValueRef};
 use crate::data::zset::{Aggregate, Collect, ZSetRef, weighted};
 use crate::keyspace::view::View;
 use crate::resp::reply::Reply;
@@ -69,6 +69,22 @@ impl<'a> Source<'a> {
             Some(ValueRef::Set(set)) => Ok(Source::Plain(set)),
             Some(ValueRef::ZSet(set)) => Ok(Source::Scored(set)),
             Some(_) => Err(CommandError::WrongType),
+        }
+    }
+
+    fn of_value(value: Option<&'a Value>) -> Source<'a> {
+        match value {
+            Some(Value::Set(set)) => Source::Plain(set.view()),
+            Some(Value::ZSet(set)) => Source::Scored(set.view()),
+            _ => Source::Nothing,
+        }
+    }
+
+    fn snapshot(self) -> Option<Value> {
+        match self {
+            Source::Nothing => None,
+            Source::Plain(set) => Some(Value::Set(set.snapshot())),
+            Source::Scored(set) => Some(Value::ZSet(set.snapshot())),
         }
     }
 
@@ -174,10 +190,23 @@ impl<'a> Query<'a> {
         Ok(())
     }
 
-    /// Members of all inputs together: a measure of the work.
+    /// Members of all inputs together.
     fn len(&self) -> usize {
         let lengths = self.inputs.iter().map(|input| input.source.len());
         lengths.fold(0, usize::saturating_add)
+    }
+
+    /// How many members are visited or looked up.
+    fn work(&self, operation: Operation) -> usize {
+        match operation {
+            Operation::Union => self.len(),
+            Operation::Intersection | Operation::Difference => {
+                let first = self.inputs.first();
+                first.map_or(0, |first| {
+                    first.source.len().saturating_mul(self.inputs.len())
+                })
+            }
+        }
     }
 
     fn collect(&self, operation: Operation, hasher: &KeyHasher) -> Taken<Collect> {
@@ -241,6 +270,44 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Writes the reply that `write` makes of a query: at once, or after release when it is much work.
+fn answer(
+    query: Query<'_>,
+    operation: Operation,
+    view: &View<'_>,
+    reply: &mut Reply<'_>,
+    write: impl FnOnce(&Query<'_>, &KeyHasher, &mut Reply<'_>) + Send + 'static,
+) {
+    let work = query.work(operation);
+    if !is_for_later(work, query.len()) {
+        return view.heavy_read(work, || write(&query, view.hasher(), reply));
+    }
+    let hasher = view.hasher().clone();
+    let Query {
+        inputs,
+        aggregate,
+        shown,
+        limit,
+    } = query;
+    let held: Vec<(Option<Value>, f64)> = inputs
+        .into_iter()
+        .map(|input| (input.source.snapshot(), input.weight))
+        .collect();
+    view.after_release(Box::new(move |reply| {
+        let inputs = held.iter().map(|(value, weight)| Input {
+            source: Source::of_value(value.as_ref()),
+            weight: *weight,
+        });
+        let query = Query {
+            inputs: inputs.collect(),
+            aggregate,
+            shown,
+            limit,
+        };
+        write(&query, &hasher, reply);
+    }));
+}
+
 fn show(
     args: &mut Args<'_>,
     view: &View<'_>,
@@ -249,15 +316,24 @@ fn show(
     operation: Operation,
 ) -> Done {
     let query = Query::parse(args, view, command, operation, Form::Show)?;
-    view.heavy_read(query.len(), || {
-        let result = query.collect(operation, view.hasher())?.sorted();
-        let members = result.iter();
-        query.shown.header(members.len(), reply);
-        members.for_each(|(member, score)| {
-            query.shown.member(Item::Bytes(member), score, reply);
-        });
-        Ok(())
-    })
+    answer(
+        query,
+        operation,
+        view,
+        reply,
+        move |query, hasher, reply| {
+            let result = match query.collect(operation, hasher) {
+                Ok(result) => result.sorted(),
+                Err(error) => return reply.error(&error.text()),
+            };
+            let members = result.iter();
+            query.shown.header(members.len(), reply);
+            members.for_each(|(member, score)| {
+                query.shown.member(Item::Bytes(member), score, reply);
+            });
+        },
+    );
+    Ok(())
 }
 
 fn store_result(
@@ -271,9 +347,9 @@ fn store_result(
     let limits = view.rules().zset;
     let result = {
         let query = Query::parse(args, view, command, operation, Form::Store)?;
-        view.heavy_read(query.len(), || {
+        view.heavy_read(query.work(operation), || {
             let result = query.collect(operation, view.hasher())?;
-            Ok(result.finish(limits))
+            Ok::<_, CommandError>(result.finish(limits))
         })?
     };
     store(destination, result, command, view, reply);
@@ -307,13 +383,13 @@ pub(super) fn zdiffstore(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut R
 pub(super) fn zintercard(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let operation = Operation::Intersection;
     let query = Query::parse(args, view, "zintercard", operation, Form::Count)?;
-    let mut count = 0;
-    view.heavy_read(query.len(), || {
-        query.intersect(view.hasher(), |_, _| {
+    answer(query, operation, view, reply, |query, hasher, reply| {
+        let mut count = 0;
+        query.intersect(hasher, |_, _| {
             count += 1;
             count < query.limit
         });
+        reply.integer(count as i64);
     });
-    reply.integer(count as i64);
     Ok(())
 }

@@ -109,12 +109,11 @@ fn add(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>, rules: A
 /// Takes the options; the rules, and whether CH was among them. What is left is pairs.
 fn options(args: &mut Args<'_>, mut rules: AddRules) -> Taken<(AddRules, bool)> {
     let mut counts_changes = false;
-    loop {
-        // A digit, sign or point begins a score: most often there are no options.
-        match args.peek() {
-            Some([b'A'..=b'Z' | b'a'..=b'z', ..]) => {}
-            _ => break,
-        }
+    // A digit, sign or point begins a score: most often there are no options.
+    while args
+        .peek()
+        .is_some_and(|word| word.first().is_some_and(u8::is_ascii_alphabetic))
+    {
         let option = match () {
             () if args.keyword("NX") => &mut rules.only_new,
             () if args.keyword("XX") => &mut rules.only_known,

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::{Shown, bounds};
+use super::{Shown, bounds, read_set};
 use crate::commands::Done;
-use crate::data::zset::{AddRules, LexBound, Limits, ScoreBound, ZSet, ZSetRef};
+use crate::data::zset::{AddRules, Iter, LexBound, Limits, ScoreBound, ZSet, ZSetRef};
 use crate::keyspace::collections::Missing;
 use crate::keyspace::effects::EventClass;
 use crate::keyspace::entry::Garbage;
@@ -12,9 +12,6 @@ use crate::keyspace::view::{Ttl, View};
 use crate::resp::reply::Reply;
 use crate::table::args::Taken;
 use crate::table::{Args, CommandError};
-
-/// Members from which a range is shown from a snapshot, after the partition is released: about a millisecond of work.
-const SNAPSHOT_MIN: usize = 8 * 1024;
 
 const LIMIT_OF_RANKS: CommandError = CommandError::fixed(
     "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
@@ -107,19 +104,13 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// Shows members of a set: of a snapshot when they are many.
+    /// Shows members of a set: when they are many, of a snapshot and after release.
     fn show(&self, set: ZSetRef<'_>, view: &View<'_>, reply: &mut Reply<'_>) {
         let ranks = self.ranks(set);
-        let snapshot = Some(set).filter(|_| ranks.len() >= SNAPSHOT_MIN);
-        match snapshot.and_then(ZSetRef::snapshot) {
-            None => show(set, ranks, self.reverse, self.shown, reply),
-            Some(set) => {
-                let (reverse, shown) = (self.reverse, self.shown);
-                view.after_release(Box::new(move |reply| {
-                    show(set.view(), ranks, reverse, shown, reply);
-                }));
-            }
-        }
+        let (reverse, shown) = (self.reverse, self.shown);
+        read_set(set, ranks.len(), view, reply, move |set, reply| {
+            shown.all(members(set, ranks, reverse), reply);
+        });
     }
 }
 
@@ -163,10 +154,11 @@ fn integer(text: &[u8]) -> Taken<i64> {
     crate::data::number::parse_i64(text).ok_or(CommandError::NotInteger)
 }
 
-fn show(set: ZSetRef<'_>, ranks: Range<usize>, reverse: bool, shown: Shown, reply: &mut Reply<'_>) {
+/// The members in a range of ranks, from its upper end when `reverse`.
+fn members(set: ZSetRef<'_>, ranks: Range<usize>, reverse: bool) -> Iter<'_> {
     match reverse {
-        true => shown.all(set.range_back(ranks), reply),
-        false => shown.all(set.range(ranks), reply),
+        true => set.range_back(ranks),
+        false => set.range(ranks),
     }
 }
 
@@ -233,17 +225,19 @@ pub(super) fn zrangestore(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut 
                 Ends::Ranks(..) => ZSet::expecting(ranks.len(), limits),
                 _ => ZSet::new(),
             };
-            view.heavy_read(ranks.len(), || with_part(result, set, ranks, limits))
+            let members = members(set, ranks, query.reverse);
+            view.heavy_read(members.len(), || with_members(result, members, limits))
         }
     };
     store(destination, result, "zrangestore", view, reply);
     Ok(())
 }
 
-/// An empty set that gets the members of another in a range of ranks.
-fn with_part(mut part: ZSet, set: ZSetRef<'_>, ranks: Range<usize>, limits: Limits) -> ZSet {
+/// An empty set that gets the members of another in the order in which that shows them: where it stops being packed decides
+/// which scores of -0 become 0.
+fn with_members(mut part: ZSet, members: Iter<'_>, limits: Limits) -> ZSet {
     let mut buffer = itoa::Buffer::new();
-    for (member, score) in set.range(ranks) {
+    for (member, score) in members {
         part.add(member.text(&mut buffer), score, AddRules::default(), limits);
     }
     part

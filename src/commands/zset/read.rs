@@ -1,6 +1,6 @@
 //! One set read: by member, counted, sampled, scanned.
 
-use super::{Shown, bounds, write_item};
+use super::{Shown, bounds, read_set, write_item};
 use crate::base::rng::Rng;
 use crate::commands::{Done, scan};
 use crate::data::number;
@@ -125,18 +125,28 @@ pub(super) fn zrandmember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Repl
         return Ok(());
     };
     let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    // What is drawn after release is drawn by chance of its own.
+    let rng = Rng::seeded(view.rng().bits());
     if count < 0 {
+        /// `$0`, and two line ends.
+        const LEAST_BYTES: usize = 6;
         let limit_bytes = view.rules().max_string_bytes;
-        return view.heavy_read(wanted, || {
-            repeated(set, wanted, shown, limit_bytes, view.rng(), reply)
+        if wanted > limit_bytes / LEAST_BYTES {
+            return Err(OUT_OF_RANGE);
+        }
+        read_set(set, wanted, view, reply, move |set, reply| {
+            repeated(set, wanted, shown, limit_bytes, &rng, reply);
         });
+        return Ok(());
     }
     let work = if wanted > set.len() / SPARSE {
         set.len()
     } else {
         wanted
     };
-    view.heavy_read(work, || different(set, wanted, shown, view.rng(), reply));
+    read_set(set, work, view, reply, move |set, reply| {
+        different(set, wanted, shown, &rng, reply);
+    });
     Ok(())
 }
 
@@ -175,12 +185,7 @@ fn repeated(
     limit_bytes: usize,
     rng: &Rng,
     reply: &mut Reply<'_>,
-) -> Done {
-    /// `$0`, and two line ends.
-    const LEAST_BYTES: usize = 6;
-    if count > limit_bytes / LEAST_BYTES {
-        return Err(OUT_OF_RANGE);
-    }
+) {
     let start = reply.mark();
     shown.header(count, reply);
     for _ in 0..count {
@@ -189,10 +194,10 @@ fn repeated(
             shown.member(member, score, reply);
         }
         if reply.bytes_since(start) > limit_bytes {
-            return Err(OUT_OF_RANGE);
+            reply.truncate(start);
+            return reply.error(&OUT_OF_RANGE.text());
         }
     }
-    Ok(())
 }
 
 pub(super) fn zscan(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
@@ -206,18 +211,23 @@ pub(super) fn zscan(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>)
         return Ok(());
     };
     let options = scan::Options::parse(args)?;
-    let mut found = Vec::new();
-    let mut buffer = itoa::Buffer::new();
-    let work = match set {
+    let members = match set {
         ZSetRef::Packed(_) => set.len(),
         ZSetRef::Full(_) => options.limit().min(set.len()),
     };
-    let next = view.heavy_read(work, || {
-        set.scan(cursor, options.limit(), |member, score| {
-            if options.pattern.matches(member.text(&mut buffer)) {
-                found.push((member, score));
-            }
-        })
+    read_set(set, members, view, reply, move |set, reply| {
+        scan_step(set, cursor, &options, reply);
+    });
+    Ok(())
+}
+
+fn scan_step(set: ZSetRef<'_>, cursor: u64, options: &scan::Options, reply: &mut Reply<'_>) {
+    let mut found = Vec::new();
+    let mut buffer = itoa::Buffer::new();
+    let next = set.scan(cursor, options.limit(), |member, score| {
+        if options.pattern.matches(member.text(&mut buffer)) {
+            found.push((member, score));
+        }
     });
     reply.array(2);
     reply.bulk(itoa::Buffer::new().format(next).as_bytes());
@@ -231,5 +241,4 @@ pub(super) fn zscan(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>)
         };
         reply.bulk(&text);
     }
-    Ok(())
 }

@@ -780,6 +780,28 @@ fn infinities_that_cancel_each_other_out_are_zero() {
     }
 }
 
+/// Which scores of -0 lose their sign is decided by the order of insertion: found beside redis-server.
+#[test]
+fn zrangestore_inserts_in_the_order_of_its_range() {
+    let mut world = World::new();
+    world.rules.zset = Limits {
+        entries: 128,
+        value: 2,
+    };
+    script(
+        &world,
+        &[
+            ("ZADD z -1 long -0 a 5 b", ":3"),
+            ("ZRANGE z 0 -1 WITHSCORES", "[long -1 a -0 b 5]"),
+            ("ZRANGESTORE up z 0 -1", ":3"),
+            ("ZSCORE up a", "-0"),
+            ("ZRANGESTORE down z 0 -1 REV", ":3"),
+            ("ZSCORE down a", "0"),
+            ("OBJECT ENCODING down", "skiplist"),
+        ],
+    );
+}
+
 #[test]
 fn encodings_follow_the_limits() {
     let mut world = World::new();
@@ -862,6 +884,42 @@ fn other_types_are_refused() {
     assert_eq!(run(&world, "ZRANGE k x y"), NOT_AN_INTEGER);
     assert_eq!(run(&world, "ZPOPMIN k 1 2"), SYNTAX);
     assert!(world.records().is_empty());
+}
+
+/// What is much work is done after release, on snapshots: the reply is the same.
+#[test]
+fn algebra_of_large_sets() {
+    let world = World::new();
+    let fill = |key: &str, numbers: std::ops::Range<u32>| {
+        let mut request = vec!["ZADD".to_owned(), key.to_owned()];
+        for number in numbers {
+            request.extend([number.to_string(), format!("m{number}")]);
+        }
+        run_parts(&world, &request);
+    };
+    fill("a", 0..6_000);
+    fill("b", 3_000..9_000);
+    run(&world, "SADD s m2999 m5000");
+    let count = |line: &str| plain(&run(&world, line)).split(' ').count();
+    assert_eq!(count("ZUNION 2 a b"), 9_000);
+    assert_eq!(count("ZINTER 2 a b"), 3_000);
+    assert_eq!(count("ZDIFF 2 a b WITHSCORES"), 6_000);
+    let shown = plain(&run(&world, "ZUNION 3 a b s WEIGHTS 1 2 1 WITHSCORES"));
+    assert!(shown.contains(" m2999 3000 "), "{shown}");
+    assert!(shown.ends_with(" m8999 17998]"), "{shown}");
+    script(
+        &world,
+        &[
+            ("ZINTER 3 a b s WITHSCORES", "[m5000 10001]"),
+            ("ZINTERCARD 2 a b", ":3000"),
+            ("ZINTERCARD 2 a b LIMIT 2500", ":2500"),
+            ("ZUNIONSTORE d 2 a b", ":9000"),
+            ("ZSCORE d m4000", "8000"),
+            ("ZRANK d m2999", ":2999"),
+            ("ZINTERSTORE d 2 d s", ":2"),
+            ("OBJECT ENCODING d", "listpack"),
+        ],
+    );
 }
 
 /// Ranges of many members come from a snapshot, removals of most members from making the rest anew.

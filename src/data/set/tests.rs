@@ -195,8 +195,14 @@ fn operations_on_sets_are_those_of_sets() {
         for _ in 0..rng.usize(1..5) {
             let (mut set, mut model) = (Set::new(), BTreeSet::new());
             let ints = rng.bool();
-            for _ in 0..rng.usize(..60) {
-                let number = rng.u32(..30).to_string();
+            // Now and then one that is taken away from, rather than looked through.
+            let (adds, numbers) = if rng.u8(..4) == 0 {
+                (900, 400)
+            } else {
+                (60, 30)
+            };
+            for _ in 0..rng.usize(..adds) {
+                let number = rng.u32(..numbers).to_string();
                 let text = if ints { number } else { format!("m{number}") };
                 set.add(Item::new(text.as_bytes()), &LIMITS, &hasher);
                 model.insert(text.into_bytes());
@@ -239,6 +245,9 @@ fn operations_on_sets_are_those_of_sets() {
             }
             assert_eq!(result, expected, "{operation:?}");
             let views: Vec<_> = sets.iter().map(Set::view).collect();
+            let mut shown = BTreeSet::new();
+            operation.visit(&views, &hasher, |item| assert!(shown.insert(item.to_vec())));
+            assert_eq!(shown, expected, "{operation:?}");
             let stored = operation.result(&views, &LIMITS, &hasher);
             assert_eq!(
                 stored

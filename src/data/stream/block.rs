@@ -378,7 +378,7 @@ fn push_item(bytes: &mut Vec<u8>, text: &[u8]) -> usize {
             element.write_body(&mut bytes[at..]);
         }
     }
-    listpack_size(item)
+    listpack_size(item) as usize
 }
 
 #[inline]
@@ -391,7 +391,7 @@ fn take_item<'a>(bytes: &mut &'a [u8]) -> Item<'a> {
 
 /// What Redis's listpack takes for an integer.
 fn int_size(value: i64) -> usize {
-    listpack_size(Item::Int(value))
+    listpack_size(Item::Int(value)) as usize
 }
 
 #[inline]
