@@ -13,7 +13,6 @@ use crate::data::zset::{AddRules, Added};
 use crate::keyspace::collections::Missing;
 use crate::keyspace::effects::EventClass;
 use crate::keyspace::view::View;
-use crate::resp::decode::Arguments;
 use crate::resp::reply::{Protocol, Reply};
 use crate::table::args::Taken;
 use crate::table::{Args, Command, CommandError, Family, Flags, KeyAccess, KeySpec, Row, Scope};
@@ -407,12 +406,6 @@ fn write_degrees(degrees: f64, reply: &mut Reply<'_>) {
             reply.raw(&text);
         }
     }
-}
-
-/// Where the key behind a word stands, from an argument on.
-fn key_after(request: &Arguments<'_>, word: &str, from: usize) -> Option<usize> {
-    let at = (from..request.len()).find(|&at| request[at].eq_ignore_ascii_case(word.as_bytes()))?;
-    Some(at + 1).filter(|&key| key < request.len())
 }
 
 #[cfg(test)]

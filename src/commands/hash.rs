@@ -18,6 +18,7 @@ use self::expiry::{
 use self::random::hrandfield;
 use super::scan::{self, Options};
 use super::{Done, Handler};
+use crate::data::dense::Content;
 use crate::data::hash::{Expiry, Hash, HashRef};
 use crate::data::number::LongDouble;
 use crate::data::packed::Item;
@@ -335,7 +336,6 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: Flags::READONLY.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
             scope: Scope::Keys,
-            tips: &["nondeterministic_output"],
             ..Command::NEW
         },
         Handler::Read(hpttl),
@@ -445,7 +445,6 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: Flags::READONLY.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
             scope: Scope::Keys,
-            tips: &["nondeterministic_output"],
             ..Command::NEW
         },
         Handler::Read(httl),
@@ -493,12 +492,12 @@ fn set_pairs(
     let count = args.remaining() / 2;
     view.expire_fields(key, args.rest().step_by(2))?;
     let (limits, hasher) = (view.rules().hash, view.hasher());
-    let pairs = Pairs(args.rest());
+    let pairs = pairs(args);
     let added = view.heavy(count, |view| {
         view.edit_hash(key, Missing::Create, |hash| {
             hash.expect_more(count, &limits, hasher);
-            let set = |(field, value): (&[u8], &[u8])| {
-                usize::from(hash.set(field, value, Expiry::Clear, &limits, hasher))
+            let set = |(field, value): (&[u8], Content<'_>)| {
+                usize::from(hash.set_content(field, value, Expiry::Clear, &limits, hasher))
             };
             pairs.map(set).sum()
         })
@@ -508,32 +507,32 @@ fn set_pairs(
     Ok(added.unwrap_or_default())
 }
 
-/// Arguments two by two.
-struct Pairs<I>(I);
+/// The fields that are left in the arguments, each with its value.
+fn pairs<'a>(args: &Args<'a>) -> impl Iterator<Item = (&'a [u8], Content<'a>)> + use<'a> {
+    let mut args = args.clone();
+    std::iter::from_fn(move || Some((args.bytes().ok()?, content(&mut args).ok()?)))
+}
 
-impl<'a, I: Iterator<Item = &'a [u8]>> Iterator for Pairs<I> {
-    type Item = (&'a [u8], &'a [u8]);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        Some((self.0.next()?, self.0.next()?))
-    }
+fn content<'a>(args: &mut Args<'a>) -> Result<Content<'a>, CommandError> {
+    let (bytes, shared) = args.value()?;
+    Ok(shared.map_or(Content::Copy(bytes), Content::Shared))
 }
 
 fn hsetnx(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done {
-    let (key, field, value) = (args.bytes()?, args.bytes()?, args.bytes()?);
+    let (key, field) = (args.bytes()?, args.bytes()?);
+    let value = content(args)?;
     view.expire_fields(key, std::iter::once(field))?;
     let (limits, hasher, now) = (view.rules().hash, view.hasher(), view.now());
-    let hash = view.hash_for_write(key)?;
-    if hash.is_some_and(|hash| hash.contains(field, now, hasher)) {
-        reply.integer(0);
-        return Ok(());
-    }
-    view.edit_hash(key, Missing::Create, |hash| {
-        hash.set(field, value, Expiry::Clear, &limits, hasher)
+    let added = view.edit_hash(key, Missing::Create, |hash| {
+        !hash.view().contains(field, now, hasher)
+            && hash.set_content(field, value, Expiry::Clear, &limits, hasher)
     })?;
-    view.effects.dirty += 1;
-    view.notify(EventClass::HASH, "hset", key);
-    reply.integer(1);
+    let added = added.unwrap_or_default();
+    if added {
+        view.effects.dirty += 1;
+        view.notify(EventClass::HASH, "hset", key);
+    }
+    reply.integer(i64::from(added));
     Ok(())
 }
 
@@ -560,14 +559,20 @@ fn hincrby(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> D
     let (key, field) = (args.bytes()?, args.bytes()?);
     let by = args.integer()?;
     view.expire_fields(key, std::iter::once(field))?;
-    let old = match field_for_write(view, key, field)? {
-        Some(item) => item
-            .int()
-            .ok_or(CommandError::fixed("ERR hash value is not an integer"))?,
-        None => 0,
-    };
-    let sum = old.checked_add(by).ok_or(CommandError::IncrementOverflow)?;
-    replace_number(view, key, field, itoa::Buffer::new().format(sum).as_bytes())?;
+    let (limits, hasher, now) = (view.rules().hash, view.hasher(), view.now());
+    let sum = view.edit_hash(key, Missing::Create, |hash| {
+        let old = match hash.view().get(field, now, hasher) {
+            Some(item) => item.int().ok_or(NOT_AN_INTEGER)?,
+            None => 0,
+        };
+        let sum = old.checked_add(by).ok_or(CommandError::IncrementOverflow)?;
+        let mut buffer = itoa::Buffer::new();
+        let text = buffer.format(sum).as_bytes();
+        hash.set(field, text, Expiry::Keep, &limits, hasher);
+        Ok::<i64, CommandError>(sum)
+    })?;
+    let sum = sum.unwrap_or(Ok(by))?;
+    view.effects.dirty += 1;
     view.notify(EventClass::HASH, "hincrby", key);
     reply.integer(sum);
     Ok(())
@@ -580,25 +585,24 @@ fn hincrbyfloat(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>)
         return Err(CommandError::fixed("ERR value is NaN or Infinity"));
     }
     view.expire_fields(key, std::iter::once(field))?;
-    let old = match field_for_write(view, key, field)? {
-        Some(item) => LongDouble::parse(item.text(&mut itoa::Buffer::new())),
-        // Not the number alone: 0 plus a negative zero is 0.
-        None => LongDouble::parse(b"0"),
-    };
-    let sum = old
-        .ok_or(CommandError::fixed("ERR hash value is not a float"))?
-        .add(by);
-    if sum.is_nan() || sum.is_infinite() {
-        return Err(CommandError::IncrementNan);
-    }
-    let text = sum.format();
-    let hasher = view.hasher();
-    let hash = view.hash_for_write(key)?;
-    let expires = hash
-        .and_then(|hash| hash.expiry(field, hasher))
-        .flatten()
-        .is_some();
-    replace_number(view, key, field, &text)?;
+    let (limits, hasher, now) = (view.rules().hash, view.hasher(), view.now());
+    let changed = view.edit_hash(key, Missing::Create, |hash| {
+        let old = match hash.view().get(field, now, hasher) {
+            Some(item) => LongDouble::parse(item.text(&mut itoa::Buffer::new())),
+            // Not the number alone: 0 plus a negative zero is 0.
+            None => LongDouble::parse(b"0"),
+        };
+        let sum = old.ok_or(NOT_A_FLOAT)?.add(by);
+        if sum.is_nan() || sum.is_infinite() {
+            return Err(CommandError::IncrementNan);
+        }
+        let text = sum.format();
+        hash.set(field, &text, Expiry::Keep, &limits, hasher);
+        let expires = hash.view().expiry(field, hasher).flatten().is_some();
+        Ok((text, expires))
+    })?;
+    let (text, expires) = changed.unwrap_or(Err(NOT_A_FLOAT))?;
+    view.effects.dirty += 1;
     // The number itself, so that no follower rounds otherwise. HSET would take the field's expiry away, but is what older
     // followers know.
     if expires {
@@ -611,24 +615,8 @@ fn hincrbyfloat(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>)
     Ok(())
 }
 
-fn field_for_write<'v>(
-    view: &'v View<'_>,
-    key: &[u8],
-    field: &[u8],
-) -> Result<Option<Item<'v>>, CommandError> {
-    let hash = view.hash_for_write(key)?;
-    Ok(hash.and_then(|hash| hash.get(field, view.now(), view.hasher())))
-}
-
-/// Gives a field another value; its expiry stays.
-fn replace_number(view: &mut View<'_>, key: &[u8], field: &[u8], text: &[u8]) -> Done {
-    let (limits, hasher) = (view.rules().hash, view.hasher());
-    view.edit_hash(key, Missing::Create, |hash| {
-        hash.set(field, text, Expiry::Keep, &limits, hasher)
-    })?;
-    view.effects.dirty += 1;
-    Ok(())
-}
+const NOT_AN_INTEGER: CommandError = CommandError::fixed("ERR hash value is not an integer");
+const NOT_A_FLOAT: CommandError = CommandError::fixed("ERR hash value is not a float");
 
 fn hget(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let hash = view.hash(args.bytes()?)?;

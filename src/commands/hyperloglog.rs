@@ -101,10 +101,8 @@ pub const ROWS: &[Row<Handler>] = &[
 const NOT_HYPERLOGLOG: CommandError =
     CommandError::fixed("WRONGTYPE Key is not a valid HyperLogLog string value.");
 
-impl From<Corrupted> for CommandError {
-    fn from(_: Corrupted) -> CommandError {
-        CommandError::fixed("INVALIDOBJ Corrupted HLL object detected")
-    }
+fn corrupted(_: Corrupted) -> CommandError {
+    CommandError::fixed("INVALIDOBJ Corrupted HLL object detected")
 }
 
 fn encoding_of(entry: &Entry) -> Result<Encoding, CommandError> {
@@ -168,7 +166,7 @@ fn add_to_sparse(view: &mut View<'_>, key: &[u8], elements: Args<'_>) -> Result<
         make_raw(view, key);
         return Ok(0);
     };
-    let mut sketch = Sketch::of(entry.bytes())?;
+    let mut sketch = Sketch::of(entry.bytes()).map_err(corrupted)?;
     let raised = raise_all(&mut sketch, elements, view)?;
     if raised > 0 {
         store(view, key, sketch);
@@ -184,9 +182,11 @@ fn raise_all(
     mut elements: Args<'_>,
     view: &View<'_>,
 ) -> Result<u64, CommandError> {
+    let sparse_max = view.rules().hll_sparse_max_bytes;
     let mut raised = 0;
     while let Ok(element) = elements.bytes() {
-        raised += u64::from(sketch.raise(Mark::of(element), view.rules().hll_sparse_max_bytes)?);
+        let is_raised = sketch.raise(Mark::of(element), sparse_max);
+        raised += u64::from(is_raised.map_err(corrupted)?);
     }
     Ok(raised)
 }
@@ -226,7 +226,7 @@ fn count_one(view: &mut View<'_>, key: &[u8]) -> Result<u64, CommandError> {
         make_raw(view, key);
         return Ok(cached);
     }
-    let count = cardinality(entry.bytes())?;
+    let count = cardinality(entry.bytes()).map_err(corrupted)?;
     view.edit(key, 0, |value| hyperloglog::cache_cardinality(value, count));
     Ok(count)
 }
@@ -241,7 +241,7 @@ fn merged(
     for key in request.iter().skip(1) {
         if let Some(entry) = view.string(key)? {
             is_dense |= encoding_of(entry)? == Encoding::Dense;
-            registers.merge(entry.bytes())?;
+            registers.merge(entry.bytes()).map_err(corrupted)?;
         }
     }
     Ok((registers, is_dense))
@@ -251,14 +251,15 @@ fn pfmerge(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> D
     let key = args.bytes()?;
     let (registers, is_dense) = merged(&args.all(), view)?;
     let mut sketch = match view.string_for_write(key)? {
-        Some(entry) => Sketch::of(entry.bytes())?,
+        Some(entry) => Sketch::of(entry.bytes()).map_err(corrupted)?,
         None => Sketch::default(),
     };
     if is_dense {
-        sketch.make_dense()?;
+        sketch.make_dense().map_err(corrupted)?;
     }
+    let sparse_max = view.rules().hll_sparse_max_bytes;
     for mark in registers.marks() {
-        sketch.raise(mark, view.rules().hll_sparse_max_bytes)?;
+        sketch.raise(mark, sparse_max).map_err(corrupted)?;
     }
     sketch.mark_stale();
     store(view, key, sketch);
@@ -277,7 +278,7 @@ fn pfdebug(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> D
     match subcommand {
         _ if subcommand.eq_ignore_ascii_case(b"GETREG") => {
             let mut registers = Registers::default();
-            registers.merge(entry.bytes())?;
+            registers.merge(entry.bytes()).map_err(corrupted)?;
             become_dense(view, key, encoding)?;
             reply.array(REGISTERS);
             for count in registers.iter() {
@@ -288,7 +289,7 @@ fn pfdebug(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> D
             if encoding == Encoding::Dense {
                 return Err(CommandError::fixed("ERR HLL encoding is not sparse"));
             }
-            let runs = hyperloglog::describe_runs(entry.bytes())?;
+            let runs = hyperloglog::describe_runs(entry.bytes()).map_err(corrupted)?;
             make_raw(view, key);
             reply.bulk(runs.as_bytes());
         }
@@ -317,7 +318,7 @@ fn become_dense(view: &mut View<'_>, key: &[u8], encoding: Encoding) -> Done {
         make_raw(view, key);
         return Ok(());
     };
-    let dense = hyperloglog::to_dense(entry.bytes())?;
+    let dense = hyperloglog::to_dense(entry.bytes()).map_err(corrupted)?;
     view.set_raw(key, NewValue::Copy(&dense), Ttl::Keep);
     Ok(())
 }

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::FAMILIES;
 use super::testing::{World, run_parts};
 use crate::base::clock::Millis;
-use crate::base::hash::KeyHasher;
 use crate::base::rng::Rng;
 use crate::data::dump;
 use crate::data::list::{End, List};
@@ -24,7 +23,7 @@ use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
 /// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key; J one of a hash, L one of a
-/// list, Z one of a sorted set as a rule; V a value, P a payload, N a number, F a fraction, H a digest, O an offset, B a bit, C a
+/// list, Z one of a sorted set as a rule; V a value, P a payload, N a number, F a fraction, G degrees, H a digest, O an offset, B a bit, C a
 /// count, M a member, E an end of a range of members, D a database, S seconds, T milliseconds, Q and A instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
@@ -127,6 +126,10 @@ const REQUESTS: &[&str] = &[
     "EXPIRE L S",
     "RENAME L L",
     "COPY L L [REPLACE]",
+    "GEOADD K [NX|XX] [CH] G G M [G G M]",
+    "GEORADIUS K G G 900 km [STORE K] [STOREDIST K]",
+    "GEORADIUSBYMEMBER K M 900 km [STORE K|STOREDIST K]",
+    "GEOSEARCHSTORE K K FROMLONLAT G G BYBOX 900 900 km [COUNT 2] [STOREDIST]",
     "COPY K K [DB D] [REPLACE]",
     "DEL K [K]",
     "UNLINK K [K]",
@@ -206,6 +209,7 @@ impl Requests {
             "C" => rng.u8(0..4).to_string(),
             "M" if rng.bool() => rng.u8(0..9).to_string(),
             "M" => format!("m{}", rng.u8(0..9)),
+            "G" => format!("{}", f64::from(rng.i8(-50..50)) / 8.0),
             "D" => rng.u8(0..3).to_string(),
             "S" => rng.i64(-1..4).to_string(),
             "T" => rng.i64(-5..3000).to_string(),

@@ -62,6 +62,31 @@ pub struct Dense<const VALUES: bool> {
     longest: usize,
 }
 
+/// A value to be stored.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    /// Bytes to be copied.
+    Copy(&'a [u8]),
+    /// A buffer to be kept as it is, when it is long.
+    Shared(&'a Bytes),
+}
+
+impl<'a> Content<'a> {
+    /// The bytes.
+    pub fn as_slice(self) -> &'a [u8] {
+        match self {
+            Content::Copy(bytes) => bytes,
+            Content::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for Content<'a> {
+    fn from(bytes: &'a [u8]) -> Content<'a> {
+        Content::Copy(bytes)
+    }
+}
+
 /// Where an element stands, until the next change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Spot {
@@ -142,10 +167,15 @@ impl<const VALUES: bool> Dense<VALUES> {
 
     /// Adds a key that is not there yet.
     pub fn insert_new(&mut self, hasher: &KeyHasher, key: &[u8], value: &[u8]) {
+        self.insert_content(hasher, key, value.into());
+    }
+
+    /// As [`Dense::insert_new`].
+    pub fn insert_content(&mut self, hasher: &KeyHasher, key: &[u8], value: Content<'_>) {
         self.insert_hashed(hasher, hasher.hash(key), key, value);
     }
 
-    fn insert_hashed(&mut self, hasher: &KeyHasher, hash: u64, key: &[u8], value: &[u8]) {
+    fn insert_hashed(&mut self, hasher: &KeyHasher, hash: u64, key: &[u8], value: Content<'_>) {
         if self.is_empty() {
             // Empty parts that a division left have nothing that would be worth keeping.
             *self = Dense::new();
@@ -168,13 +198,18 @@ impl<const VALUES: bool> Dense<VALUES> {
         let hash = hasher.hash(key);
         let absent = self.find_hashed(hash, key).is_none();
         if absent {
-            self.insert_hashed(hasher, hash, key, value);
+            self.insert_hashed(hasher, hash, key, value.into());
         }
         absent
     }
 
     /// Gives the element at a spot another value. The spot stays valid.
     pub fn set_value(&mut self, spot: Spot, value: &[u8]) {
+        self.set_content(spot, value.into());
+    }
+
+    /// As [`Dense::set_value`].
+    pub fn set_content(&mut self, spot: Spot, value: Content<'_>) {
         self.change(spot.part as usize, |part| {
             part.set_value(spot.place, value.into())
         });

@@ -10,7 +10,7 @@
 //! is not yet removed is invisible to all that takes `now`; [`Hash::take_expired`] removes it.
 
 use self::times::Times;
-use super::dense::{Dense, Entries};
+use super::dense::{Content, Dense, Entries};
 use super::packed::{self, Element, Item, Packed, PackedRef};
 use super::remains::Remains;
 use super::sample;
@@ -164,9 +164,22 @@ impl Hash {
         limits: &HashLimits,
         hasher: &KeyHasher,
     ) -> bool {
-        let (name, content) = (Element::from(field), Element::from(value));
+        self.set_content(field, value.into(), expiry, limits, hasher)
+    }
+
+    /// As [`Hash::set`], for a value whose buffer may be kept.
+    pub fn set_content(
+        &mut self,
+        field: &[u8],
+        value: Content<'_>,
+        expiry: Expiry,
+        limits: &HashLimits,
+        hasher: &KeyHasher,
+    ) -> bool {
+        let bytes = value.as_slice();
+        let (name, content) = (Element::from(field), Element::from(bytes));
         if let Form::Packed(packed) | Form::Expiring(packed) = &self.0 {
-            let longest = field.len().max(value.len());
+            let longest = field.len().max(bytes.len());
             if longest > limits.max_listpack_value || !packed.has_room(name.size() + content.size())
             {
                 self.become_table(hasher);
@@ -623,7 +636,7 @@ fn set_triple(triples: &mut Packed, field: Element<'_>, value: Element<'_>, keep
     false
 }
 
-/// Puts a field behind those that expire no later.
+/// Puts a field behind those that expire before it.
 fn insert_triple(
     triples: &mut Packed,
     field: Element<'_>,
@@ -636,7 +649,7 @@ fn insert_triple(
             let mut rest = triples.iter();
             let mut index = 0;
             while let Some(third) = rest.nth(2)
-                && expiry_of(Some(third)).is_some_and(|other| other <= at)
+                && expiry_of(Some(third)).is_some_and(|other| other < at)
             {
                 index += 3;
             }
@@ -653,11 +666,17 @@ impl Table {
         self.times.as_ref()?.expiry(field, hasher)
     }
 
-    fn set(&mut self, field: &[u8], value: &[u8], expiry: Expiry, hasher: &KeyHasher) -> bool {
+    fn set(
+        &mut self,
+        field: &[u8],
+        value: Content<'_>,
+        expiry: Expiry,
+        hasher: &KeyHasher,
+    ) -> bool {
         let found = self.fields.find(hasher, field);
         match found {
-            Some(spot) => self.fields.set_value(spot, value),
-            None => self.fields.insert_new(hasher, field, value),
+            Some(spot) => self.fields.set_content(spot, value),
+            None => self.fields.insert_content(hasher, field, value),
         }
         if found.is_some() && expiry == Expiry::Clear {
             self.clear_expiry(field, hasher);

@@ -208,16 +208,20 @@ impl View<'_> {
     }
 
     /// Removes fields of a hash that have expired, as a change does first: those that are named, and some of the others. A
-    /// hash left empty goes at once.
+    /// hash left empty goes at once. What else is wrong with the key is not looked at.
     pub fn expire_fields<'f>(
         &mut self,
         key: &[u8],
         named: impl Iterator<Item = &'f [u8]>,
     ) -> Result<(), CommandError> {
+        let partition = self.partition(self.hash_of(key));
+        if partition.is_none_or(|partition| partition.expiring_hashes() == 0) {
+            return Ok(());
+        }
         let (now, hasher) = (self.now(), self.hasher());
         let has_expired = |at: Option<Millis>| at.is_some_and(|at| at < now);
-        let hash = self.hash_for_write(key)?;
-        if !has_expired(hash.and_then(HashRef::next_expiry)) {
+        let next = self.peek(key).and_then(Entry::next_field_expiry);
+        if !has_expired(next) {
             return Ok(());
         }
         let removed = self.edit_hash(key, Missing::Skip, |hash| {

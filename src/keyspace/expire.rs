@@ -44,7 +44,7 @@ impl Sweeper {
                 continue;
             };
             while self.partition < PARTITIONS {
-                if database.counters(self.partition).timed() == 0 {
+                if !database.counters(self.partition).has_expiries() {
                     self.partition += 1;
                     continue;
                 }

@@ -79,8 +79,8 @@ pub struct Counters {
     len: AtomicU32,
     /// Keys with an expiry.
     expires: AtomicU32,
-    /// Keys with an expiry, or with fields that expire.
-    timed: AtomicU32,
+    /// Hashes with fields that expire.
+    hashes: AtomicU32,
     /// Bytes of entries and table, by size class.
     bytes: AtomicI64,
     /// When active expiry last went through it, in milliseconds since the epoch.
@@ -98,7 +98,7 @@ impl Counters {
         Counters {
             len: AtomicU32::new(0),
             expires: AtomicU32::new(0),
-            timed: AtomicU32::new(0),
+            hashes: AtomicU32::new(0),
             bytes: AtomicI64::new(0),
             swept: AtomicI64::new(now.0),
             reach: AtomicU32::new(0),
@@ -127,9 +127,14 @@ impl Counters {
         self.expires.load(Ordering::Relaxed) as usize
     }
 
-    /// Keys that active expiry has to do with: those with an expiry, or with fields that expire.
-    pub fn timed(&self) -> usize {
-        self.timed.load(Ordering::Relaxed) as usize
+    /// Hashes with fields that expire.
+    pub fn expiring_hashes(&self) -> usize {
+        self.hashes.load(Ordering::Relaxed) as usize
+    }
+
+    /// Whether active expiry has anything to do.
+    pub fn has_expiries(&self) -> bool {
+        self.expires() + self.expiring_hashes() > 0
     }
 
     /// Bytes of entries and table.
@@ -285,6 +290,12 @@ impl<'a> Partition<'a> {
         self.counters.expires()
     }
 
+    /// How many hashes have fields that expire.
+    #[inline]
+    pub fn expiring_hashes(&self) -> usize {
+        self.counters.expiring_hashes()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()
@@ -329,7 +340,7 @@ impl<'a> Partition<'a> {
         self.account(-self.counters.bytes());
         self.counters.len.store(0, Ordering::Relaxed);
         self.counters.expires.store(0, Ordering::Relaxed);
-        self.counters.timed.store(0, Ordering::Relaxed);
+        self.counters.hashes.store(0, Ordering::Relaxed);
         self.counters.reach.store(0, Ordering::Relaxed);
         let table = std::mem::replace(&mut *self.table, RawTable::new());
         self.moved();
@@ -371,7 +382,7 @@ impl<'a> Partition<'a> {
         limit: usize,
         mut expired: impl FnMut(Expired<'_>),
     ) -> bool {
-        if self.counters.timed() > 0 {
+        if self.counters.has_expiries() {
             let due = DueTags::between(self.counters.swept(), now);
             let mut removed = 0;
             // SAFETY: the table is not resized while iterating; erasing a bucket that was already yielded is allowed
@@ -460,8 +471,8 @@ impl<'a> Partition<'a> {
         if before.bytes != after.bytes {
             self.account(after.bytes - before.bytes);
         }
-        if before.timed != after.timed {
-            add(&self.counters.timed, after.timed - before.timed);
+        if before.hashes != after.hashes {
+            add(&self.counters.hashes, after.hashes - before.hashes);
         }
         if before.expires != after.expires {
             add(&self.counters.expires, after.expires - before.expires);
@@ -521,7 +532,7 @@ struct Share {
     bytes: i64,
     /// 1 or 0, as are the others.
     expires: i32,
-    timed: i32,
+    hashes: i32,
 }
 
 impl Share {
@@ -530,7 +541,7 @@ impl Share {
         Share {
             bytes: entry.allocated_bytes() as i64,
             expires: i32::from(entry.is_volatile()),
-            timed: i32::from(entry.tag() != 0),
+            hashes: i32::from(entry.tag() != 0 && entry.next_field_expiry().is_some()),
         }
     }
 }

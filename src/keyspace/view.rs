@@ -556,7 +556,7 @@ impl<'k> View<'k> {
     }
 
     #[inline]
-    fn partition(&self, hash: u64) -> Option<&Partition<'k>> {
+    pub(super) fn partition(&self, hash: u64) -> Option<&Partition<'k>> {
         self.index(hash).map(|index| &self.locked[index].partition)
     }
 

@@ -278,18 +278,18 @@ pub fn extract(
 /// whether the request has the right shape. May find no keys (EVAL with a count of 0).
 pub type KeyFunction = fn(&Arguments<'_>, &mut Vec<(usize, KeyAccess)>) -> bool;
 
-/// All keys of a request: from the specs when they suffice, else from the row's key function. `keys` is cleared first, and
-/// empty on an error.
+/// All keys of a request: from the specs when they suffice, else from the row's key function. Keywords are what a function
+/// knows better: whether they are optional, and which counts when there are several. `keys` is cleared first, and empty on
+/// an error.
 pub fn locate(
     command: &Command,
     arguments: &Arguments<'_>,
     keys: &mut Vec<(usize, KeyAccess)>,
 ) -> Result<(), InvalidKeys> {
     keys.clear();
-    let varies = command
-        .keys
-        .iter()
-        .any(|spec| spec.access.contains(KeyAccess::VARIABLE_FLAGS));
+    let varies = command.keys.iter().any(|spec| {
+        spec.access.contains(KeyAccess::VARIABLE_FLAGS) || matches!(spec.begin, Begin::Keyword(..))
+    });
     if !(varies && command.key_function.is_some())
         && extract(command.keys, arguments, &mut |position, access| {
             keys.push((position, access))

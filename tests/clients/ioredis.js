@@ -45,6 +45,34 @@ const checks = {
     assert.strictEqual(await redis.getdel('a'), '1');
   },
 
+  async 'lists'() {
+    const redis = client();
+    await redis.del('l', 'm');
+    assert.strictEqual(await redis.rpush('l', 'a', 1, 'b'), 3);
+    assert.strictEqual(await redis.lpush('l', 'first'), 4);
+    assert.deepStrictEqual(await redis.lrange('l', 0, -1), ['first', 'a', '1', 'b']);
+    assert.strictEqual(await redis.lindex('l', 7), null);
+    assert.strictEqual(await redis.linsert('l', 'BEFORE', 'a', 'x'), 5);
+    assert.deepStrictEqual(await redis.lpos('l', 'a', 'COUNT', 0), [2]);
+    assert.strictEqual(await redis.lrem('l', 1, 'x'), 1);
+    assert.deepStrictEqual(await redis.lpop('l', 2), ['first', 'a']);
+    assert.strictEqual(await redis.lpop('none'), null);
+    assert.strictEqual(await redis.lmove('l', 'm', 'LEFT', 'RIGHT'), '1');
+    assert.deepStrictEqual(await redis.lmpop(2, 'none', 'm', 'LEFT'), ['m', ['1']]);
+    assert.strictEqual(await redis.blpop('none', 0.01), null);
+    assert.deepStrictEqual(await redis.blpop('none', 'l', 0), ['l', 'b']);
+    // What others send on other connections reaches the one that waits; so do its own later commands, afterwards.
+    const waiting = client();
+    const job = waiting.blmove('jobs', 'done', 'LEFT', 'RIGHT', 0);
+    const after = waiting.llen('done');
+    await redis.rpush('jobs', 'one');
+    assert.strictEqual(await job, 'one');
+    assert.strictEqual(await after, 1);
+    await redis.rpush('long', ...Array.from({ length: 3000 }, (_, i) => i));
+    assert.strictEqual((await redis.lrange('long', 0, -1)).length, 3000);
+    assert.strictEqual(await redis.del('done', 'long'), 2);
+  },
+
   async 'sets'() {
     const redis = client();
     await redis.del('s', 't', 'u');

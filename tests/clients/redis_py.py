@@ -74,6 +74,51 @@ def bitmaps():
 
 
 @check
+def lists():
+    r = client()
+    r.delete("l", "m")
+    assert r.rpush("l", "a", 1, b"\x00\xff") == 3
+    assert r.lpush("l", "first") == 4
+    assert r.lpushx("none", "x") == 0
+    assert r.rpushx("l", "last") == 5
+    assert r.lrange("l", 0, -1) == [b"first", b"a", b"1", b"\x00\xff", b"last"]
+    assert r.llen("l") == 5
+    assert r.lindex("l", -1) == b"last"
+    assert r.lindex("l", 9) is None
+    assert r.lset("l", 1, "b")
+    assert r.linsert("l", "AFTER", "b", "c") == 6
+    assert r.lpos("l", "c") == 2
+    assert r.lpos("l", "none") is None
+    assert r.lpos("l", "c", rank=-1, count=0, maxlen=10) == [2]
+    assert r.lrem("l", 0, "c") == 1
+    assert r.ltrim("l", 0, 3)
+    assert r.lpop("l") == b"first"
+    assert r.rpop("l", 2) == [b"\x00\xff", b"1"]
+    assert r.lpop("none") is None and r.lpop("none", 2) is None
+    assert r.lmove("l", "m", "LEFT", "RIGHT") == b"b"
+    assert r.rpoplpush("m", "l") == b"b"
+    assert r.lmpop(2, "m", "l", direction="LEFT", count=3) == [b"l", [b"b"]]
+    assert r.lmpop(1, "l", direction="LEFT") is None
+    assert r.blpop(["l", "m"], timeout=0.01) is None
+    assert r.blmove("l", "m", 0.01) is None
+    assert r.brpoplpush("l", "m", timeout=1) is None
+    r.rpush("m", 1, 2, 3, 4)
+    assert tuple(r.blpop(["l", "m"])) == (b"m", b"1")
+    assert tuple(r.brpop("m", timeout=1)) == (b"m", b"4")
+    assert r.blmove("m", "l", 1, "LEFT", "LEFT") == b"2"
+    assert r.blmpop(1, 2, "none", "m", direction="RIGHT") == [b"m", [b"3"]]
+    waiting = threading.Thread(target=lambda: answers.append(client().blpop("jobs", 10)))
+    answers = []
+    waiting.start()
+    r.rpush("jobs", "one")
+    waiting.join()
+    assert [tuple(answer) for answer in answers] == [(b"jobs", b"one")]
+    r.rpush("long", *range(5000))
+    assert r.lrange("long", 0, -1) == [str(number).encode() for number in range(5000)]
+    assert r.delete("l", "long") == 2
+
+
+@check
 def sets():
     r = client()
     r.delete("s", "t", "u")

@@ -2,6 +2,7 @@
 //!
 //! - `scripts/*.txt` holds for redis-server 7.0.15 and for us; `scripts/later/*.txt` is what later versions added. Each runs
 //!   in RESP2 and in RESP3. The notation is that of `tests/integration/script.rs`.
+//! - [`scenarios`]: several clients, some of which wait, here and at redis-server.
 //! - [`handshakes`]: what clients and probes send unasked, byte for byte, in one write.
 //! - [`cli`]: redis-cli and redis-benchmark.
 //! - [`libraries`]: redis-py and ioredis, driven by the programs of `tests/clients`; [`redis_rs`] from here.
@@ -18,4 +19,5 @@ mod cli;
 mod handshakes;
 mod libraries;
 mod redis_rs;
+mod scenarios;
 mod scripts;

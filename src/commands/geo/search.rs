@@ -6,9 +6,7 @@
 
 use std::cmp::Ordering;
 
-use super::{
-    Done, NO_ROOM, key_after, number_or, position, unit_named, write_distance, write_position,
-};
+use super::{Done, NO_ROOM, number_or, position, unit_named, write_distance, write_position};
 use crate::data::geo::{Position, Ranges, Reach, Search, Shape, centre_of};
 use crate::data::packed::Item;
 use crate::data::partial_sort::sort_first;
@@ -59,16 +57,35 @@ pub(super) fn georadiusbymember_keys(
     stored_keys(request, 5, keys)
 }
 
-/// The source, and the keys behind the first STORE and the first STOREDIST.
+/// The source; the keys behind the first STORE and the first STOREDIST, which Redis announces; and the last of all, which is
+/// the one that is written, where somebody gives the options more than once.
 fn stored_keys(request: &Arguments<'_>, from: usize, keys: &mut Vec<(usize, KeyAccess)>) -> bool {
+    let is = |at: usize, word: &str| request[at].eq_ignore_ascii_case(word.as_bytes());
+    let has_key = |at: &usize| at + 1 < request.len();
+    let first = |word: &str| {
+        (from..request.len())
+            .filter(has_key)
+            .find(|&at| is(at, word))
+    };
+    let mut last = None;
+    let mut at = from;
+    while at < request.len() {
+        if has_key(&at) && (is(at, "STORE") || is(at, "STOREDIST")) {
+            last = Some(at);
+            at += 1;
+        }
+        at += 1;
+    }
     keys.push((1, KeyAccess::RO_ACCESS));
-    let stored = ["STORE", "STOREDIST"].map(|word| key_after(request, word, from));
-    keys.extend(
-        stored
-            .into_iter()
-            .flatten()
-            .map(|at| (at, KeyAccess::OW_UPDATE)),
-    );
+    for keyword in [first("STORE"), first("STOREDIST"), last]
+        .into_iter()
+        .flatten()
+    {
+        let key = (keyword + 1, KeyAccess::OW_UPDATE);
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
     true
 }
 
@@ -177,7 +194,7 @@ fn show(request: &Request<'_>, set: Option<ZSetRef<'_>>, view: &View<'_>, reply:
     let options = request.options;
     match Some(set)
         .filter(|_| work >= SNAPSHOT_MIN)
-        .and_then(ZSetRef::snapshot)
+        .map(ZSetRef::snapshot)
     {
         None => view.heavy_read(work, || show_found(&options, set, search, &ranges, reply)),
         Some(set) => {
@@ -513,11 +530,6 @@ impl<'a> Parsed<'a> {
                 "ERR the ANY argument requires COUNT argument",
             ));
         }
-        if let Some(key) = self.store
-            && !is_planned(form, key, args)
-        {
-            return Err(CommandError::Syntax);
-        }
         let search = self.centre.zip(self.shape);
         Ok(Request {
             search: search.map(|(centre, (shape, unit))| Search {
@@ -530,18 +542,6 @@ impl<'a> Parsed<'a> {
             options: self.options,
         })
     }
-}
-
-/// Whether the key that is stored to is one of those that were locked. It is not when STORE is given twice with different
-/// keys: Redis announces the first and writes the last.
-fn is_planned(form: Form, key: &[u8], args: &Args<'_>) -> bool {
-    let request = args.all();
-    let mut keys = Vec::new();
-    match form {
-        Form::Member { .. } => georadiusbymember_keys(&request, &mut keys),
-        _ => georadius_keys(&request, &mut keys),
-    };
-    keys.iter().skip(1).any(|&(at, _)| &request[at] == key)
 }
 
 fn missing(which: &str, args: &Args<'_>) -> CommandError {

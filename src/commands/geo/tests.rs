@@ -275,12 +275,6 @@ fn refusals() {
                 "GEORADIUS none 1 1 1 m STORE d WITHHASH",
                 &store("STORE option in GEORADIUS"),
             ),
-            // Redis announces the first key and would write the last.
-            ("GEORADIUS Sicily 15 37 200 km STORE d STORE e", SYNTAX),
-            (
-                "GEORADIUS Sicily 15 37 200 km STOREDIST STORE STORE e",
-                SYNTAX,
-            ),
             ("EXISTS d e", ":0"),
         ],
     );
@@ -318,6 +312,13 @@ fn stores() {
             ),
             ("GEORADIUS Sicily 15 37 200 km STORE e STOREDIST d", ":2"),
             ("EXISTS e", ":0"),
+            (
+                "GEORADIUS Sicily 15 37 200 km STORE d STOREDIST e STORE f",
+                ":2",
+            ),
+            ("GEODIST f Palermo Catania", "$11 166274.1516"),
+            ("DEL f", ":1"),
+            ("EXISTS e f", ":0"),
             ("GEORADIUSBYMEMBER Sicily Palermo 1 m STORE Sicily", ":1"),
             ("GEOPOS Sicily Catania", "*1 *-1"),
             ("GEORADIUSBYMEMBER none Palermo 1 m STORE d", ":0"),
@@ -339,6 +340,8 @@ fn stores() {
             "GEOSEARCHSTORE d Sicily FROMLONLAT 15 37 BYRADIUS 200 km",
             "GEOSEARCHSTORE d Sicily FROMLONLAT 15 37 BYRADIUS 200 km COUNT 1 STOREDIST",
             "GEORADIUS Sicily 15 37 200 km STORE e STOREDIST d",
+            "GEORADIUS Sicily 15 37 200 km STORE d STOREDIST e STORE f",
+            "DEL f",
             "GEORADIUSBYMEMBER Sicily Palermo 1 m STORE Sicily",
             "GEORADIUSBYMEMBER none Palermo 1 m STORE d",
             "GEOSEARCHSTORE Sicily Sicily FROMLONLAT 0 0 BYRADIUS 1 m",
@@ -359,6 +362,9 @@ fn stores() {
             "geosearchstore d",
             "geosearchstore d",
             "georadiusstore d",
+            "new f",
+            "georadiusstore f",
+            "del f",
             "georadiusstore Sicily",
             "del d",
             "del Sicily",
@@ -512,6 +518,10 @@ fn keys_of_georadius() {
     assert_eq!(keys("GEORADIUS k 0 0 1 m store d"), [(1, read), (7, write)]);
     assert_eq!(
         keys("GEORADIUS k 0 0 1 m STOREDIST d STORE e STORE f"),
-        [(1, read), (9, write), (7, write)]
+        [(1, read), (9, write), (7, write), (11, write)]
+    );
+    assert_eq!(
+        keys("GEORADIUS k 0 0 1 m STORE STORE"),
+        [(1, read), (7, write)]
     );
 }

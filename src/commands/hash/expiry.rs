@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::{Pairs, reply_item};
+use super::{pairs, reply_item};
 use crate::base::clock::Millis;
 use crate::commands::Done;
 use crate::data::hash::{Expiry, Hash, HashRef};
@@ -567,7 +567,7 @@ pub(super) fn hsetex(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply
         reply.integer(0);
         return Ok(());
     }
-    let (pairs, count) = (Pairs(args.rest()), args.remaining() / 2);
+    let (pairs, count) = (pairs(args), args.remaining() / 2);
     let kept = match options.expiry {
         SetExpiry::Unsaid => Expiry::Clear,
         SetExpiry::Keep | SetExpiry::At(_) => Expiry::Keep,
@@ -576,7 +576,7 @@ pub(super) fn hsetex(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply
         view.edit_hash(key, Missing::Create, |hash| {
             hash.expect_more(count, &limits, hasher);
             for (field, value) in pairs {
-                hash.set(field, value, kept, &limits, hasher);
+                hash.set_content(field, value, kept, &limits, hasher);
                 if let SetExpiry::At(at) = options.expiry {
                     expire_field(hash, field, at, at <= now, hasher);
                 }

@@ -806,6 +806,31 @@ fn an_expired_field_is_gone_at_once() {
     }
 }
 
+/// Of many expired fields a change removes those that it names, and a bounded number of others.
+#[test]
+fn a_change_does_not_stop_for_a_mass_of_expired_fields() {
+    let world = World::new();
+    fill(&world, "h", 3_000);
+    for number in 0..2_900 {
+        run(&world, &format!("HPEXPIRE h 10 FIELDS 1 f{number}"));
+    }
+    world.advance_ms(11);
+    world.take_records();
+    for number in [7, 1_000, 2_899] {
+        assert_eq!(ask(&world, &format!("HSET h f{number} new")), ":1");
+    }
+    let left: usize = ask(&world, "HLEN h")[1..].parse().expect("a number");
+    assert!((2_500..2_900).contains(&left), "{left}");
+    assert_eq!(bulks(&run(&world, "HKEYS h")).len(), 103);
+    assert_eq!(sweep(&world).expired_fields as usize, left - 103);
+    assert_eq!(ask(&world, "HLEN h"), ":103");
+    let told = world.records();
+    let told = told.iter().filter(|record| record.starts_with("HDEL h "));
+    let fields = told.flat_map(|record| record.split(' ').skip(2));
+    let fields: BTreeSet<String> = fields.map(str::to_owned).collect();
+    assert_eq!(fields.len(), 2_900);
+}
+
 /// Nothing of an expired hash lives on in what is made in its place.
 #[test]
 fn a_hash_whose_fields_have_all_expired_is_begun_anew() {

@@ -44,8 +44,10 @@ fn pop_first(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>, en
 
 pub(super) fn blmpop(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Tried {
     let request = args.all();
-    let until = timeout::until(args.bytes()?, view.now())?;
+    // The timeout stands first and is looked at last.
+    let timeout = args.bytes()?;
     let pops = Pops::parse(args)?;
+    let until = timeout::until(timeout, view.now())?;
     if pops.run(view, reply)? {
         return Ok(Outcome::Served);
     }

@@ -408,6 +408,8 @@ fn blocking_commands_try_first() {
         ("BLMPOP x 1 l LEFT", not_a_float),
         ("BLMPOP -1 1 l LEFT", negative),
         ("BLMPOP 1 0 l LEFT", "-ERR numkeys should be greater than 0"),
+        ("BLMPOP x x l LEFT", "-ERR numkeys should be greater than 0"),
+        ("BLMPOP x 1 l x", trimmed(SYNTAX)),
         ("BLMPOP 0 2 none l LEFT COUNT 2", "*2 $1 l *2 $1 a $1 b"),
         ("BLMPOP 0 1 none LEFT", "*-1 || _"),
     ]);

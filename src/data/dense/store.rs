@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{reserve, vec_bytes};
+use super::{Content, reserve, vec_bytes};
 use crate::base::allocator::good_size;
 
 /// The longest key or value that stands in its record.
@@ -24,6 +24,16 @@ impl<'a> From<&'a [u8]> for Cell<'a> {
             Cell::Short(bytes)
         } else {
             Cell::Large(Bytes::copy_from_slice(bytes))
+        }
+    }
+}
+
+impl<'a> From<Content<'a>> for Cell<'a> {
+    fn from(content: Content<'a>) -> Self {
+        match content {
+            Content::Shared(bytes) if bytes.len() > LONGEST_SHORT => Cell::Large(bytes.clone()),
+            Content::Shared(bytes) => Cell::Short(bytes),
+            Content::Copy(bytes) => bytes.into(),
         }
     }
 }

@@ -99,17 +99,17 @@ fn small_hashes_with_expiries_stand_by_expiry() {
     assert_eq!(hash.view().encoding(), "listpackex");
     assert!(expire(&mut hash, "a", 100));
     assert!(expire(&mut hash, "d", 300));
-    assert_eq!(fields(&hash), ["a", "c", "d", "b"]);
+    assert_eq!(fields(&hash), ["a", "d", "c", "b"]);
     assert_eq!(hash.view().next_expiry(), Some(NOW.plus(100)));
     let (field, value) = (&b"a"[..], &b"w"[..]);
     assert!(!hash.set(field, value, Expiry::Keep, &LIMITS, &hasher()));
-    assert_eq!(fields(&hash), ["a", "c", "d", "b"]);
+    assert_eq!(fields(&hash), ["a", "d", "c", "b"]);
     assert_eq!(
         hash.view().expiry(b"a", &hasher()),
         Some(Some(NOW.plus(100)))
     );
     assert!(!set(&mut hash, "a", "v"));
-    assert_eq!(fields(&hash), ["c", "d", "b", "a"], "a lost its expiry");
+    assert_eq!(fields(&hash), ["d", "c", "b", "a"], "a lost its expiry");
     assert_eq!(hash.view().expiry(b"a", &hasher()), Some(None));
     assert_eq!(hash.view().expiry(b"x", &hasher()), None);
     assert!(hash.set_expiry(b"c", None, &hasher()));
@@ -130,6 +130,26 @@ fn small_hashes_with_expiries_stand_by_expiry() {
     );
     set(&mut hash, "long field", "v");
     assert_eq!(hash.view().encoding(), "hashtable");
+}
+
+/// A long value that came in a buffer of its own is kept in it, and given out in it.
+#[test]
+fn a_buffer_is_kept() {
+    let value = bytes::Bytes::from(vec![b'v'; 5_000]);
+    let mut hash = hash_of(&["f", "g"]);
+    for field in [&b"f"[..], b"new"] {
+        let content = Content::Shared(&value);
+        hash.set_content(field, content, Expiry::Clear, &LIMITS, &hasher());
+        let shared = hash.view().shared_value(field, NOW, &hasher());
+        assert_eq!(shared.expect("it is long").as_ptr(), value.as_ptr());
+    }
+    assert_eq!(hash.allocated_bytes(), recount(&hash));
+    let short = bytes::Bytes::from_static(b"12");
+    let mut small = hash_of(&["f"]);
+    let content = Content::Shared(&short);
+    small.set_content(b"f", content, Expiry::Clear, &LIMITS, &hasher());
+    assert_eq!(small.view().encoding(), "listpack");
+    assert_eq!(small.view().get(b"f", NOW, &hasher()), Some(Item::Int(12)));
 }
 
 #[derive(Clone, Debug, PartialEq)]

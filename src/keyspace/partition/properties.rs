@@ -293,11 +293,11 @@ fn a_sweep_removes_fields_that_expired() {
             assert_eq!(partition.len(), model.len());
             let with_expiry = model.values().filter(|(own, _)| own.is_some());
             assert_eq!(partition.expires(), with_expiry.count());
-            let timed = |(own, fields): &&(Option<Millis>, HashMap<_, Option<Millis>>)| {
-                own.is_some() || fields.values().any(Option::is_some)
+            let fields_expire = |(_, fields): &&(Option<Millis>, HashMap<_, Option<Millis>>)| {
+                fields.values().any(Option::is_some)
             };
-            let timed = model.values().filter(timed).count();
-            assert_eq!(partition.counters.timed(), timed);
+            let hashes = model.values().filter(fields_expire).count();
+            assert_eq!(partition.expiring_hashes(), hashes);
         }
         assert!(gone > 0 && emptied > 0, "{gone} {emptied}");
     }
