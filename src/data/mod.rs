@@ -27,6 +27,6 @@ pub mod set;
 pub mod stream;
 pub mod string;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod value;
 pub mod zset;

@@ -14,9 +14,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use self::block::{Block, Head};
+pub use self::block::{Block, Head};
 pub use self::block::{Entry, Fields};
 use self::blocks::{Blocks, Place};
+pub use self::build::{Builder, Counters};
 pub use self::group::{Consumer, Group, Number, Pending};
 pub use self::id::{Id, IdText};
 pub use self::sorted::Sorted;
@@ -25,6 +26,7 @@ use crate::base::allocator::good_size;
 
 mod block;
 mod blocks;
+mod build;
 mod group;
 mod id;
 mod sorted;
@@ -173,6 +175,7 @@ impl Stream {
         if id <= self.last_id {
             return false;
         }
+        self.drop_stale(id);
         let appended = self.blocks.grow(|tail| {
             let has_room = tail.has_room(text, limits);
             if has_room {
@@ -191,6 +194,16 @@ impl Stream {
             self.first_id = id;
         }
         true
+    }
+
+    /// Removes a last block that has only marked entries and begins beyond `id`, which is to be appended: XSETID went back.
+    fn drop_stale(&mut self, id: Id) {
+        if let Some(last) = self.blocks.last() {
+            let block = self.blocks.get(last);
+            if block.live() == 0 && block.first() >= id {
+                self.blocks.remove(last);
+            }
+        }
     }
 
     /// The entry with this id.
@@ -408,6 +421,11 @@ impl Stream {
         self.blocks.count()
     }
 
+    /// The blocks in order, to be written elsewhere.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.iter()
+    }
+
     /// How many nodes Redis's radix tree over the first ids of the blocks has.
     pub fn radix_nodes(&self) -> usize {
         radix_nodes(self.blocks.iter().map(Block::first))
@@ -517,11 +535,14 @@ impl<'a> Iterator for Range<'a> {
                 self.heads = self.place.map(|place| self.blocks.get(place).heads());
                 continue;
             };
+            if head.deleted {
+                continue;
+            }
             if head.id > self.end {
                 self.place = None;
                 return None;
             }
-            if !head.deleted && head.id >= self.start {
+            if head.id >= self.start {
                 return Some(self.blocks.get(place).entry(head));
             }
         }
@@ -555,9 +576,9 @@ impl<'a> Iterator for RangeBack<'a> {
                 .blocks
                 .previous(place)
                 .filter(|_| block.first() > self.start);
-            let within = |head: &Head| !head.deleted && head.id >= self.start;
-            let heads = block.heads().take_while(|head| head.id <= self.end);
-            self.heads.extend(heads.filter(within));
+            let heads = block.live_heads().take_while(|head| head.id <= self.end);
+            self.heads
+                .extend(heads.filter(|head| head.id >= self.start));
             self.block = Some(block);
         }
     }

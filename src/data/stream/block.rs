@@ -71,7 +71,8 @@ pub struct Head {
     pub deleted: bool,
     /// Where it begins.
     pub at: usize,
-    own_names: bool,
+    /// Whether it has other names than the block.
+    pub own_names: bool,
     fields: usize,
     /// Where the next one begins.
     end: usize,
@@ -110,7 +111,7 @@ impl Block {
 
     /// The last id, even when that entry is marked.
     pub fn last(&self) -> Id {
-        self.head(self.last as usize).id
+        self.last_head().id
     }
 
     /// Entries that are not marked.
@@ -255,10 +256,31 @@ impl Block {
         }
     }
 
+    /// All entries in order that are not marked. Marked ones may be out of order: XSETID can go back behind them.
+    pub fn live_heads(&self) -> impl Iterator<Item = Head> + '_ {
+        self.heads().filter(|head| !head.deleted)
+    }
+
+    /// The names that entries share.
+    pub fn shared_names(&self) -> impl Iterator<Item = Item<'_>> {
+        let (count, mut names) = self.names();
+        (0..count).map(move |_| take_item(&mut names))
+    }
+
+    /// Entries that are marked.
+    pub fn dead(&self) -> usize {
+        self.dead as usize
+    }
+
+    /// The last entry that was appended.
+    pub fn last_head(&self) -> Head {
+        self.head(self.last as usize)
+    }
+
     /// The entry with this id, unless it is marked.
     pub fn find(&self, id: Id) -> Option<Head> {
-        let found = self.heads().find(|head| head.id >= id)?;
-        (found.id == id && !found.deleted).then_some(found)
+        let found = self.live_heads().find(|head| head.id >= id)?;
+        (found.id == id).then_some(found)
     }
 
     /// The names and values of an entry.
