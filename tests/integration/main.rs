@@ -18,3 +18,4 @@ mod server;
 mod sets;
 mod strings;
 mod transactions;
+mod zsets;
