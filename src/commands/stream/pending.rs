@@ -436,6 +436,8 @@ pub(super) fn xclaim(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply
 
 pub(super) fn xautoclaim(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done {
     let (key, group, name) = (args.bytes()?, args.bytes()?, args.bytes()?);
+    // Counted before anything is refused, as in Redis.
+    view.lookup(key);
     let min_idle = integer(args, "ERR Invalid min-idle-time argument for XAUTOCLAIM")?.max(0);
     let start = parse::start(args.bytes()?)?;
     let (mut count, mut just_id) = (100, false);
@@ -448,7 +450,9 @@ pub(super) fn xautoclaim(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut R
             return Err(CommandError::Syntax);
         }
     }
-    let found = view.stream(key)?.and_then(|stream| stream.group(group));
+    let found = view
+        .stream_for_write(key)?
+        .and_then(|stream| stream.group(group));
     let Some(work) = found.map(|group| group.pending().len().min(count)) else {
         return Err(parse::no_key_or_group(key, group));
     };

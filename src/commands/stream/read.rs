@@ -58,7 +58,8 @@ pub(super) fn xread(
     let begun = reply.deferred();
     let mut served = 0;
     for ((key, _), &after) in request.streams.iter().zip(&from) {
-        let Some(stream) = view.stream_for_write(key)? else {
+        // Looked up again, and counted again, as in Redis.
+        let Some(stream) = view.stream(key)? else {
             continue;
         };
         // Nothing follows the last id of all.
@@ -151,7 +152,7 @@ pub(super) fn xreadgroup(
             most: request.limit(),
             claims: has_followers.then(Claims::default),
         };
-        let work = match view.stream_for_write(key)? {
+        let work = match view.stream(key)? {
             Some(stream) => request.limit().min(stream.len() as usize),
             None => continue,
         };
