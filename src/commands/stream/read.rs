@@ -118,7 +118,11 @@ impl After {
                  specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.",
             )),
             b">" => Ok(From::New),
-            id => parse::id(id, 0).map(From::After),
+            // Redis keeps `>` as the last id of all.
+            id => Ok(match parse::id(id, 0)? {
+                Id::MAX => From::New,
+                id => From::After(id),
+            }),
         }
     }
 }
