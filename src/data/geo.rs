@@ -154,7 +154,7 @@ impl Cell {
             let one = (other & used).wrapping_add(1);
             let bits = self.bits & own;
             match by {
-                0 => return bits,
+                0 => bits,
                 1 => bits.wrapping_add(one) & own & used,
                 _ => (bits | other & used).wrapping_sub(one) & own & used,
             }

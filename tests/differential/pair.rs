@@ -11,7 +11,9 @@ use crate::support::{Client, PATIENCE, Reply, Server, Value, oracle, show};
 /// does not matter.
 /// No sorted set becomes a skiplist where it is not meant: of members with different scores redis-server's skiplists, whose
 /// levels are drawn, give ranges of bytes by chance.
+/// redis-server looks at the timeouts of clients that wait as often as `hz` says.
 const PARAMETERS: &[(&str, &str)] = &[
+    ("hz", "500"),
     ("proto-max-bulk-len", "1mb"),
     ("maxmemory", "0"),
     ("zset-max-listpack-entries", "100000"),
