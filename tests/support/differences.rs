@@ -268,6 +268,20 @@ pub const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        name: "streams without ids",
+        reason: "7.2 names the command in the refusal, and `>` where it is what is missing",
+        covers: |case| {
+            let refusal = |command: &str, id: &str| {
+                format!(
+                    "ERR Unbalanced {command} list of streams: for each stream key an ID or '{id}' must be specified."
+                )
+            };
+            let redis = refusal("XREAD", "$");
+            case.is("XREAD") && case.errors(&redis, &refusal("'xread'", "$"))
+                || case.is("XREADGROUP") && case.errors(&redis, &refusal("'xreadgroup'", ">"))
+        },
+    },
+    Difference {
         name: "XREAD with +",
         reason: "7.4 reads the last entry",
         covers: |case| {
