@@ -80,7 +80,8 @@ pub(super) fn xadd(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'
     discard(view, remains);
     let id_text = added.id.text();
     let is_approximate = trim.is_some_and(|trim| trim.approximate);
-    if !matches!(id, NewId::Given(_)) || is_approximate {
+    let is_verbatim = matches!(id, NewId::Given(_)) && !is_approximate;
+    if !is_verbatim && view.has_followers() {
         propagate_with(view, added.canonical, |view, words| {
             let mut command = vec![&b"XADD"[..], key];
             command.extend(words);
