@@ -379,6 +379,21 @@ fn entries_take_few_bytes() {
     }
     let each = stream.allocated_bytes() as f64 / 1e5;
     assert!(each < 28.0, "{each}");
+    let entries = stream.allocated_bytes();
+    stream.create_group(b"g", Id::ZERO, None);
+    stream.edit_group(b"g", |group| {
+        let consumer = group.add_consumer(b"c", 0);
+        for ms in 0..100_000 {
+            group.assign(Pending {
+                id: Id::new(ms, 0),
+                delivered_at: 0,
+                count: 1,
+                consumer,
+            });
+        }
+    });
+    let each = (stream.allocated_bytes() - entries) as f64 / 1e5;
+    assert!(each < 60.0, "{each}");
 }
 
 #[test]
