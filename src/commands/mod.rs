@@ -16,6 +16,7 @@ mod replay;
 pub mod scan;
 pub mod set;
 pub mod sort;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
@@ -63,6 +64,7 @@ pub enum Handler {
 /// All rows of the data families.
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
+    stream::ROWS,
     bitmap::ROWS,
     list::ROWS,
     set::ROWS,

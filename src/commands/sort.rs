@@ -246,7 +246,9 @@ impl<'a> Query<'a> {
             }
             ValueRef::ZSet(zset) => Box::new(zset.range(range).map(|(member, _)| member)),
             ValueRef::Set(set) => Box::new(set.iter().skip(range.start).take(range.len())),
-            ValueRef::String(_) | ValueRef::Hash(_) => Box::new(std::iter::empty()),
+            ValueRef::String(_) | ValueRef::Hash(_) | ValueRef::Stream(_) => {
+                Box::new(std::iter::empty())
+            }
         }
     }
 }
@@ -452,7 +454,9 @@ fn everything<'v>(source: ValueRef<'v>) -> Box<dyn Iterator<Item = Item<'v>> + '
         ValueRef::List(list) => Box::new(list.range(0..list.len()).map(element)),
         ValueRef::ZSet(zset) => Box::new(zset.range(0..zset.len()).map(|(member, _)| member)),
         ValueRef::Set(set) => Box::new(set.iter()),
-        ValueRef::String(_) | ValueRef::Hash(_) => Box::new(std::iter::empty()),
+        ValueRef::String(_) | ValueRef::Hash(_) | ValueRef::Stream(_) => {
+            Box::new(std::iter::empty())
+        }
     }
 }
 

@@ -34,6 +34,7 @@ mod refusals;
 mod rows;
 mod sets;
 mod shrink;
+mod streams;
 mod transactions;
 mod usage;
 mod wire;

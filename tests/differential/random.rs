@@ -5,7 +5,7 @@ use crate::pair::{Pair, Step};
 use crate::shrink::shrink;
 use crate::support::{scaled, seed};
 use crate::usage::{forms, known_to_redis, table};
-use crate::{hashes, lists, sets, transactions, zsets};
+use crate::{hashes, lists, sets, streams, transactions, zsets};
 
 /// Commands of one sequence: long enough for states to build up, short enough to be shrunk quickly.
 const SEQUENCE: usize = 250;
@@ -144,6 +144,16 @@ fn hashes_between_thresholds() {
 #[test]
 fn sets_between_thresholds() {
     run("sets_between_thresholds", 3, sets::between_thresholds);
+}
+
+#[test]
+fn streams_between_limits_resp2() {
+    run("streams_between_limits_resp2", 2, streams::between_limits);
+}
+
+#[test]
+fn streams_between_limits_resp3() {
+    run("streams_between_limits_resp3", 3, streams::between_limits);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::listpack::Listpack;
 use super::read::{Malformed, Reader, Taken};
+use super::stream;
 use super::text::Text;
 use super::ziplist::{Ziplist, Zipmap};
 use super::{Dumped, Rules, types};
@@ -40,6 +41,9 @@ pub(super) fn value(bytes: &[u8], rules: &Rules<'_>) -> Taken<Dumped> {
         types::HASH_ZIPMAP => hash_of_zipmap(reader, rules)?.into(),
         types::HASH_ZIPLIST => hash_of_ziplist(reader, rules)?.into(),
         types::HASH_LISTPACK => hash_of_listpack(reader, rules)?.into(),
+        kind @ (types::STREAM | types::STREAM_2 | types::STREAM_3) => {
+            stream::read(reader, kind)?.into()
+        }
         types::HASH_METADATA => expiring_hash(reader, rules)?.into(),
         types::HASH_LISTPACK_EX => expiring_hash_of_listpack(reader, rules)?.into(),
         _ => return Err(Malformed),
