@@ -64,12 +64,12 @@ pub enum Handler {
 /// All rows of the data families.
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
-    stream::ROWS,
     bitmap::ROWS,
     list::ROWS,
     set::ROWS,
     hash::ROWS,
     zset::ROWS,
+    stream::ROWS,
     hyperloglog::ROWS,
     geo::ROWS,
     generic::ROWS,
