@@ -134,6 +134,11 @@ pub fn put_off_expiry(request: &mut Request) {
     }
     bound_draws(request);
     lists::bound_waits(request);
+    // Redis reads the footer of this payload for the value that is missing.
+    let footer = [0; 10];
+    if request[0].to_ascii_uppercase().starts_with(b"RESTORE") {
+        request.retain(|argument| argument != &footer);
+    }
     streams::make_repeatable(request);
 }
 

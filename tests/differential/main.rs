@@ -35,6 +35,7 @@ mod rows;
 mod sets;
 mod shrink;
 mod streams;
+mod transactions;
 mod usage;
 mod wire;
 mod zsets;

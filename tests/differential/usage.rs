@@ -60,6 +60,10 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("xgroup|help", "our own words"),
     ("xinfo|help", "our own words"),
     (
+        "multi",
+        "what is queued has replies in no order; sequences of their own",
+    ),
+    (
         "pfselftest",
         "half a second of work, and many in a debug build",
     ),

@@ -187,7 +187,7 @@ fn zset(
 ) -> Taken<ZSet> {
     let count = reader.count()?;
     // Not added one by one, even if they are few: in a listpack -0 would become 0 before a long member came.
-    let mut zset = ZSetBuilder::Large(Collect::new(), rules);
+    let mut zset = ZSetBuilder::Large(Box::default(), rules);
     for _ in 0..count {
         let member = reader.string()?;
         zset.add(member.item(), score(reader)?)?;
@@ -226,7 +226,7 @@ fn score_of(item: Item<'_>) -> Taken<f64> {
 /// A sorted set that is small, or one whose members are collected and then put in order.
 enum ZSetBuilder<'a> {
     Small(ZSet, &'a Rules<'a>),
-    Large(Collect, &'a Rules<'a>),
+    Large(Box<Collect>, &'a Rules<'a>),
 }
 
 impl<'a> ZSetBuilder<'a> {
@@ -234,7 +234,7 @@ impl<'a> ZSetBuilder<'a> {
         if expected <= rules.zset.entries {
             ZSetBuilder::Small(ZSet::new(), rules)
         } else {
-            ZSetBuilder::Large(Collect::new(), rules)
+            ZSetBuilder::Large(Box::default(), rules)
         }
     }
 

@@ -129,7 +129,7 @@ fn known_payloads_read_and_read_back() {
         let version = written[written.len() - FOOTER_BYTES];
         let later = name.ends_with("metadata") || name.ends_with("listpackex");
         assert_eq!(version, if later { 12 } else { 10 }, "{name}");
-        let again = read(&written, &rules(&hasher)).ok().expect(name);
+        let again = read(&written, &rules(&hasher)).expect(name);
         assert_eq!(shown(view(&again), &hasher), content, "{name}");
         assert_eq!(view(&again).encoding(), view(&value).encoding(), "{name}");
     }
@@ -147,7 +147,7 @@ fn some_payloads_are_those_of_redis_to_the_byte() {
             _ => false,
         };
         if is_plain {
-            let value = read(&known.payload, &rules(&hasher)).ok().expect("known");
+            let value = read(&known.payload, &rules(&hasher)).expect("known");
             assert_eq!(
                 write(view(&value), NOW, &hasher),
                 known.payload,
@@ -174,7 +174,7 @@ fn random_values_read_back() {
             .collect();
         for value in every_type(&texts, &mut rng, &rules) {
             let payload = write(value.view(), NOW, &hasher);
-            let again = read(&payload, &rules).ok().expect("our own payload");
+            let again = read(&payload, &rules).expect("our own payload");
             assert_eq!(shown(view(&again), &hasher), shown(value.view(), &hasher));
             assert_eq!(view(&again).encoding(), value.view().encoding());
         }
