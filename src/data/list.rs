@@ -442,9 +442,10 @@ impl<'a> ListRef<'a> {
 
     /// The element at an end.
     pub fn peek(self, end: End) -> Option<Element<'a>> {
-        match end {
-            End::Head => self.get(0),
-            End::Tail => self.get(self.len().checked_sub(1)?),
+        match (self, end) {
+            (ListRef::Packed(packed), End::Head) => packed.iter().next().map(Element::Item),
+            (ListRef::Packed(packed), End::Tail) => packed.iter().next_back().map(Element::Item),
+            (ListRef::Nodes(nodes), end) => nodes.peek(end),
         }
     }
 

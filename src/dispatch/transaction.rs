@@ -202,7 +202,7 @@ impl Runner {
             Handler::Data(commands::Handler::Block(handler)) => handler(&mut args, view, reply)
                 .map(|outcome| {
                     if let Outcome::Wait(wait) = outcome {
-                        wait.nothing.write(reply);
+                        wait.nothing.write_at_once(reply);
                     }
                 }),
             Handler::Data(commands::Handler::Sweep(begin)) => {
@@ -218,7 +218,11 @@ impl Runner {
                 };
                 sweep_within(&scene, begin, &mut args, view, reply)
             }
-            Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Immediate(handler)) => {
+            Handler::Admin(
+                admin::Handler::Admin(handler)
+                | admin::Handler::Immediate(handler)
+                | admin::Handler::Ending(handler),
+            ) => {
                 settle(&self.server, view.effects);
                 self.end_batch();
                 let mut caller = admin::Caller {
