@@ -11,6 +11,7 @@ pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod list;
+pub mod migrate;
 #[cfg(test)]
 mod replay;
 pub mod scan;
@@ -22,6 +23,8 @@ pub mod string;
 pub mod testing;
 pub mod timeout;
 pub mod zset;
+
+use std::sync::Arc;
 
 use crate::keyspace::lock::Plan;
 use crate::keyspace::sweep::{Scene, Sweep};
@@ -55,6 +58,15 @@ pub enum Handler {
         Reach,
         fn(&mut Args<'_>, &mut View<'_>, &mut Reply<'_>) -> Done,
     ),
+    /// Reads keys that the connection then sends to another server; dispatch ends it by [`migrate::finish`]. `None` when there
+    /// is nothing to be sent and the reply is written.
+    Migrate(
+        fn(
+            &mut Args<'_>,
+            &View<'_>,
+            &mut Reply<'_>,
+        ) -> Result<Option<Arc<migrate::Migration>>, CommandError>,
+    ),
     /// Goes through partitions one by one.
     Sweep(BeginSweep),
     /// Has subcommands only.
@@ -76,6 +88,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     database::ROWS,
     dump::ROWS,
     sort::ROWS,
+    migrate::ROWS,
 ];
 
 #[cfg(test)]
@@ -106,7 +119,10 @@ mod tests {
                     "{}",
                     row.command.name
                 ),
-                Handler::Reach(..) | Handler::Sweep(_) | Handler::Container => {}
+                Handler::Migrate(_)
+                | Handler::Reach(..)
+                | Handler::Sweep(_)
+                | Handler::Container => {}
             }
         }
     }

@@ -561,8 +561,10 @@ fn text_of(item: Item<'_>) -> Cow<'_, [u8]> {
 }
 
 fn compare_texts(left: Item<'_>, right: Item<'_>) -> Ordering {
-    if let (Item::Bytes(left), Item::Bytes(right)) = (left, right) {
-        return left.cmp(right);
+    match (left, right) {
+        (Item::Bytes(left), Item::Bytes(right)) => return left.cmp(right),
+        (Item::Int(left), Item::Int(right)) if left == right => return Ordering::Equal,
+        _ => {}
     }
     let (mut one, mut other) = (itoa::Buffer::new(), itoa::Buffer::new());
     left.text(&mut one).cmp(right.text(&mut other))
