@@ -43,6 +43,9 @@ pub type BeginSweep = fn(&mut Args<'_>, &Scene<'_>) -> Result<Box<dyn Sweep>, Co
 /// that is the handler's part.
 pub type Reach = fn(&mut Args<'_>, &View<'_>, &mut Plan);
 
+/// What a migration begins with, or a refusal.
+pub type BeginMigration = Result<Option<Arc<migrate::Migration>>, CommandError>;
+
 /// What runs a data command. The type keeps a read from writing.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -60,13 +63,7 @@ pub enum Handler {
     ),
     /// Reads keys that the connection then sends to another server; dispatch ends it by [`migrate::finish`]. `None` when there
     /// is nothing to be sent and the reply is written.
-    Migrate(
-        fn(
-            &mut Args<'_>,
-            &View<'_>,
-            &mut Reply<'_>,
-        ) -> Result<Option<Arc<migrate::Migration>>, CommandError>,
-    ),
+    Migrate(fn(&mut Args<'_>, &View<'_>, &mut Reply<'_>) -> BeginMigration),
     /// Goes through partitions one by one.
     Sweep(BeginSweep),
     /// Has subcommands only.
