@@ -3,8 +3,12 @@
 //! They do not show what a mix of inputs costs in mispredicted branches: every bench of numbers and patterns repeats one
 //! input. Nor what memory does that other work has taken out of the caches: a collection here is the only one there is.
 
+#[path = "data/geo.rs"]
+mod geo;
 #[path = "data/ordered.rs"]
 mod ordered;
+#[path = "data/streams.rs"]
+mod streams;
 
 use std::hint::black_box;
 
@@ -222,10 +226,13 @@ criterion_group!(
     benches,
     numbers,
     globs,
+    geo::searches,
+    geo::hyperloglogs,
     packed,
     sets,
     hashes,
     ordered::zsets,
-    ordered::lists
+    ordered::lists,
+    streams::streams
 );
 criterion_main!(benches);

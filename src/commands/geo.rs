@@ -226,7 +226,7 @@ fn geoadd(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Do
         }
     }
     let is_contradiction = rules.only_new && rules.only_known;
-    if is_contradiction || args.is_empty() || args.remaining() % 3 != 0 {
+    if is_contradiction || args.is_empty() || !args.remaining().is_multiple_of(3) {
         return Err(CommandError::Syntax);
     }
     let mut places = Vec::with_capacity(args.remaining() / 3);

@@ -12,6 +12,7 @@ use crate::data::hyperloglog::{
 use crate::keyspace::effects::EventClass;
 use crate::keyspace::entry::{Entry, NewValue};
 use crate::keyspace::view::{Ttl, View};
+use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
 use crate::table::{Args, Command, CommandError, Family, Flags, KeyAccess, KeySpec, Row, Scope};
 
@@ -231,20 +232,22 @@ fn count_one(view: &mut View<'_>, key: &[u8]) -> Result<u64, CommandError> {
     Ok(count)
 }
 
+/// What a key's registers cost, in elements of a collection.
+const MERGE_WORK: usize = 200;
+
 /// The registers of all keys of a request together, and whether one of them is dense.
-fn merged(
-    request: &crate::resp::decode::Arguments<'_>,
-    view: &View<'_>,
-) -> Result<(Registers, bool), CommandError> {
+fn merged(request: &Arguments<'_>, view: &View<'_>) -> Result<(Registers, bool), CommandError> {
     let mut registers = Registers::default();
     let mut is_dense = false;
-    for key in request.iter().skip(1) {
-        if let Some(entry) = view.string(key)? {
-            is_dense |= encoding_of(entry)? == Encoding::Dense;
-            registers.merge(entry.bytes()).map_err(corrupted)?;
+    view.heavy_read(request.len() * MERGE_WORK, || {
+        for key in request.iter().skip(1) {
+            if let Some(entry) = view.string(key)? {
+                is_dense |= encoding_of(entry)? == Encoding::Dense;
+                registers.merge(entry.bytes()).map_err(corrupted)?;
+            }
         }
-    }
-    Ok((registers, is_dense))
+        Ok((registers, is_dense))
+    })
 }
 
 fn pfmerge(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done {

@@ -16,6 +16,7 @@ mod replay;
 pub mod scan;
 pub mod set;
 pub mod sort;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
@@ -68,6 +69,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     set::ROWS,
     hash::ROWS,
     zset::ROWS,
+    stream::ROWS,
     hyperloglog::ROWS,
     geo::ROWS,
     generic::ROWS,

@@ -196,7 +196,7 @@ impl World {
             // Nobody waits here: as in a transaction.
             Handler::Block(handler) => handler(&mut args, &mut view, reply).map(|outcome| {
                 if let Outcome::Wait(wait) = outcome {
-                    wait.nothing.write(reply);
+                    wait.nothing.write_at_once(reply);
                 }
             }),
             Handler::Sweep(_) | Handler::Container => unreachable!("has no keys"),

@@ -154,7 +154,7 @@ impl Cell {
             let one = (other & used).wrapping_add(1);
             let bits = self.bits & own;
             match by {
-                0 => return bits,
+                0 => bits,
                 1 => bits.wrapping_add(one) & own & used,
                 _ => (bits | other & used).wrapping_sub(one) & own & used,
             }
@@ -373,26 +373,30 @@ impl Search {
 
     /// What tells whether a place is within the shape.
     pub fn reach(&self) -> Reach<'_> {
-        let near = |metres: f64| (metres < NEAR).then_some(metres);
-        Reach {
-            centre: Pole::of(self.centre),
-            shape: match &self.shape {
-                Shape::Circle { radius } => Within::Circle {
-                    radius: radius * self.unit,
-                    border: near(radius * self.unit)
-                        .map(|radius| Border::new(Pole::of(self.centre), radius)),
-                },
-                Shape::Box { width, height } => Within::Box {
-                    half_width: width * self.unit / 2.0,
-                    half_height: height * self.unit / 2.0,
-                    haversine: near(width * self.unit / 2.0).map(haversine_beyond),
-                },
-                Shape::Polygon { corners } => Within::Polygon {
-                    corners,
-                    bounds: bounds_of(corners),
-                },
+        let centre = Pole::of(self.centre);
+        let shape = match &self.shape {
+            Shape::Circle { radius } => {
+                let radius = radius * self.unit;
+                let border = (radius < NEAR).then(|| Border::of_circle(centre, radius));
+                Within::Circle { radius, border }
+            }
+            Shape::Box { width, height } => {
+                let half_width = width * self.unit / 2.0;
+                let half_height = height * self.unit / 2.0;
+                let border = (half_width < NEAR && half_height < NEAR)
+                    .then(|| Border::of_box(centre, half_width, half_height));
+                Within::Box {
+                    half_width,
+                    half_height,
+                    border,
+                }
+            }
+            Shape::Polygon { corners } => Within::Polygon {
+                corners,
+                bounds: bounds_of(corners),
             },
-        }
+        };
+        Reach { centre, shape }
     }
 }
 
@@ -500,31 +504,60 @@ fn haversine_beyond(metres: f64) -> f64 {
     half * half
 }
 
-/// What lies clearly outside a circle.
+/// What lies clearly outside a small shape.
 #[derive(Clone, Copy, Debug)]
 struct Border {
-    /// Radians of latitude and longitude from the centre.
+    /// Radians of latitude from the centre.
     latitude: f64,
+    /// Radians of longitude from the centre.
     longitude: f64,
+    /// Of the distance from the centre, and for a box of its part along the parallel.
     haversine: f64,
 }
 
 impl Border {
-    fn new(centre: Pole, radius: f64) -> Border {
+    fn of_circle(centre: Pole, radius: f64) -> Border {
         let haversine = haversine_beyond(radius);
         let latitude = (radius + CLEARLY) / EARTH_RADIUS;
-        // Of all parallels that the circle touches, one degree is shortest on that next to the pole.
-        let shortest = (centre.latitude.abs() + latitude).cos();
-        let half_sine = (haversine / (centre.cos_latitude * shortest)).sqrt();
-        let longitude = match shortest > 0.0 && half_sine < 1.0 {
-            true => 2.0 * half_sine.asin() * 1.000_001,
-            false => f64::INFINITY,
-        };
+        let shortest = shortest_parallel(centre, latitude);
         Border {
             latitude,
-            longitude,
+            longitude: widest(haversine / (centre.cos_latitude * shortest), shortest),
             haversine,
         }
+    }
+
+    fn of_box(centre: Pole, half_width: f64, half_height: f64) -> Border {
+        let haversine = haversine_beyond(half_width);
+        let latitude = (half_height + CLEARLY) / EARTH_RADIUS;
+        let shortest = shortest_parallel(centre, latitude);
+        Border {
+            latitude,
+            longitude: widest(haversine / (shortest * shortest), shortest),
+            haversine,
+        }
+    }
+
+    /// Whether a place, so many radians to the east and to the north, is beyond.
+    #[inline]
+    fn is_passed(&self, east: f64, north: f64) -> bool {
+        let around = std::f64::consts::TAU - east.abs();
+        north.abs() > self.latitude || east.abs().min(around) > self.longitude
+    }
+}
+
+/// The cosine of the latitude next to a pole that is so far from the centre's: of the parallels between, a metre is most
+/// degrees on that one.
+fn shortest_parallel(centre: Pole, latitude: f64) -> f64 {
+    (centre.latitude.abs() + latitude).cos()
+}
+
+/// Radians of longitude whose half has at most a sine of this square; any when the parallel is beyond a pole.
+fn widest(squared_sine: f64, parallel: f64) -> f64 {
+    if parallel > 0.0 && squared_sine < 1.0 {
+        2.0 * squared_sine.sqrt().asin() * 1.000_001
+    } else {
+        f64::INFINITY
     }
 }
 
@@ -547,8 +580,7 @@ enum Within<'a> {
     Box {
         half_width: f64,
         half_height: f64,
-        /// Of a parallel that is clearly wider.
-        haversine: Option<f64>,
+        border: Option<Border>,
     },
     Polygon {
         corners: &'a [Position],
@@ -565,8 +597,8 @@ impl Reach<'_> {
             Within::Box {
                 half_width,
                 half_height,
-                haversine,
-            } => self.in_box(place, *half_width, *half_height, *haversine),
+                border,
+            } => self.in_box(place, *half_width, *half_height, border.as_ref()),
             Within::Polygon { corners, bounds } => (bounds.contains(place)
                 && is_in_polygon(corners, place))
             .then(|| self.centre.distance(Pole::of(place))),
@@ -588,11 +620,8 @@ impl Reach<'_> {
         let longitude = place.longitude * RADIANS;
         let north = latitude - centre.latitude;
         let east = longitude - centre.longitude;
-        if let Some(border) = border {
-            let around = std::f64::consts::TAU - east.abs();
-            if north.abs() > border.latitude || east.abs().min(around) > border.longitude {
-                return None;
-            }
+        if border.is_some_and(|border| border.is_passed(east, north)) {
+            return None;
         }
         let half_longitude = (east / 2.0).sin();
         let distance = if half_longitude == 0.0 {
@@ -617,29 +646,32 @@ impl Reach<'_> {
         place: Position,
         half_width: f64,
         half_height: f64,
-        beyond: Option<f64>,
+        border: Option<&Border>,
     ) -> Option<f64> {
         let centre = self.centre;
         let latitude = place.latitude * RADIANS;
-        let north = along_meridian(centre.latitude, latitude);
-        if north > half_height {
+        let east = place.longitude * RADIANS - centre.longitude;
+        let north = latitude - centre.latitude;
+        if border.is_some_and(|border| border.is_passed(east, north)) {
             return None;
         }
-        let place = Pole::of(place);
-        let half_longitude = ((place.longitude - centre.longitude) / 2.0).sin();
+        let along = along_meridian(centre.latitude, latitude);
+        if along > half_height {
+            return None;
+        }
+        let half_longitude = (east / 2.0).sin();
         if half_longitude == 0.0 {
-            return Some(north);
+            return Some(along);
         }
-        let cos = place.cos_latitude;
-        let along_parallel = cos * cos * half_longitude * half_longitude;
-        if beyond.is_some_and(|beyond| along_parallel > beyond) || arc(along_parallel) > half_width
-        {
+        let cos_latitude = latitude.cos();
+        let parallel = cos_latitude * cos_latitude * half_longitude * half_longitude;
+        if border.is_some_and(|border| parallel > border.haversine) || arc(parallel) > half_width {
             return None;
         }
-        let half_latitude = ((place.latitude - centre.latitude) / 2.0).sin();
+        let half_latitude = (north / 2.0).sin();
         Some(arc(half_latitude * half_latitude
             + centre.cos_latitude
-                * cos
+                * cos_latitude
                 * half_longitude
                 * half_longitude))
     }

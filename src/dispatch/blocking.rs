@@ -10,7 +10,7 @@ use crate::keyspace::lock::Contended;
 use crate::keyspace::waiting::{Cancel, Claim, Outcome, Waiter};
 use crate::resp::reply::{Mark, Output, Reply};
 use crate::state::session::{After, Session};
-use crate::table::Args;
+use crate::table::{Args, CommandError};
 
 /// A blocked command: what its connection waits for, and where its reply begins.
 pub struct Blocked {
@@ -87,6 +87,7 @@ impl Runner {
                 if kind != Some(waiter.wait.kind) && !waiter.wait.minds_removal {
                     return Ok(false);
                 }
+                view.wake();
                 let outcome = handler(&mut args, view, &mut reply)?;
                 Ok(matches!(outcome, Outcome::Served))
             });
@@ -127,9 +128,13 @@ impl Runner {
             Err(cancel) => {
                 let mut reply = Reply::new(output, session.protocol);
                 match cancel {
-                    Cancel::Timeout => blocked.waiter.wait.nothing.write(&mut reply),
+                    Cancel::Timeout => {
+                        blocked.waiter.wait.nothing.write(&mut reply);
+                        self.count_unserved(&blocked.waiter, false);
+                    }
                     Cancel::Unblocked => {
-                        reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK")
+                        self.refuse(None, &UNBLOCKED, &mut reply);
+                        self.count_unserved(&blocked.waiter, true);
                     }
                     Cancel::Gone => session.after = After::Drop,
                 }
@@ -137,4 +142,17 @@ impl Runner {
         }
         self.replied(session, blocked.mark, output)
     }
+
+    /// Counts a command that waited in vain, without the time for which it waited.
+    fn count_unserved(&mut self, waiter: &Waiter, failed: bool) {
+        let request = waiter.wait.keys.first();
+        let entry = request.and_then(|(_, request)| self.find(request.as_arguments()).ok());
+        if let Some(id) = entry.map(|entry| entry.id) {
+            self.tally.skip();
+            self.tally.record(&self.server.stats, id, failed, 0);
+        }
+    }
 }
+
+const UNBLOCKED: CommandError =
+    CommandError::fixed("UNBLOCKED client unblocked via CLIENT UNBLOCK");

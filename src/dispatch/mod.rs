@@ -330,6 +330,8 @@ impl Runner {
                     Some(transaction) if is_exec(entry) => {
                         entry.command.flags | transaction.flags()
                     }
+                    // To queue commands takes memory too.
+                    Some(_) if !is_ending(entry) => entry.command.flags | Flags::DENYOOM,
                     _ => entry.command.flags,
                 },
                 is_queued,
@@ -492,7 +494,11 @@ impl Runner {
                 Ok(done) => done,
                 Err(Contended) => return Step::Contended,
             },
-            Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Immediate(handler)) => {
+            Handler::Admin(
+                admin::Handler::Admin(handler)
+                | admin::Handler::Immediate(handler)
+                | admin::Handler::Ending(handler),
+            ) => {
                 // These look at the accounts: settle what the batch has changed so far.
                 self.end_batch();
                 let mut caller = admin::Caller {
@@ -768,7 +774,7 @@ impl Runner {
         mut error: CommandError,
         reply: &mut Reply<'_>,
     ) {
-        if is_exec && session.transaction().is_some() {
+        if is_exec {
             self.end_transaction(session);
             let why = error.text();
             let why = why.strip_prefix("ERR ").unwrap_or(&why);
@@ -868,8 +874,14 @@ fn settle(server: &Server, effects: &mut Effects) {
 fn is_immediate(entry: &Entry<Handler>) -> bool {
     matches!(
         entry.handler,
-        Handler::Admin(admin::Handler::Immediate(_) | admin::Handler::Exec)
+        Handler::Admin(
+            admin::Handler::Immediate(_) | admin::Handler::Ending(_) | admin::Handler::Exec
+        )
     )
+}
+
+fn is_ending(entry: &Entry<Handler>) -> bool {
+    matches!(entry.handler, Handler::Admin(admin::Handler::Ending(_)))
 }
 
 fn is_exec(entry: &Entry<Handler>) -> bool {

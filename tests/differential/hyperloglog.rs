@@ -82,7 +82,7 @@ fn made_up(g: &mut Generator) -> Vec<u8> {
         match length {
             1..=4 if g.rng.bool() => value.push(0x80 | g.rng.u8(0..32) << 2 | (length - 1) as u8),
             1..=64 if g.rng.bool() => value.push((length - 1) as u8),
-            _ => value.extend([0x40 | (length - 1 >> 8) as u8, (length - 1) as u8]),
+            _ => value.extend([0x40 | ((length - 1) >> 8) as u8, (length - 1) as u8]),
         }
         left -= length;
     }

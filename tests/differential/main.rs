@@ -34,6 +34,8 @@ mod refusals;
 mod rows;
 mod sets;
 mod shrink;
+mod streams;
+mod transactions;
 mod usage;
 mod wire;
 mod zsets;

@@ -11,7 +11,9 @@ use crate::support::{Client, PATIENCE, Reply, Server, Value, oracle, show};
 /// does not matter.
 /// No sorted set becomes a skiplist where it is not meant: of members with different scores redis-server's skiplists, whose
 /// levels are drawn, give ranges of bytes by chance.
+/// redis-server looks at the timeouts of clients that wait as often as `hz` says.
 const PARAMETERS: &[(&str, &str)] = &[
+    ("hz", "500"),
     ("proto-max-bulk-len", "1mb"),
     ("maxmemory", "0"),
     ("zset-max-listpack-entries", "100000"),
@@ -303,6 +305,10 @@ impl Sides {
 
     /// Compares the keys of all databases: names, values, expiries, encodings.
     fn compare_all(&mut self) -> Option<Mismatch> {
+        // What looks at the keys must not be queued.
+        if let Some(mismatch) = self.run(&[b"DISCARD".to_vec()]) {
+            return Some(mismatch);
+        }
         let here = self.database();
         let found = (0..DATABASES).find_map(|database| self.compare_database(database));
         self.select(here);
@@ -352,6 +358,7 @@ impl Sides {
                     &["STRLEN"],
                     &["SMEMBERS"],
                     &["HGETALL"],
+                    &["XINFO", "STREAM", "", "FULL", "COUNT", "0"],
                     &["ZRANGE", "", "0", "-1", "WITHSCORES"],
                 ]
                 .into_iter()

@@ -535,7 +535,6 @@ fn what_is_not_built_says_so() {
         let mut client = server.client_in(protocol);
         for line in [
             "SUBSCRIBE c",
-            "MULTI",
             "EVAL \"return 1\" 0",
             "XADD s * a 1",
             "BGSAVE",

@@ -5,13 +5,16 @@
 //! snapshot after the partition is released.
 
 use std::cmp::Ordering;
+use std::ops::Range;
+
+use smallvec::SmallVec;
 
 use super::{Done, NO_ROOM, number_or, position, unit_named, write_distance, write_position};
-use crate::data::geo::{Position, Ranges, Reach, Search, Shape, centre_of};
+use crate::data::geo::{Position, Reach, Search, Shape, centre_of};
 use crate::data::packed::Item;
 use crate::data::partial_sort::sort_first;
 use crate::data::value::Value;
-use crate::data::zset::{Aggregate, Collect, ScoreBound, ZSet, ZSetRef};
+use crate::data::zset::{Aggregate, Collect, Limits, ScoreBound, ZSet, ZSetRef};
 use crate::keyspace::effects::EventClass;
 use crate::keyspace::view::{Ttl, View};
 use crate::resp::decode::Arguments;
@@ -26,9 +29,9 @@ enum Form {
     Coordinates { stores: bool },
     /// GEORADIUSBYMEMBER, and whether it may store.
     Member { stores: bool },
-    /// GEOSEARCH, by the name that its refusals call it.
+    /// GEOSEARCH: the centre and the shape are options.
     Search,
-    /// GEOSEARCHSTORE.
+    /// GEOSEARCHSTORE: as GEOSEARCH, and the first key is stored to.
     SearchStore,
 }
 
@@ -37,7 +40,7 @@ impl Form {
         matches!(self, Form::Search | Form::SearchStore)
     }
 
-    /// The first argument of a GEORADIUS that may be an option; `None` where nothing is stored by option.
+    /// Whether STORE and STOREDIST, each with a key, are options.
     fn stores_by_option(self) -> bool {
         matches!(
             self,
@@ -160,10 +163,11 @@ fn search_and_store(
     };
     let stored = match (set, &request.search) {
         (Some(set), Some(search)) => {
-            let ranges = search.ranges();
-            let work = places_in(set, &ranges) * search.reach().work();
+            let ranks = ranks_of(set, search);
             let limits = view.rules().zset;
-            view.heavy_read(work, || request.result(set, search, &ranges, limits))?
+            view.heavy_read(work(search, &ranks), || {
+                request.result(set, search, &ranks, limits)
+            })?
         }
         _ => ZSet::new(),
     };
@@ -189,18 +193,16 @@ fn show(request: &Request<'_>, set: Option<ZSetRef<'_>>, view: &View<'_>, reply:
         reply.array(0);
         return;
     };
-    let ranges = search.ranges();
-    let work = places_in(set, &ranges) * search.reach().work();
+    let ranks = ranks_of(set, search);
+    let work = work(search, &ranks);
     let options = request.options;
-    match Some(set)
-        .filter(|_| work >= SNAPSHOT_MIN)
-        .map(ZSetRef::snapshot)
-    {
-        None => view.heavy_read(work, || show_found(&options, set, search, &ranges, reply)),
+    let snapshot = Some(set).filter(|_| work >= SNAPSHOT_MIN);
+    match snapshot.map(ZSetRef::snapshot) {
+        None => view.heavy_read(work, || show_found(&options, set, search, &ranks, reply)),
         Some(set) => {
             let search = search.clone();
             view.after_release(Box::new(move |reply| {
-                show_found(&options, set.view(), &search, &ranges, reply);
+                show_found(&options, set.view(), &search, &ranks, reply);
             }));
         }
     }
@@ -213,10 +215,10 @@ fn show_found(
     options: &Options,
     set: ZSetRef<'_>,
     search: &Search,
-    ranges: &Ranges,
+    ranks: &Ranks,
     reply: &mut Reply<'_>,
 ) {
-    let found = options.found(set, search, ranges);
+    let found = options.found(set, search, ranks);
     let Show {
         distance,
         score,
@@ -290,12 +292,12 @@ impl Request<'_> {
         &self,
         set: ZSetRef<'_>,
         search: &Search,
-        ranges: &Ranges,
-        limits: crate::data::zset::Limits,
+        ranks: &Ranks,
+        limits: Limits,
     ) -> Taken<ZSet> {
         let mut result = Collect::new();
         let mut buffer = itoa::Buffer::new();
-        for place in self.options.found(set, search, ranges) {
+        for place in self.options.found(set, search, ranks) {
             let score = if self.stores_distances {
                 place.distance / search.unit
             } else {
@@ -312,9 +314,9 @@ impl Request<'_> {
 
 impl Options {
     /// The places that are asked for, in order.
-    fn found<'s>(&self, set: ZSetRef<'s>, search: &Search, ranges: &Ranges) -> Vec<Place<'s>> {
+    fn found<'s>(&self, set: ZSetRef<'s>, search: &Search, ranks: &Ranks) -> Vec<Place<'s>> {
         let limit = self.count.filter(|_| self.any).unwrap_or(usize::MAX);
-        let mut found = places(set, &search.reach(), ranges, limit);
+        let mut found = places(set, &search.reach(), ranks, limit);
         let wanted = self.count.unwrap_or(usize::MAX).min(found.len());
         // The nearest are meant when a number of them is asked for, but not when any will do.
         let order = self
@@ -349,26 +351,29 @@ fn nearer(a: &Place<'_>, b: &Place<'_>) -> Ordering {
     order.unwrap_or_else(|| b.distance.is_nan().cmp(&a.distance.is_nan()))
 }
 
-/// How many members the ranges hold.
-fn places_in(set: ZSetRef<'_>, ranges: &Ranges) -> usize {
-    ranges.iter().map(|range| ranks(set, range).len()).sum()
+/// The ranks of the members to look through, in the order in which their places are found.
+type Ranks = SmallVec<[Range<usize>; 9]>;
+
+fn ranks_of(set: ZSetRef<'_>, search: &Search) -> Ranks {
+    let bound = |score, exclusive| ScoreBound { score, exclusive };
+    let ranges = search.ranges().into_iter();
+    ranges
+        .map(|scores| set.score_range(bound(scores.start, false), bound(scores.end, true)))
+        .filter(|ranks| !ranks.is_empty())
+        .collect()
 }
 
-fn ranks(set: ZSetRef<'_>, scores: &std::ops::Range<f64>) -> std::ops::Range<usize> {
-    let bound = |score, exclusive| ScoreBound { score, exclusive };
-    set.score_range(bound(scores.start, false), bound(scores.end, true))
+/// How much work a search is: about as many tests of a place against a circle.
+fn work(search: &Search, ranks: &Ranks) -> usize {
+    let members: usize = ranks.iter().map(ExactSizeIterator::len).sum();
+    members.saturating_mul(search.reach().work())
 }
 
 /// The places within the shape, up to `limit`, in the order of the ranges.
-fn places<'s>(
-    set: ZSetRef<'s>,
-    reach: &Reach<'_>,
-    ranges: &Ranges,
-    limit: usize,
-) -> Vec<Place<'s>> {
+fn places<'s>(set: ZSetRef<'s>, reach: &Reach<'_>, ranks: &Ranks, limit: usize) -> Vec<Place<'s>> {
     let mut found = Vec::new();
-    for range in ranges {
-        for (member, score) in set.range(ranks(set, range)) {
+    for range in ranks {
+        for (member, score) in set.range(range.clone()) {
             let position = Position::of_score(score);
             if let Some(distance) = reach.distance(position) {
                 found.push(Place {
