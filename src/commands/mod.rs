@@ -17,6 +17,7 @@ mod replay;
 pub mod scan;
 pub mod set;
 pub mod sort;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
@@ -75,6 +76,7 @@ pub enum Handler {
 /// All rows of the data families.
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
+    stream::ROWS,
     bitmap::ROWS,
     list::ROWS,
     set::ROWS,

@@ -1,5 +1,7 @@
 //! What the model tests of this folder share: seeds that are printed, and texts that meet every encoding.
 
+use super::stream::{Id, Stream};
+
 /// A generator from `QUOIT_TEST_SEED` or a fresh seed, which is printed.
 pub fn seeded() -> fastrand::Rng {
     let seed = std::env::var("QUOIT_TEST_SEED")
@@ -28,4 +30,28 @@ pub fn text(rng: &mut fastrand::Rng, longest: usize) -> Vec<u8> {
                 .collect()
         }
     }
+}
+
+/// What a stream holds, all but the times at which consumers were heard of.
+pub fn stream_parts(stream: &Stream) -> Vec<Vec<u8>> {
+    let ids = [stream.last_id(), stream.first_id(), stream.max_deleted_id()];
+    let mut parts = vec![format!("{ids:?} {}", stream.entries_added()).into_bytes()];
+    for entry in stream.range(Id::ZERO, Id::MAX) {
+        parts.push(entry.id.text().to_vec());
+        for (name, value) in entry.fields() {
+            parts.extend([name.to_vec(), value.to_vec()]);
+        }
+    }
+    for (name, group) in stream.groups() {
+        parts.push(name.to_vec());
+        parts.push(format!("{:?} {:?}", group.last_id, group.entries_read).into_bytes());
+        parts.extend(group.consumers().map(|consumer| consumer.name().to_vec()));
+        for pending in group.pending().iter() {
+            let consumer = group.consumer(pending.consumer);
+            let (id, at, count) = (pending.id, pending.delivered_at, pending.count);
+            let held = format!("{id:?} {at} {count} {:?}", consumer.name().escape_ascii());
+            parts.push(held.into_bytes());
+        }
+    }
+    parts
 }

@@ -88,9 +88,12 @@ impl Runner {
             touch: !session.no_touch,
         };
         let asked_in = session.database;
-        // One by one, since the vector as a whole is not for a shorter time than it was made for.
-        let locked = locked.into_iter().map(|held| held).collect();
-        let mut view = View::new(&server.keyspace, asked_in, locked, run, None, effects);
+        // Moved one by one, since the vector as a whole is not for a shorter time than it was made for.
+        let mut here = Locked::with_capacity(locked.len());
+        for held in locked {
+            here.push(held);
+        }
+        let mut view = View::new(&server.keyspace, asked_in, here, run, None, effects);
         for command in queued {
             self.run_queued(session, command, &mut view, reply);
         }

@@ -770,10 +770,7 @@ fn with_compact<T>(value: Value, work: impl FnOnce(Result<&[u8], Value>, u32) ->
         static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
     let marks = u32::from(value.kind() as u8) << TYPE_SHIFT;
-    if !value
-        .compact_len()
-        .is_some_and(|bytes| bytes <= COMPACT_MAX)
-    {
+    if value.compact_len().is_none_or(|bytes| bytes > COMPACT_MAX) {
         return work(Err(value), marks);
     }
     let mut bytes = SCRATCH.take();

@@ -35,6 +35,8 @@ mod rows;
 mod sets;
 mod shrink;
 mod sort;
+mod streams;
+mod transactions;
 mod usage;
 mod wire;
 mod zsets;

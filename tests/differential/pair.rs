@@ -358,6 +358,7 @@ impl Sides {
                     &["STRLEN"],
                     &["SMEMBERS"],
                     &["HGETALL"],
+                    &["XINFO", "STREAM", "", "FULL", "COUNT", "0"],
                     &["ZRANGE", "", "0", "-1", "WITHSCORES"],
                 ]
                 .into_iter()

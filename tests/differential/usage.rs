@@ -7,6 +7,7 @@ use quoit::table::usage::{Argument, Kind};
 
 use crate::generate::{Generator, Request, put_off_expiry};
 use crate::pair::Pair;
+use crate::streams;
 
 /// The oracle's version: arguments that came later are not made.
 const ORACLE_VERSION: [u32; 3] = [7, 0, 15];
@@ -56,6 +57,12 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("bzpopmax", "blocks"),
     ("bzmpop", "blocks"),
     ("object|help", "our own words"),
+    ("xgroup|help", "our own words"),
+    ("xinfo|help", "our own words"),
+    (
+        "multi",
+        "what is queued has replies in no order; sequences of their own",
+    ),
     (
         "pfselftest",
         "half a second of work, and many in a debug build",
@@ -222,7 +229,7 @@ fn integer(argument: &Argument, g: &mut Generator) -> Vec<u8> {
         "db" | "index" | "index1" | "index2" | "destination-db" => {
             g.pick(&["0", "1", "2", "3", "3", "16", "-1", "x"])
         }
-        _ => g.integer(),
+        name => streams::argument(name, g).unwrap_or_else(|| g.integer()),
     }
 }
 
@@ -232,7 +239,7 @@ fn string(argument: &Argument, g: &mut Generator) -> Vec<u8> {
         "offset" => g.pick(&["0", "#1", "7", "100", "-1", "#", "8388608"]),
         "operation" => g.pick(&["AND", "OR", "XOR", "NOT", "foo"]),
         "type" => g.pick(&["string", "list", "foo"]),
-        _ => g.value(),
+        name => streams::argument(name, g).unwrap_or_else(|| g.value()),
     }
 }
 

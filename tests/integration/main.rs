@@ -17,6 +17,7 @@ mod protocol;
 mod script;
 mod server;
 mod sets;
+mod streams;
 mod strings;
 mod transactions;
 mod zsets;
