@@ -73,6 +73,7 @@ pub enum Handler {
 /// All rows of the data families.
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
+    stream::ROWS,
     bitmap::ROWS,
     list::ROWS,
     set::ROWS,

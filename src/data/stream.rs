@@ -242,6 +242,17 @@ impl Stream {
         }
     }
 
+    /// How many entries lie from `start` to `end`, about, and rather more than less: a measure of the work to read them.
+    pub fn about_between(&self, start: Id, end: Id) -> usize {
+        let (Some(first), Some(to)) = (self.blocks.first(), self.blocks.seek(end)) else {
+            return 0;
+        };
+        let from = self.blocks.seek(start).unwrap_or(first);
+        let each = self.len as usize / self.blocks.count() + 1;
+        let blocks = self.blocks.distance(from, to) + 1;
+        (blocks * each).min(self.len as usize)
+    }
+
     /// Removes the entry with this id. Whether there was one.
     pub fn delete(&mut self, id: Id) -> bool {
         let Some(place) = self.blocks.seek(id) else {
