@@ -163,6 +163,7 @@ const REQUESTS: &[&str] = &[
     "PEXPIREAT K A [NX|XX|GT|LT]",
     "RENAME K K",
     "RENAMENX K K",
+    "MIGRATE host 1 K 0 0 [COPY]",
     "RESTORE K T P [REPLACE] [IDLETIME S]",
     "RESTORE K A P ABSTTL [REPLACE]",
     "SORT K ALPHA [BY nosort|BY k*|BY k*->M] [LIMIT B C] [DESC] [GET # GET k*] STORE K",

@@ -351,7 +351,9 @@ fn reach_for(args: &mut Args<'_>, view: &View<'_>, plan: &mut Plan, stores: bool
 /// The elements of an entry that can be sorted.
 fn sortable(entry: Option<&Entry>) -> Taken<Option<ValueRef<'_>>> {
     match entry.map(Entry::value) {
-        Some(ValueRef::String(_) | ValueRef::Hash(_)) => Err(CommandError::WrongType),
+        Some(ValueRef::String(_) | ValueRef::Hash(_) | ValueRef::Stream(_)) => {
+            Err(CommandError::WrongType)
+        }
         source => Ok(source),
     }
 }
@@ -559,8 +561,10 @@ fn text_of(item: Item<'_>) -> Cow<'_, [u8]> {
 }
 
 fn compare_texts(left: Item<'_>, right: Item<'_>) -> Ordering {
-    if let (Item::Bytes(left), Item::Bytes(right)) = (left, right) {
-        return left.cmp(right);
+    match (left, right) {
+        (Item::Bytes(left), Item::Bytes(right)) => return left.cmp(right),
+        (Item::Int(left), Item::Int(right)) if left == right => return Ordering::Equal,
+        _ => {}
     }
     let (mut one, mut other) = (itoa::Buffer::new(), itoa::Buffer::new());
     left.text(&mut one).cmp(right.text(&mut other))

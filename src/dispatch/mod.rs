@@ -11,6 +11,7 @@
 
 mod blocking;
 mod checks;
+mod migrating;
 mod record;
 mod transaction;
 
@@ -42,6 +43,7 @@ use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
 use crate::table::{Args, Command, CommandError, Flags, RenameError, Scope, Table};
 pub use blocking::Blocked;
+pub use migrating::Migrating;
 use record::Tally;
 
 /// What runs a command, of whichever layer.
@@ -132,6 +134,8 @@ pub enum Step {
     Sweep(Sweeping),
     /// Wait until it is served, then end it by [`Runner::unblocked`].
     Blocked(Blocked),
+    /// Send keys to another server, then end it by [`Runner::migrated`].
+    Migrate(Box<Migrating>),
 }
 
 /// For whom a command runs.
@@ -469,6 +473,19 @@ impl Runner {
                         self.show(session, entry.command, arguments);
                         return Step::Blocked(Blocked { waiter, mark });
                     }
+                    Err(Contended) => return Step::Contended,
+                }
+            }
+            Handler::Data(commands::Handler::Migrate(begin)) => {
+                match self.begin_migrating(session, entry, begin, &mut args, &mut reply, round) {
+                    Ok(Ok(None)) => Ok(()),
+                    Ok(Ok(Some(migrating))) => {
+                        self.after_release();
+                        self.tally.skip();
+                        self.show(session, entry.command, arguments);
+                        return Step::Migrate(Box::new(migrating));
+                    }
+                    Ok(Err(error)) => Err(error),
                     Err(Contended) => return Step::Contended,
                 }
             }

@@ -208,6 +208,10 @@ impl Runner {
                         wait.nothing.write_at_once(reply);
                     }
                 }),
+            // What is locked here must not wait for another server.
+            Handler::Data(commands::Handler::Migrate(_)) => Err(CommandError::fixed(
+                "ERR keys cannot be sent to another server inside a transaction",
+            )),
             Handler::Data(commands::Handler::Sweep(begin)) => {
                 let scene = Scene {
                     keyspace: &self.server.keyspace,

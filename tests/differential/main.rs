@@ -34,6 +34,7 @@ mod refusals;
 mod rows;
 mod sets;
 mod shrink;
+mod sort;
 mod streams;
 mod transactions;
 mod usage;

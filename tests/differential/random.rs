@@ -5,7 +5,7 @@ use crate::pair::{Pair, Step};
 use crate::shrink::shrink;
 use crate::support::{scaled, seed};
 use crate::usage::{forms, known_to_redis, table};
-use crate::{hashes, lists, sets, streams, transactions, zsets};
+use crate::{hashes, lists, sets, sort, streams, transactions, zsets};
 
 /// Commands of one sequence: long enough for states to build up, short enough to be shrunk quickly.
 const SEQUENCE: usize = 250;
@@ -177,6 +177,26 @@ fn zsets_between_thresholds_resp3() {
         3,
         zsets::between_thresholds,
     );
+}
+
+#[test]
+fn transactions_resp2() {
+    run("transactions_resp2", 2, transactions::sequence);
+}
+
+#[test]
+fn transactions_resp3() {
+    run("transactions_resp3", 3, transactions::sequence);
+}
+
+#[test]
+fn sorts_resp2() {
+    run("sorts_resp2", 2, sort::sequence);
+}
+
+#[test]
+fn sorts_resp3() {
+    run("sorts_resp3", 3, sort::sequence);
 }
 
 #[test]

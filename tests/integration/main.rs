@@ -12,6 +12,7 @@ mod hashes;
 mod hostile;
 mod keyspace;
 mod lists;
+mod migrate;
 mod protocol;
 mod script;
 mod server;
