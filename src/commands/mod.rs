@@ -79,7 +79,6 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     set::ROWS,
     hash::ROWS,
     zset::ROWS,
-    stream::ROWS,
     hyperloglog::ROWS,
     geo::ROWS,
     generic::ROWS,
