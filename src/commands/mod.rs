@@ -43,6 +43,13 @@ pub type BeginSweep = fn(&mut Args<'_>, &Scene<'_>) -> Result<Box<dyn Sweep>, Co
 /// that is the handler's part.
 pub type Reach = fn(&mut Args<'_>, &View<'_>, &mut Plan);
 
+/// Reads keys to be sent; `None` when there is nothing to be sent and the reply is written.
+pub type BeginMigration = fn(
+    &mut Args<'_>,
+    &View<'_>,
+    &mut Reply<'_>,
+) -> Result<Option<Arc<migrate::Migration>>, CommandError>;
+
 /// What runs a data command. The type keeps a read from writing.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -58,15 +65,8 @@ pub enum Handler {
         Reach,
         fn(&mut Args<'_>, &mut View<'_>, &mut Reply<'_>) -> Done,
     ),
-    /// Reads keys that the connection then sends to another server; dispatch ends it by [`migrate::finish`]. `None` when there
-    /// is nothing to be sent and the reply is written.
-    Migrate(
-        fn(
-            &mut Args<'_>,
-            &View<'_>,
-            &mut Reply<'_>,
-        ) -> Result<Option<Arc<migrate::Migration>>, CommandError>,
-    ),
+    /// Reads keys that the connection then sends to another server; dispatch ends it by [`migrate::finish`].
+    Migrate(BeginMigration),
     /// Goes through partitions one by one.
     Sweep(BeginSweep),
     /// Has subcommands only.
