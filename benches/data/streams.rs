@@ -78,7 +78,7 @@ pub fn streams(c: &mut Criterion) {
     let mut stream = Stream::new();
     stream.create_group(b"group", Id::ZERO, Some(0));
     let mut next = 0;
-    let mut deliver = |stream: &mut Stream, number: u64| {
+    let deliver = |stream: &mut Stream, number: u64| {
         stream.edit_group(b"group", |group| {
             let consumer = group
                 .find(b"consumer")

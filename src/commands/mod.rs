@@ -43,12 +43,8 @@ pub type BeginSweep = fn(&mut Args<'_>, &Scene<'_>) -> Result<Box<dyn Sweep>, Co
 /// that is the handler's part.
 pub type Reach = fn(&mut Args<'_>, &View<'_>, &mut Plan);
 
-/// Reads keys to be sent; `None` when there is nothing to be sent and the reply is written.
-pub type BeginMigration = fn(
-    &mut Args<'_>,
-    &View<'_>,
-    &mut Reply<'_>,
-) -> Result<Option<Arc<migrate::Migration>>, CommandError>;
+/// What a migration begins with, or a refusal.
+pub type BeginMigration = Result<Option<Arc<migrate::Migration>>, CommandError>;
 
 /// What runs a data command. The type keeps a read from writing.
 #[derive(Clone, Copy)]
@@ -65,8 +61,9 @@ pub enum Handler {
         Reach,
         fn(&mut Args<'_>, &mut View<'_>, &mut Reply<'_>) -> Done,
     ),
-    /// Reads keys that the connection then sends to another server; dispatch ends it by [`migrate::finish`].
-    Migrate(BeginMigration),
+    /// Reads keys that the connection then sends to another server; dispatch ends it by [`migrate::finish`]. `None` when there
+    /// is nothing to be sent and the reply is written.
+    Migrate(fn(&mut Args<'_>, &View<'_>, &mut Reply<'_>) -> BeginMigration),
     /// Goes through partitions one by one.
     Sweep(BeginSweep),
     /// Has subcommands only.
@@ -121,7 +118,8 @@ mod tests {
                 ),
                 Handler::Migrate(_)
                 | Handler::Reach(..)
-                | Handler::Sweep(_) | Handler::Container => {}
+                | Handler::Sweep(_)
+                | Handler::Container => {}
             }
         }
     }

@@ -351,7 +351,9 @@ fn reach_for(args: &mut Args<'_>, view: &View<'_>, plan: &mut Plan, stores: bool
 /// The elements of an entry that can be sorted.
 fn sortable(entry: Option<&Entry>) -> Taken<Option<ValueRef<'_>>> {
     match entry.map(Entry::value) {
-        Some(ValueRef::String(_) | ValueRef::Hash(_)) => Err(CommandError::WrongType),
+        Some(ValueRef::String(_) | ValueRef::Hash(_) | ValueRef::Stream(_)) => {
+            Err(CommandError::WrongType)
+        }
         source => Ok(source),
     }
 }

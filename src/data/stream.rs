@@ -105,7 +105,7 @@ pub struct Stream {
     first_id: Id,
     max_deleted_id: Id,
     entries_added: u64,
-    groups: Option<Box<BTreeMap<Box<[u8]>, Group>>>,
+    groups: BTreeMap<Box<[u8]>, Group>,
     groups_bytes: usize,
 }
 
@@ -147,11 +147,7 @@ impl Stream {
 
     /// What it takes from the allocator besides itself, in bytes. What it shares with a clone counts for both.
     pub fn allocated_bytes(&self) -> usize {
-        let map = self
-            .groups
-            .as_ref()
-            .map_or(0, |_| good_size(size_of::<BTreeMap<(), ()>>()));
-        self.blocks.allocated_bytes() + map + self.groups_bytes
+        self.blocks.allocated_bytes() + self.groups_bytes
     }
 
     /// The id that `*` means at this time. After the last id of all it is 0-0, which cannot be added.
@@ -244,6 +240,17 @@ impl Stream {
             start,
             end,
         }
+    }
+
+    /// How many entries lie from `start` to `end`, about, and rather more than less: a measure of the work to read them.
+    pub fn about_between(&self, start: Id, end: Id) -> usize {
+        let (Some(first), Some(to)) = (self.blocks.first(), self.blocks.seek(end)) else {
+            return 0;
+        };
+        let from = self.blocks.seek(start).unwrap_or(first);
+        let each = self.len as usize / self.blocks.count() + 1;
+        let blocks = self.blocks.distance(from, to) + 1;
+        (blocks * each).min(self.len as usize)
     }
 
     /// Removes the entry with this id. Whether there was one.
@@ -433,35 +440,33 @@ impl Stream {
 
     /// A group.
     pub fn group(&self, name: &[u8]) -> Option<&Group> {
-        self.groups.as_ref()?.get(name)
+        self.groups.get(name)
     }
 
     /// All groups in the order of their names, as Redis lists them.
     pub fn groups(&self) -> impl Iterator<Item = (&[u8], &Group)> {
-        let groups = self.groups.iter().flat_map(|groups| groups.iter());
-        groups.map(|(name, group)| (&**name, group))
+        self.groups.iter().map(|(name, group)| (&**name, group))
     }
 
     /// How many groups.
     pub fn group_count(&self) -> usize {
-        self.groups.as_ref().map_or(0, |groups| groups.len())
+        self.groups.len()
     }
 
     /// Adds a group. Whether its name was new.
     pub fn create_group(&mut self, name: &[u8], last_id: Id, entries_read: Option<u64>) -> bool {
-        let groups = self.groups.get_or_insert_default();
-        if groups.contains_key(name) {
+        if self.groups.contains_key(name) {
             return false;
         }
         let group = Group::new(last_id, entries_read);
         self.groups_bytes += group_bytes(name, &group);
-        groups.insert(name.into(), group);
+        self.groups.insert(name.into(), group);
         true
     }
 
     /// Removes a group; what was large is added to `remains`. Whether there was one.
     pub fn destroy_group(&mut self, name: &[u8], remains: &mut Remains) -> bool {
-        let Some(group) = self.groups.as_mut().and_then(|groups| groups.remove(name)) else {
+        let Some(group) = self.groups.remove(name) else {
             return false;
         };
         self.groups_bytes -= group_bytes(name, &group);
@@ -473,7 +478,7 @@ impl Stream {
 
     /// Changes a group. `None` when there is none.
     pub fn edit_group<T>(&mut self, name: &[u8], edit: impl FnOnce(&mut Group) -> T) -> Option<T> {
-        let group = self.groups.as_mut()?.get_mut(name)?;
+        let group = self.groups.get_mut(name)?;
         let before = group.allocated_bytes();
         let result = edit(group);
         self.groups_bytes = self.groups_bytes + group.allocated_bytes() - before;
@@ -488,11 +493,7 @@ impl Stream {
 
     /// No group holds the entry any longer.
     fn forget(&mut self, id: Id) {
-        for group in self
-            .groups
-            .iter_mut()
-            .flat_map(|groups| groups.values_mut())
-        {
+        for group in self.groups.values_mut() {
             let before = group.allocated_bytes();
             group.acknowledge(id);
             self.groups_bytes = self.groups_bytes + group.allocated_bytes() - before;
@@ -507,7 +508,7 @@ impl Stream {
         }
         let mut remains = Remains::default();
         self.blocks.move_to(&mut remains);
-        for (_, group) in self.groups.into_iter().flat_map(|groups| *groups) {
+        for group in self.groups.into_values() {
             group.move_to(&mut remains);
         }
         Some(remains)

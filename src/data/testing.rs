@@ -34,8 +34,10 @@ pub fn text(rng: &mut fastrand::Rng, longest: usize) -> Vec<u8> {
 
 /// What a stream holds, all but the times at which consumers were heard of.
 pub fn stream_parts(stream: &Stream) -> Vec<Vec<u8>> {
-    let ids = [stream.last_id(), stream.first_id(), stream.max_deleted_id()];
-    let mut parts = vec![format!("{ids:?} {}", stream.entries_added()).into_bytes()];
+    let (last, first) = (stream.last_id(), stream.first_id());
+    let ids = [last, first, stream.max_deleted_id()];
+    let mut parts: Vec<Vec<u8>> = ids.iter().map(|id| id.text().to_vec()).collect();
+    parts.push(stream.entries_added().to_string().into_bytes());
     for entry in stream.range(Id::ZERO, Id::MAX) {
         parts.push(entry.id.text().to_vec());
         for (name, value) in entry.fields() {
@@ -43,14 +45,21 @@ pub fn stream_parts(stream: &Stream) -> Vec<Vec<u8>> {
         }
     }
     for (name, group) in stream.groups() {
-        parts.push(name.to_vec());
-        parts.push(format!("{:?} {:?}", group.last_id, group.entries_read).into_bytes());
-        parts.extend(group.consumers().map(|consumer| consumer.name().to_vec()));
-        for pending in group.pending().iter() {
-            let consumer = group.consumer(pending.consumer);
-            let (id, at, count) = (pending.id, pending.delivered_at, pending.count);
-            let held = format!("{id:?} {at} {count} {:?}", consumer.name().escape_ascii());
-            parts.push(held.into_bytes());
+        parts.extend([
+            b"group".to_vec(),
+            name.to_vec(),
+            group.last_id.text().to_vec(),
+        ]);
+        let read = group.entries_read.map_or(-1, |read| read as i64);
+        parts.push(read.to_string().into_bytes());
+        for consumer in group.consumers() {
+            parts.extend([b"consumer".to_vec(), consumer.name().to_vec()]);
+            for id in consumer.pending().iter() {
+                let pending = group.pending().get(*id).expect("the group holds it too");
+                let (at, count) = (pending.delivered_at, pending.count);
+                parts.push(id.text().to_vec());
+                parts.push(format!("{at} {count}").into_bytes());
+            }
         }
     }
     parts

@@ -60,8 +60,14 @@ impl World {
                 Step::Migrate(migrating) => {
                     let arrived = crate::commands::migrate::Arrived::default();
                     let session = &mut self.session;
-                    self.runner
-                        .migrated(session, &migrating, &arrived, request, &mut output, round);
+                    self.runner.migrated(
+                        session,
+                        &migrating,
+                        &arrived,
+                        request,
+                        &mut output,
+                        round,
+                    );
                     break;
                 }
                 Step::Sweep(sweeping) => {

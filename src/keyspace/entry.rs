@@ -382,9 +382,10 @@ impl Entry {
             // SAFETY: the payload is a valid `Box<Value>`, and `&mut self` makes it ours alone.
             let value = unsafe { self.boxed(flags).cast::<Value>().as_mut() };
             let result = change(value);
+            let compact = value.compact_len();
+            // From here on the value is reached through the entry again.
             self.retag();
-            let is_small = |bytes| bytes <= COMPACT_MAX / 2;
-            if value.compact_len().is_some_and(is_small)
+            if compact.is_some_and(|bytes| bytes <= COMPACT_MAX / 2)
                 && let Some(value) = self.take_collection()
             {
                 self.set_collection(*value);

@@ -180,16 +180,6 @@ fn zsets_between_thresholds_resp3() {
 }
 
 #[test]
-fn sorts_resp2() {
-    run("sorts_resp2", 2, sort::sequence);
-}
-
-#[test]
-fn sorts_resp3() {
-    run("sorts_resp3", 3, sort::sequence);
-}
-
-#[test]
 fn transactions_resp2() {
     run("transactions_resp2", 2, transactions::sequence);
 }
@@ -197,6 +187,16 @@ fn transactions_resp2() {
 #[test]
 fn transactions_resp3() {
     run("transactions_resp3", 3, transactions::sequence);
+}
+
+#[test]
+fn sorts_resp2() {
+    run("sorts_resp2", 2, sort::sequence);
+}
+
+#[test]
+fn sorts_resp3() {
+    run("sorts_resp3", 3, sort::sequence);
 }
 
 #[test]

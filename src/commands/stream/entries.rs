@@ -179,7 +179,8 @@ pub(super) fn xtrim(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<
     let Some(trim) = options.trim(view.rules().stream) else {
         return Err(CommandError::Syntax);
     };
-    let entries = view.stream_for_write(key)?.map_or(0, Stream::len) as usize;
+    // Whole blocks go at once.
+    let entries = view.stream_for_write(key)?.map_or(0, Stream::block_count);
     let mut remains = Remains::default();
     let trimmed = view.heavy(entries, |view| {
         view.edit_stream(key, Missing::Skip, |stream| {
@@ -306,9 +307,14 @@ pub(super) fn xrange(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>
     let start = parse::start(args.bytes()?)?;
     let end = parse::end(args.bytes()?)?;
     let count = parse::count(args)?;
-    reply_range(key, count, view, reply, |stream, most, reply| {
-        write_entries(stream.range(start, end).take(most), reply)
-    })
+    reply_range(
+        key,
+        (start, end),
+        count,
+        view,
+        reply,
+        |stream, most, reply| write_entries(stream.range(start, end).take(most), reply),
+    )
 }
 
 pub(super) fn xrevrange(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
@@ -318,13 +324,19 @@ pub(super) fn xrevrange(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<
     let start = parse::start(start)?;
     let end = parse::end(end)?;
     let count = parse::count(args)?;
-    reply_range(key, count, view, reply, |stream, most, reply| {
-        write_entries(stream.range_back(start, end).take(most), reply)
-    })
+    reply_range(
+        key,
+        (start, end),
+        count,
+        view,
+        reply,
+        |stream, most, reply| write_entries(stream.range_back(start, end).take(most), reply),
+    )
 }
 
 fn reply_range(
     key: &[u8],
+    (start, end): (Id, Id),
     count: Option<u64>,
     view: &View<'_>,
     reply: &mut Reply<'_>,
@@ -339,7 +351,7 @@ fn reply_range(
         return Ok(());
     }
     let most = count.map_or(usize::MAX, |count| count.try_into().unwrap_or(usize::MAX));
-    let entries = most.min(stream.len() as usize);
+    let entries = stream.about_between(start, end).min(most);
     view.heavy_read(entries, || write(stream, most, reply));
     Ok(())
 }

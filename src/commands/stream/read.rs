@@ -75,7 +75,7 @@ pub(super) fn xread(
         }
         served += 1;
         begin_stream(key, reply);
-        let work = request.limit().min(stream.len() as usize);
+        let work = stream.about_between(start, Id::MAX).min(request.limit());
         view.heavy_read(work, || super::entries::write_entries(entries, reply));
     }
     if served > 0 {
@@ -157,7 +157,7 @@ pub(super) fn xreadgroup(
             claims: has_followers.then(Claims::default),
         };
         let work = match view.stream(key)? {
-            Some(stream) => request.limit().min(stream.len() as usize),
+            Some(stream) => read.about(stream, from).min(request.limit()),
             None => continue,
         };
         let done = view.heavy(work, |view| {
@@ -239,6 +239,20 @@ struct Read<'a> {
 }
 
 impl Read<'_> {
+    /// How much work it is.
+    fn about(&self, stream: &Stream, from: From) -> usize {
+        let Some(group) = stream.group(self.group) else {
+            return 0;
+        };
+        match from {
+            From::New => stream.about_between(group.last_id, Id::MAX),
+            From::After(_) => {
+                let consumer = group.find(self.consumer);
+                consumer.map_or(0, |consumer| group.consumer(consumer).pending().len())
+            }
+        }
+    }
+
     fn run(
         &mut self,
         stream: &mut Stream,

@@ -135,6 +135,14 @@ impl Blocks {
         Some(Place { group, block })
     }
 
+    /// How many blocks lie from one to another, about: groups are taken to be full.
+    pub fn distance(&self, from: Place, to: Place) -> usize {
+        let groups = to.group.saturating_sub(from.group) * GROUP;
+        (groups + to.block)
+            .saturating_sub(from.block)
+            .min(self.count)
+    }
+
     /// The last block, to be appended to; what it takes is counted.
     #[inline]
     pub fn grow<T>(&mut self, change: impl FnOnce(&mut Block) -> T) -> Option<T> {

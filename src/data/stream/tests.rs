@@ -181,6 +181,17 @@ fn approximate_trimming_removes_whole_blocks() {
 }
 
 #[test]
+fn the_work_of_a_range_is_estimated() {
+    let stream = numbered(100_000, LIMITS);
+    let about = |start, end| stream.about_between(Id::new(start, 0), Id::new(end, 0));
+    assert_eq!(about(0, 200_000), 100_000);
+    assert!((1..=101).contains(&about(99_950, 200_000)));
+    assert!((1..=202).contains(&about(50_010, 50_020)));
+    assert!((20_000..=26_700).contains(&about(50_000, 70_000)));
+    assert_eq!(Stream::new().about_between(Id::ZERO, Id::MAX), 0);
+}
+
+#[test]
 fn many_blocks_that_were_trimmed_are_left_to_remains() {
     let mut stream = numbered(20_000, LIMITS);
     let mut remains = Remains::default();
