@@ -88,9 +88,10 @@ fn migrate_keys(arguments: &Arguments<'_>, keys: &mut Vec<(usize, KeyAccess)>) -
         None
     };
     let is_one = arguments.get(KEY).is_some_and(|key| !key.is_empty());
-    let positions = match several().filter(|first| !is_one && *first < arguments.len()) {
-        Some(first) => first..arguments.len(),
-        None => KEY..KEY + 1,
+    let positions = match several() {
+        Some(_) if is_one => return false,
+        Some(first) if first < arguments.len() => first..arguments.len(),
+        _ => KEY..KEY + 1,
     };
     keys.extend(positions.map(|position| (position, KeyAccess::RW_ACCESS_DELETE)));
     true

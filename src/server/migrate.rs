@@ -51,12 +51,15 @@ pub async fn send(migration: &Migration, clock: &Clock, hasher: &KeyHasher) -> A
 async fn connect(migration: &Migration) -> Result<TcpStream, CommandError> {
     let text = |bytes| std::str::from_utf8(bytes).ok();
     let host = text(&migration.host).ok_or(CONNECTING)?;
-    // Redis reads no number as 0, where nobody listens either.
+    // What is no port becomes 0, where nobody listens: the name is looked up first, as in Redis.
     let port = text(&migration.port).and_then(|port| port.parse::<u16>().ok());
-    let port = port.filter(|port| *port > 0).ok_or(WRITING)?;
+    let port = port.unwrap_or(0);
     let reach = async {
         let addresses = tokio::net::lookup_host((host, port)).await;
         let addresses: Vec<_> = addresses.map_err(|_| CONNECTING)?.collect();
+        if port == 0 {
+            return Err(WRITING);
+        }
         TcpStream::connect(&addresses[..])
             .await
             .map_err(|_| WRITING)
