@@ -326,6 +326,7 @@ impl Runner {
             session,
             checks::Checked {
                 command: entry.command,
+                full_name: &entry.full_name,
                 flags: match session.transaction() {
                     Some(transaction) if is_exec(entry) => {
                         entry.command.flags | transaction.flags()
@@ -499,6 +500,7 @@ impl Runner {
                     server: &self.server,
                     session,
                     now: self.now,
+                    in_transaction: false,
                 };
                 let done = handler(&mut args, &mut caller, &mut reply);
                 self.refresh();
@@ -768,7 +770,7 @@ impl Runner {
         mut error: CommandError,
         reply: &mut Reply<'_>,
     ) {
-        if is_exec && session.transaction().is_some() {
+        if is_exec {
             self.end_transaction(session);
             let why = error.text();
             let why = why.strip_prefix("ERR ").unwrap_or(&why);

@@ -225,6 +225,7 @@ impl Runner {
                     server: &self.server,
                     session,
                     now: self.now,
+                    in_transaction: true,
                 };
                 let done = handler(&mut args, &mut caller, reply);
                 self.refresh();
