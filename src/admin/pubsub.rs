@@ -5,7 +5,7 @@
 //! a channel comes after the confirmation that it was left.
 
 use super::{Caller, Done, Handler, help};
-use crate::resp::reply::{Output, Reply};
+use crate::resp::reply::Reply;
 use crate::state::pubsub::{Payload, Subscriptions, Topic};
 use crate::state::session::ReplyMode;
 use crate::table::keys::{KeyAccess, KeySpec};
@@ -213,7 +213,7 @@ pub const ROWS: &[Row<Handler>] = &[
     ),
 ];
 
-/// Writes the confirmation that a subscription began or ended: in place, or to the outbox when replies are off.
+/// Writes the confirmation that a subscription began or ended, which is sent even when replies are off.
 fn confirm(
     caller: &mut Caller<'_>,
     reply: &mut Reply<'_>,
@@ -230,14 +230,12 @@ fn confirm(
         }
         reply.integer(count as i64);
     };
-    let session = &caller.session;
+    let session = &mut *caller.session;
     if session.reply_mode == ReplyMode::On {
-        return write(reply);
+        write(reply);
+    } else {
+        write(&mut Reply::new(&mut session.messages, session.protocol));
     }
-    let protocol = session.protocol;
-    session.client.deliver(0, |_, outbox: &mut Output| {
-        write(&mut Reply::new(outbox, protocol));
-    });
 }
 
 fn begin(
@@ -298,14 +296,18 @@ fn end(
 }
 
 /// Sends what was delivered so far before what comes next. Not inside the array of EXEC, where clients do not look for
-/// messages, nor where replies are off: there both go by the outbox.
+/// messages.
 fn send_mail(caller: &mut Caller<'_>, reply: &mut Reply<'_>) {
-    let session = &caller.session;
-    if !caller.in_transaction
-        && session.reply_mode == ReplyMode::On
-        && let Some(mail) = session.client.take_mail()
-    {
-        reply.output().append(mail);
+    let session = &mut *caller.session;
+    if caller.in_transaction {
+        return;
+    }
+    if let Some(mail) = session.client.take_mail() {
+        if session.reply_mode == ReplyMode::On {
+            reply.output().append(mail);
+        } else {
+            session.messages.append(mail);
+        }
     }
 }
 

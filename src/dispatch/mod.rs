@@ -810,6 +810,7 @@ impl Runner {
                 }
                 _ => output.truncate(mark),
             }
+            output.append(std::mem::take(&mut session.messages));
         }
         Step::Done
     }

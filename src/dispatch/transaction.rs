@@ -219,6 +219,8 @@ impl Runner {
                 sweep_within(&scene, begin, &mut args, view, reply)
             }
             Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Immediate(handler)) => {
+                // What happened to keys before a message was published is told before it.
+                view.effects.publish(&self.server.keyspace.listeners);
                 settle(&self.server, view.effects);
                 self.end_batch();
                 let mut caller = admin::Caller {

@@ -62,6 +62,8 @@ pub struct Session {
     pub watches: Option<Watches>,
     /// What it is subscribed to; none when it is empty.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// Messages of a command whose reply CLIENT REPLY suppresses: they are sent in its place.
+    pub messages: Output,
     /// Since MULTI.
     transaction: Option<Box<Transaction>>,
     /// Chance.
@@ -83,6 +85,7 @@ impl Session {
             after: After::Nothing,
             watches: None,
             subscriptions: None,
+            messages: Output::new(),
             transaction: None,
             rng: Rng::from_system(),
         }

@@ -13,6 +13,7 @@ mod hostile;
 mod keyspace;
 mod lists;
 mod protocol;
+mod pubsub;
 mod script;
 mod server;
 mod sets;
