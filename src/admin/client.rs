@@ -402,7 +402,7 @@ fn describe(server: &Server, client: &Client, now: Millis, text: &mut String) {
     let labels = client.labels.lock().clone();
     writeln!(
         text,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={} watch={} \
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} \
          qbuf={query} qbuf-free={free} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} \
          events={} cmd={command} user=default redir={NO_REDIRECTION} resp={} lib-name={} lib-ver={}",
         client.id,
@@ -414,6 +414,9 @@ fn describe(server: &Server, client: &Client, now: Millis, text: &mut String) {
         now.since(last).max(0) / 1000,
         client.flag_letters(),
         client.database.load(Ordering::Relaxed),
+        client.subscriptions[0].load(Ordering::Relaxed),
+        client.subscriptions[1].load(Ordering::Relaxed),
+        client.subscriptions[2].load(Ordering::Relaxed),
         client.queued.load(Ordering::Relaxed),
         client.watched.load(Ordering::Relaxed),
         client.memory_bytes(),

@@ -71,7 +71,7 @@ pub const ROWS: &[Row<Handler>] = &[
             since: "1.0.0",
             summary: "Answers PONG, or the message it was given.",
             usage: "[message]",
-            flags: Flags::FAST,
+            flags: Flags::FAST.union(Flags::SUBSCRIBED),
             across: Across::Broadcast,
             tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
             ..Command::NEW
@@ -85,7 +85,7 @@ pub const ROWS: &[Row<Handler>] = &[
             since: "1.0.0",
             summary: "Closes the connection after its replies are sent.",
             usage: "<-1>",
-            flags: ALWAYS,
+            flags: ALWAYS.union(Flags::SUBSCRIBED),
             ..Command::NEW
         },
         Handler::Ending(quit),
@@ -96,7 +96,7 @@ pub const ROWS: &[Row<Handler>] = &[
             family: Family::Connection,
             since: "6.2.0",
             summary: "Makes the connection as it was when it was new.",
-            flags: ALWAYS,
+            flags: ALWAYS.union(Flags::SUBSCRIBED),
             ..Command::NEW
         },
         Handler::Ending(reset),
@@ -223,7 +223,10 @@ fn hello(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) ->
         session.client.labels.lock().name = name;
     }
     if let Some(protocol) = greeting.protocol {
-        session.set_protocol(protocol);
+        // Messages in the old protocol go before the answer in the new one.
+        if let Some(mail) = session.set_protocol(protocol) {
+            reply.output().append(mail);
+        }
     }
     // The answer is the first in the new protocol.
     let mut reply = Reply::new(reply.output(), session.protocol);
@@ -274,9 +277,15 @@ pub fn label(text: &[u8]) -> Option<String> {
         .then(|| String::from_utf8_lossy(text).into_owned())
 }
 
-fn ping(args: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+fn ping(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     if args.remaining() > 1 {
         return Err(CommandError::Arity("ping".into()));
+    }
+    if caller.session.is_subscribed() && caller.session.protocol == Protocol::Resp2 {
+        reply.array(2);
+        reply.bulk(b"pong");
+        reply.bulk(args.peek().unwrap_or_default());
+        return Ok(());
     }
     match args.peek() {
         Some(message) => reply.bulk(message),
@@ -293,6 +302,10 @@ fn quit(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Don
 
 fn reset(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     caller.server.monitors.remove(caller.session.client.id);
+    caller.session.subscriptions = None;
+    if let Some(mail) = caller.session.client.take_mail() {
+        reply.output().append(mail);
+    }
     caller.session.reset(!caller.server.needs_password());
     reply.simple("RESET");
     Ok(())

@@ -8,6 +8,7 @@ pub mod debug;
 pub mod info;
 pub mod latency;
 pub mod memory;
+pub mod pubsub;
 pub mod server;
 pub mod slowlog;
 #[cfg(test)]
@@ -34,6 +35,8 @@ pub struct Caller<'a> {
     pub session: &'a mut Session,
     /// The time.
     pub now: Millis,
+    /// Whether EXEC runs it.
+    pub in_transaction: bool,
 }
 
 /// What runs an administrative command.
@@ -87,6 +90,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     info::ROWS,
     latency::ROWS,
     memory::ROWS,
+    pubsub::ROWS,
     server::ROWS,
     slowlog::ROWS,
     transactions::ROWS,

@@ -146,6 +146,7 @@ impl Connection {
             now: self.server.clock.now(),
             server: &self.server,
             session: &mut self.session,
+            in_transaction: false,
         };
         handler(&mut args, &mut caller, &mut reply)
     }

@@ -373,6 +373,11 @@ impl KeyEvents {
         ('m', Self::KEY_MISS),
     ];
 
+    /// Both sets together.
+    pub const fn with(self, other: KeyEvents) -> KeyEvents {
+        KeyEvents(self.0 | other.0)
+    }
+
     /// Whether every event of `other` is in this set.
     pub const fn contains(self, other: KeyEvents) -> bool {
         self.0 & other.0 == other.0

@@ -9,6 +9,7 @@ use crate::config::Access;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::{self, Outcome, Pressure, ROUNDS_PER_TURN, Rules};
 use crate::resp::decode::Arguments;
+use crate::resp::reply::Protocol;
 use crate::state::Server;
 use crate::state::latency::LatencyEvent;
 use crate::state::pause::PauseMode;
@@ -33,6 +34,8 @@ pub enum Verdict {
 pub struct Checked<'c> {
     /// The row.
     pub command: &'c Command,
+    /// Its name, with its container's.
+    pub full_name: &'c str,
     /// Its flags; those of EXEC are those of its commands too.
     pub flags: Flags,
     /// Whether it is to be queued only: then a pause does not hold it back.
@@ -52,6 +55,7 @@ pub fn run(
 ) -> Verdict {
     let Checked {
         command,
+        full_name,
         flags,
         is_queued,
     } = checked;
@@ -84,10 +88,25 @@ pub fn run(
             "ERR Command not allowed inside a transaction",
         ));
     }
+    if session.is_subscribed()
+        && session.protocol == Protocol::Resp2
+        && !command.flags.contains(Flags::SUBSCRIBED)
+    {
+        return Verdict::Refuse(subscribed(full_name));
+    }
     if server.pause.mode() != PauseMode::Off && !is_queued && is_paused(server, flags, now) {
         return Verdict::Wait;
     }
     Verdict::Go
+}
+
+/// RESP2 cannot tell messages from replies: who is subscribed may change that, and little else.
+#[cold]
+fn subscribed(full_name: &str) -> CommandError {
+    CommandError::text_of(format!(
+        "ERR Can't execute '{full_name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+         context"
+    ))
 }
 
 /// Commands that can hurt the host or the data run only where a parameter allows it.

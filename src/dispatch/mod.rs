@@ -330,6 +330,7 @@ impl Runner {
             session,
             checks::Checked {
                 command: entry.command,
+                full_name: &entry.full_name,
                 flags: match session.transaction() {
                     Some(transaction) if is_exec(entry) => {
                         entry.command.flags | transaction.flags()
@@ -522,6 +523,7 @@ impl Runner {
                     server: &self.server,
                     session,
                     now: self.now,
+                    in_transaction: false,
                 };
                 let done = handler(&mut args, &mut caller, &mut reply);
                 self.refresh();
@@ -831,6 +833,7 @@ impl Runner {
                 }
                 _ => output.truncate(mark),
             }
+            output.append(std::mem::take(&mut session.messages));
         }
         Step::Done
     }

@@ -230,12 +230,15 @@ impl Runner {
                 | admin::Handler::Immediate(handler)
                 | admin::Handler::Ending(handler),
             ) => {
+                // What happened to keys before a message was published is told before it.
+                view.effects.publish(&self.server.keyspace.listeners);
                 settle(&self.server, view.effects);
                 self.end_batch();
                 let mut caller = admin::Caller {
                     server: &self.server,
                     session,
                     now: self.now,
+                    in_transaction: true,
                 };
                 let done = handler(&mut args, &mut caller, reply);
                 self.refresh();

@@ -21,10 +21,20 @@ bitflags::bitflags! {
     pub struct Interest: u32 {
         /// Canonical commands, in the order of every key.
         const JOURNAL = 1;
-        /// Keyspace events.
-        const EVENTS = 1 << 1;
         /// Changes of watched keys.
-        const WATCHES = 1 << 2;
+        const WATCHES = 1 << 1;
+        /// Keyspace events: a bit for each class, so that a run notes those alone that somebody wants.
+        const EVENTS = !0 << EVENT_SHIFT;
+    }
+}
+
+/// Where the classes of events begin in [`Interest`].
+const EVENT_SHIFT: u32 = 8;
+
+impl Interest {
+    /// The interest in these classes of events.
+    pub const fn of_events(classes: EventClass) -> Interest {
+        Interest::from_bits_retain(classes.bits() << EVENT_SHIFT)
     }
 }
 
@@ -101,7 +111,7 @@ pub trait Listener: Send + Sync {
 /// The listeners of a keyspace.
 pub struct Listeners {
     all: ArcSwap<Vec<Arc<dyn Listener>>>,
-    /// The union of their interests. Written by `add`, read once per command; a run that misses a fresh listener counts
+    /// The union of their interests. Written by `add` and `renew`, read once per command; a run that misses a fresh listener counts
     /// as having come before it, so relaxed.
     interest: AtomicU32,
     /// A leaf lock. While it is empty, nobody is interested in [`Interest::WATCHES`].
@@ -129,6 +139,19 @@ impl Listeners {
                 .chain([listener.clone()])
                 .collect::<Vec<_>>()
         });
+    }
+
+    /// Asks all what they want now: called when one has changed its mind.
+    pub fn renew(&self) {
+        // With the lock of those who watch, whose part of the interest stays.
+        let _watched = self.watched.lock();
+        let all = self.all.load();
+        let union = all.iter().fold(Interest::empty(), |union, listener| {
+            union | listener.interest()
+        });
+        let watches = self.interest() & Interest::WATCHES;
+        self.interest
+            .store((union | watches).bits(), Ordering::Relaxed);
     }
 
     /// What somebody listens to.
@@ -167,7 +190,7 @@ impl Listeners {
             .all
             .load()
             .iter()
-            .filter(|listener| listener.interest().contains(interest))
+            .filter(|listener| listener.interest().intersects(interest))
         {
             tell(&**listener);
         }
@@ -250,7 +273,7 @@ impl Effects {
     /// Records an event.
     #[inline]
     pub fn event(&self, class: EventClass, name: &'static str, database: u32, key: &[u8]) {
-        if self.wants(Interest::EVENTS) {
+        if self.wants(Interest::of_events(class)) {
             self.events.borrow_mut().push(Event {
                 class,
                 name,

@@ -112,6 +112,7 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
     };
     let end = connection.live().await;
     drop(registered);
+    connection.session.subscriptions = None;
     match end {
         Err(error) => {
             tracing::debug!(client = client.id, addr = %client.addr, %error, "connection lost")
@@ -199,6 +200,9 @@ impl<S: Stream> Connection<S> {
                     continue;
                 }
                 BatchEnd::More => {
+                    if let Some(mail) = self.session.client.take_mail() {
+                        self.output.append(mail);
+                    }
                     self.try_write()?;
                     if !self.check_output_limit() {
                         return Ok(());

@@ -77,6 +77,10 @@ pub struct Client {
     pub queued: AtomicI64,
     /// Keys of WATCH.
     pub watched: AtomicU32,
+    /// Channels, patterns and shard channels that it is subscribed to.
+    pub subscriptions: [AtomicU32; 3],
+    /// What these take.
+    pub subscription_bytes: AtomicUsize,
     /// Bytes read and not yet run.
     pub query_bytes: AtomicUsize,
     /// Free bytes in the read buffer.
@@ -155,6 +159,8 @@ impl Client {
             kind: AtomicU8::new(ClientKind::Normal as u8),
             queued: AtomicI64::new(-1),
             watched: AtomicU32::new(0),
+            subscriptions: Default::default(),
+            subscription_bytes: AtomicUsize::new(0),
             query_bytes: AtomicUsize::new(0),
             query_free: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
@@ -194,9 +200,14 @@ impl Client {
         }
     }
 
-    /// What it takes: its buffers and this record.
+    /// What it takes: its buffers, its subscriptions and this record.
     pub fn memory_bytes(&self) -> usize {
-        let buffers = [&self.query_bytes, &self.query_free, &self.output_bytes];
+        let buffers = [
+            &self.query_bytes,
+            &self.query_free,
+            &self.output_bytes,
+            &self.subscription_bytes,
+        ];
         let buffers = buffers.iter().map(|bytes| bytes.load(Ordering::Relaxed));
         buffers.sum::<usize>() + size_of::<Client>()
     }
@@ -246,6 +257,38 @@ impl Client {
             self.kill(false);
         }
         within
+    }
+
+    /// As [`Client::post`], for what depends on the client's protocol: `write` is given it (2 or 3) and the outbox. A client
+    /// over its limit gets nothing more, and what it has not read is freed.
+    pub fn deliver(&self, limit_bytes: usize, write: impl FnOnce(u8, &mut Output)) -> bool {
+        {
+            let mut outbox = self.outbox.lock();
+            if self.killed().is_some() {
+                return true;
+            }
+            write(self.protocol.load(Ordering::Relaxed), &mut outbox);
+            let pending = outbox.len_bytes() + self.output_bytes.load(Ordering::Relaxed);
+            if limit_bytes != 0 && pending > limit_bytes {
+                *outbox = Output::new();
+                drop(outbox);
+                self.kill(false);
+                return false;
+            }
+        }
+        // Whoever has set it has woken the task, and it takes all that is there.
+        if !self.has_mail.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
+        true
+    }
+
+    /// Changes the protocol of what is delivered from here on, and takes what was delivered in the one before.
+    pub fn switch_protocol(&self, protocol: u8) -> Option<Output> {
+        let mut outbox = self.outbox.lock();
+        self.protocol.store(protocol, Ordering::Relaxed);
+        let mail = std::mem::take(&mut *outbox);
+        (!mail.is_empty()).then_some(mail)
     }
 
     /// Takes what others left.

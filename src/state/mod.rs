@@ -1,12 +1,14 @@
 //! The shared parts of a running server, built once and passed explicitly.
 
 pub mod clients;
+pub mod key_events;
 pub mod latency;
 pub mod log_level;
 pub mod memory;
 pub mod monitor;
 pub mod open_files;
 pub mod pause;
+pub mod pubsub;
 pub mod rates;
 pub mod session;
 pub mod slowlog;
@@ -32,10 +34,12 @@ use crate::keyspace::evict::{Policy, Rules};
 use crate::keyspace::hash::KeyHasher;
 use crate::table::Table;
 use clients::Clients;
+use key_events::KeyEventPublisher;
 use latency::{LatencyEvent, LatencyMonitor};
 use memory::Peak;
 use monitor::Monitors;
 use pause::Pause;
+use pubsub::PubSub;
 use slowlog::Slowlog;
 use stats::Stats;
 
@@ -69,6 +73,9 @@ pub struct Server {
     pub latency: LatencyMonitor,
     /// MONITOR.
     pub monitors: Monitors,
+    /// SUBSCRIBE and PUBLISH.
+    pub pubsub: Arc<PubSub>,
+    key_events: Arc<KeyEventPublisher>,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// Shutting down.
@@ -142,9 +149,14 @@ impl Server {
         let rules = rules_of(&settings);
         let slowlog = Slowlog::default();
         slowlog.set_limit(settings.slowlog_max_len as usize);
-        Arc::new(Server {
+        let stats = Stats::new(commands.entries().len(), threads);
+        let pubsub = Arc::new(PubSub::new(Arc::clone(&stats.output_limit_disconnections)));
+        let key_events = Arc::new(KeyEventPublisher::new(Arc::clone(&pubsub)));
+        let keyspace = Keyspace::new(settings.databases as usize, KeyHasher::random(), now);
+        keyspace.listeners.add(key_events.clone());
+        let server = Server {
             rules: ArcSwap::from_pointee(rules),
-            keyspace: Keyspace::new(settings.databases as usize, KeyHasher::random(), now),
+            keyspace,
             started: now,
             run_id: random_hex(20),
             replication_id: Mutex::new(random_hex(20)),
@@ -152,11 +164,13 @@ impl Server {
             peak: Peak::default(),
             pending_frees,
             clients: Clients::default(),
-            stats: Stats::new(commands.entries().len(), threads),
+            stats,
             commands,
             slowlog,
             latency: LatencyMonitor::default(),
             monitors: Monitors::default(),
+            pubsub,
+            key_events,
             pause: Pause::default(),
             shutdown: Shutdown::default(),
             base_bytes: AtomicI64::new(0),
@@ -164,7 +178,17 @@ impl Server {
             garbage,
             clock,
             config,
-        })
+        };
+        server.choose_messages(&settings);
+        Arc::new(server)
+    }
+
+    /// Takes over what the parameters say of messages: the limit of a subscriber, and the events of keys that are published.
+    fn choose_messages(&self, settings: &Settings) {
+        let limit = settings.client_output_buffer_limit.pubsub.hard_bytes;
+        self.pubsub.set_limit(limit);
+        self.key_events.choose(settings.notify_keyspace_events);
+        self.keyspace.listeners.renew();
     }
 
     /// Takes over changed parameters: called by CONFIG SET before they become visible, under the mutex of changes. `Err`
@@ -181,6 +205,7 @@ impl Server {
         if new.loglevel != old.loglevel {
             log_level::set(new.loglevel);
         }
+        self.choose_messages(new);
         self.rules.store(Arc::new(rules_of(new)));
         self.slowlog.set_limit(new.slowlog_max_len as usize);
         Ok(())

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::clients::{Client, client_flags};
+use super::pubsub::Subscriptions;
 use super::transaction::{Transaction, Watches};
 use crate::base::rng::Rng;
-use crate::resp::reply::Protocol;
+use crate::resp::reply::{Output, Protocol};
 
 /// CLIENT REPLY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,10 @@ pub struct Session {
     pub after: After,
     /// The keys of WATCH.
     pub watches: Option<Watches>,
+    /// What it is subscribed to; none when it is empty.
+    pub subscriptions: Option<Box<Subscriptions>>,
+    /// Messages of a command whose reply CLIENT REPLY suppresses: they are sent in its place.
+    pub messages: Output,
     /// Since MULTI.
     transaction: Option<Box<Transaction>>,
     /// Chance.
@@ -79,6 +84,8 @@ impl Session {
             monitor: false,
             after: After::Nothing,
             watches: None,
+            subscriptions: None,
+            messages: Output::new(),
             transaction: None,
             rng: Rng::from_system(),
         }
@@ -126,12 +133,17 @@ impl Session {
         }
     }
 
-    /// Changes the protocol of the replies from here on.
-    pub fn set_protocol(&mut self, protocol: Protocol) {
+    /// Whether it is subscribed to something.
+    #[inline]
+    pub fn is_subscribed(&self) -> bool {
+        self.subscriptions.is_some()
+    }
+
+    /// Changes the protocol of the replies from here on. What was delivered in the one before has to be sent first.
+    #[must_use]
+    pub fn set_protocol(&mut self, protocol: Protocol) -> Option<Output> {
         self.protocol = protocol;
-        self.client
-            .protocol
-            .store(self.protocol_number(), Ordering::Relaxed);
+        self.client.switch_protocol(self.protocol_number())
     }
 
     /// 2 or 3.
@@ -154,7 +166,8 @@ impl Session {
         if reply_mode == ReplyMode::Skip {
             self.reply_mode = reply_mode;
         }
-        self.set_protocol(Protocol::Resp2);
+        // RESET has taken what there was, and nobody is subscribed any more.
+        let _ = self.set_protocol(Protocol::Resp2);
         self.show_queued();
         let client = &self.client;
         client.watched.store(0, Ordering::Relaxed);

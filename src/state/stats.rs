@@ -1,6 +1,7 @@
 //! What the server counts: per command and overall. A thread adds to its own copy; INFO adds the copies up.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -64,7 +65,7 @@ pub struct Stats {
     /// Connections refused by maxclients.
     pub rejected_connections: Counter,
     /// Clients closed for their output buffer.
-    pub output_limit_disconnections: Counter,
+    pub output_limit_disconnections: Arc<Counter>,
     /// Clients closed for their query buffer.
     pub query_limit_disconnections: Counter,
     /// Clients closed by maxmemory-clients.
@@ -195,7 +196,7 @@ impl Stats {
             commands,
             connections: Counter::default(),
             rejected_connections: Counter::default(),
-            output_limit_disconnections: Counter::default(),
+            output_limit_disconnections: Arc::default(),
             query_limit_disconnections: Counter::default(),
             evicted_clients: Counter::default(),
             errors: Counter::default(),
@@ -305,7 +306,7 @@ impl Stats {
         let plain = [
             &self.connections,
             &self.rejected_connections,
-            &self.output_limit_disconnections,
+            &*self.output_limit_disconnections,
             &self.query_limit_disconnections,
             &self.evicted_clients,
             &self.errors,

@@ -75,6 +75,8 @@ bitflags::bitflags! {
         const SENSITIVE = 1 << 22;
         /// Spoken between servers, not meant for users (doc flag `syscmd`).
         const SYSTEM = 1 << 23;
+        /// Allowed to a subscribed client of RESP2.
+        const SUBSCRIBED = 1 << 24;
     }
 }
 

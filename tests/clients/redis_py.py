@@ -316,6 +316,40 @@ def monitor():
 
 
 @check
+def messages():
+    for protocol in (2, 3):
+        r = client(protocol=protocol)
+        p = r.pubsub(ignore_subscribe_messages=True)
+        p.subscribe("news")
+        p.psubscribe("n*")
+        assert p.get_message(timeout=5) is None and p.get_message(timeout=5) is None
+        assert r.publish("news", b"\x00one") == 2
+        got = [p.get_message(timeout=5) for _ in range(2)]
+        assert [m["type"] for m in got] == ["message", "pmessage"], got
+        assert all(m["channel"] == b"news" and m["data"] == b"\x00one" for m in got), got
+        assert r.pubsub_numsub("news") == [(b"news", 1)] and r.pubsub_numpat() == 1
+        assert p.ping() is not False
+        assert p.get_message(timeout=5)["type"] == "pong"
+        p.unsubscribe()
+        p.punsubscribe()
+        assert p.get_message(timeout=5) is None and p.get_message(timeout=5) is None
+        p.close()
+
+
+@check
+def keyspace_events():
+    r = client()
+    r.config_set("notify-keyspace-events", "KEA")
+    p = r.pubsub(ignore_subscribe_messages=True)
+    p.psubscribe("__keyevent@*__:expired")
+    assert p.get_message(timeout=5) is None
+    r.set("short", "1", px=1)
+    assert p.get_message(timeout=5)["data"] == b"short"
+    p.close()
+    r.config_set("notify-keyspace-events", "")
+
+
+@check
 def passwords():
     if not PASSWORD:
         return

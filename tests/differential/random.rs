@@ -190,6 +190,16 @@ fn sorts_resp3() {
 }
 
 #[test]
+fn transactions_resp2() {
+    run("transactions_resp2", 2, transactions::sequence);
+}
+
+#[test]
+fn transactions_resp3() {
+    run("transactions_resp3", 3, transactions::sequence);
+}
+
+#[test]
 fn sequences_by_usage_resp2() {
     run("sequences_by_usage_resp2", 2, by_usage);
 }

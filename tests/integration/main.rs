@@ -14,6 +14,7 @@ mod keyspace;
 mod lists;
 mod migrate;
 mod protocol;
+mod pubsub;
 mod script;
 mod server;
 mod sets;

@@ -11,8 +11,9 @@ use crate::base::version::{QUOIT_VERSION, REDIS_VERSION};
 use crate::config::Row;
 use crate::keyspace::lock::lock_in;
 use crate::keyspace::{Database, Keyspace, PARTITIONS};
-use crate::state::clients::client_flags;
+use crate::state::clients::{ClientKind, client_flags};
 use crate::state::memory::{Memory, human, ratio};
+use crate::state::pubsub::Topic;
 use crate::table::lookup::Entry;
 
 pub(super) const SECTIONS: &[Section] = &[
@@ -131,9 +132,13 @@ fn clients(facts: &Facts<'_>, lines: &mut Lines) {
     lines.field("client_recent_max_input_buffer", memory.max_input);
     lines.field("client_recent_max_output_buffer", memory.max_output);
     lines.field("blocked_clients", blocked);
+    let subscribed = clients
+        .iter()
+        .filter(|client| client.kind() == ClientKind::Pubsub)
+        .count();
+    lines.zeros(&["tracking_clients"]);
+    lines.field("pubsub_clients", subscribed);
     lines.zeros(&[
-        "tracking_clients",
-        "pubsub_clients",
         "watching_clients",
         "clients_in_timeout_table",
         "total_watched_keys",
@@ -300,10 +305,11 @@ fn stats(facts: &Facts<'_>, lines: &mut Lines) {
     );
     lines.field("keyspace_hits", stats.sum(|shard| &shard.hits));
     lines.field("keyspace_misses", stats.sum(|shard| &shard.misses));
+    let pubsub = &facts.server.pubsub;
+    lines.field("pubsub_channels", pubsub.channel_count(Topic::Channel));
+    lines.field("pubsub_patterns", pubsub.pattern_count());
+    lines.field("pubsubshard_channels", pubsub.channel_count(Topic::Shard));
     lines.zeros(&[
-        "pubsub_channels",
-        "pubsub_patterns",
-        "pubsubshard_channels",
         "latest_fork_usec",
         "total_forks",
         "migrate_cached_sockets",

@@ -1,0 +1,479 @@
+//! Who is subscribed to what, and how messages reach their outboxes.
+//!
+//! A channel belongs to a shard by its hash. PUBLISH leaves its message in the outboxes of all subscribers while it holds
+//! that shard's lock, so every subscriber sees the messages of a channel in one order, and who has unsubscribed gets none
+//! any more. Patterns stand apart, behind a lock that publishers share. Locks are taken in this order: shard, patterns,
+//! a client's outbox. A message is written once for each protocol; from 16 KiB on the outboxes share its payload.
+//!
+//! An outbox is bounded by client-output-buffer-limit of the class pubsub: who is over the hard limit is closed, with a log
+//! line and a counter, and gets nothing more. The soft limit is watched by the connection itself.
+
+use std::collections::BTreeSet;
+use std::collections::hash_map::{Entry, HashMap, RandomState};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+
+use super::Server;
+use super::clients::{Client, ClientKind};
+use crate::base::stats::Counter;
+use crate::base::worker::give_worker_away;
+use crate::data::glob::glob_match;
+
+/// What is subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// SUBSCRIBE.
+    Channel,
+    /// PSUBSCRIBE.
+    Pattern,
+    /// SSUBSCRIBE.
+    Shard,
+}
+
+/// Locks over which the channels are spread.
+const SHARDS: usize = 64;
+/// Subscribers, names and patterns from which going through them may take more than a millisecond.
+const HEAVY: usize = 4096;
+/// Bytes from which an outbox shares a payload instead of holding a copy.
+const SHARED_BYTES: usize = 16 * 1024;
+/// What a subscription takes beside its name, for the accounts of clients: places in two maps.
+const SUBSCRIPTION_BYTES: usize = 128;
+
+/// The subscribers of one name, in the order of their ids.
+#[derive(Debug, Default)]
+struct Subscribers(Vec<Arc<Client>>);
+
+impl Subscribers {
+    fn add(&mut self, client: &Arc<Client>) {
+        if let Err(place) = self.0.binary_search_by_key(&client.id, |known| known.id) {
+            self.0.insert(place, Arc::clone(client));
+        }
+    }
+
+    fn remove(&mut self, id: u64) {
+        if let Ok(place) = self.0.binary_search_by_key(&id, |known| known.id) {
+            self.0.remove(place);
+        }
+    }
+}
+
+type Names = HashMap<Bytes, Subscribers>;
+
+fn remove_from(names: &mut Names, name: &Bytes, id: u64) {
+    if let Entry::Occupied(mut found) = names.entry(name.clone()) {
+        found.get_mut().remove(id);
+        if found.get().0.is_empty() {
+            found.remove();
+        }
+    }
+}
+
+/// Channels of one kind.
+#[derive(Debug)]
+struct Channels {
+    shards: Box<[Mutex<Names>]>,
+    /// Channels with subscribers. Written with a shard locked; a publisher that misses a fresh one came before it.
+    count: AtomicUsize,
+    hasher: RandomState,
+}
+
+impl Channels {
+    fn new() -> Channels {
+        Channels {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            count: AtomicUsize::new(0),
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn shard(&self, name: &[u8]) -> &Mutex<Names> {
+        &self.shards[self.hasher.hash_one(name) as usize % SHARDS]
+    }
+
+    /// Changes the subscribers of a shard and counts its channels.
+    fn change(&self, name: &[u8], change: impl FnOnce(&mut Names)) {
+        let mut names = self.shard(name).lock();
+        let before = names.len();
+        change(&mut names);
+        let after = names.len();
+        if after >= before {
+            self.count.fetch_add(after - before, Ordering::Release);
+        } else {
+            self.count.fetch_sub(before - after, Ordering::Release);
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    fn names(&self, pattern: Option<&[u8]>) -> Vec<Bytes> {
+        let matching = || {
+            let mut found = Vec::new();
+            for shard in &self.shards {
+                let names = shard.lock();
+                let names = names
+                    .keys()
+                    .filter(|name| pattern.is_none_or(|pattern| glob_match(pattern, name, false)));
+                found.extend(names.cloned());
+            }
+            found
+        };
+        if self.count() > HEAVY {
+            give_worker_away(matching)
+        } else {
+            matching()
+        }
+    }
+}
+
+/// A message as it goes to the subscribers of one name, written once for each protocol that somebody speaks.
+struct Message<'m> {
+    /// Its kind and, of a pattern, the pattern; the channel comes behind.
+    head: &'m [&'m [u8]],
+    channel: &'m [u8],
+    payload: &'m Payload<'m>,
+    /// For RESP2 and RESP3.
+    written: [Option<SmallVec<[Bytes; 3]>>; 2],
+}
+
+/// What is published: shared bytes when it is so large that nobody copies it.
+pub enum Payload<'p> {
+    /// Copied into each outbox.
+    Small(&'p [u8]),
+    /// Shared by all outboxes.
+    Large(Bytes),
+}
+
+impl<'p> Payload<'p> {
+    /// A payload, and its shared buffer if it has one already.
+    pub fn new(bytes: &'p [u8], shared: Option<&Bytes>) -> Payload<'p> {
+        if bytes.len() < SHARED_BYTES {
+            Payload::Small(bytes)
+        } else {
+            Payload::Large(
+                shared
+                    .cloned()
+                    .unwrap_or_else(|| Bytes::copy_from_slice(bytes)),
+            )
+        }
+    }
+}
+
+impl<'m> Message<'m> {
+    fn new(head: &'m [&'m [u8]], channel: &'m [u8], payload: &'m Payload<'m>) -> Message<'m> {
+        Message {
+            head,
+            channel,
+            payload,
+            written: [None, None],
+        }
+    }
+
+    fn for_protocol(&mut self, protocol: u8) -> &[Bytes] {
+        let is_resp3 = protocol == 3;
+        self.written[usize::from(is_resp3)].get_or_insert_with(|| {
+            let mut text = Vec::new();
+            let kind = if is_resp3 { b'>' } else { b'*' };
+            header(&mut text, kind, self.head.len() + 2);
+            for part in self.head.iter().chain([&self.channel]) {
+                header(&mut text, b'$', part.len());
+                text.extend_from_slice(part);
+                text.extend_from_slice(b"\r\n");
+            }
+            match self.payload {
+                Payload::Small(bytes) => {
+                    header(&mut text, b'$', bytes.len());
+                    text.extend_from_slice(bytes);
+                    text.extend_from_slice(b"\r\n");
+                    SmallVec::from_iter([Bytes::from(text)])
+                }
+                Payload::Large(bytes) => {
+                    header(&mut text, b'$', bytes.len());
+                    let end = Bytes::from_static(b"\r\n");
+                    SmallVec::from_iter([Bytes::from(text), bytes.clone(), end])
+                }
+            }
+        })
+    }
+}
+
+fn header(text: &mut Vec<u8>, kind: u8, count: usize) {
+    text.push(kind);
+    text.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
+    text.extend_from_slice(b"\r\n");
+}
+
+/// All subscriptions of a server.
+#[derive(Debug)]
+pub struct PubSub {
+    channels: Channels,
+    shard_channels: Channels,
+    patterns: RwLock<Names>,
+    /// How many patterns there are. Written with their lock held.
+    pattern_count: AtomicUsize,
+    /// The hard limit of an outbox; 0 for none. Written by CONFIG SET.
+    limit_bytes: AtomicUsize,
+    /// Clients closed for their output.
+    closed: Arc<Counter>,
+}
+
+impl PubSub {
+    /// Nobody is subscribed. `closed` counts those whose outbox was over the limit.
+    pub fn new(closed: Arc<Counter>) -> PubSub {
+        PubSub {
+            channels: Channels::new(),
+            shard_channels: Channels::new(),
+            patterns: RwLock::default(),
+            pattern_count: AtomicUsize::new(0),
+            limit_bytes: AtomicUsize::new(0),
+            closed,
+        }
+    }
+
+    /// Changes the hard limit of an outbox.
+    pub fn set_limit(&self, limit_bytes: u64) {
+        self.limit_bytes
+            .store(limit_bytes as usize, Ordering::Relaxed);
+    }
+
+    fn subscribe(&self, topic: Topic, name: &Bytes, client: &Arc<Client>) {
+        let add = |names: &mut Names| names.entry(name.clone()).or_default().add(client);
+        self.change(topic, name, add);
+    }
+
+    fn unsubscribe(&self, topic: Topic, name: &Bytes, id: u64) {
+        self.change(topic, name, |names| remove_from(names, name, id));
+    }
+
+    fn change(&self, topic: Topic, name: &[u8], change: impl FnOnce(&mut Names)) {
+        match topic {
+            Topic::Channel => self.channels.change(name, change),
+            Topic::Shard => self.shard_channels.change(name, change),
+            Topic::Pattern => {
+                let mut patterns = self.patterns.write();
+                change(&mut patterns);
+                self.pattern_count.store(patterns.len(), Ordering::Release);
+            }
+        }
+    }
+
+    /// Whether nobody gets what is published to ordinary channels.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.channels.count() == 0 && self.pattern_count() == 0
+    }
+
+    /// PUBLISH. How many got it.
+    pub fn publish(&self, channel: &[u8], payload: &Payload<'_>) -> usize {
+        if self.is_idle() {
+            return 0;
+        }
+        // Held to the end, patterns included: one order for all who get messages of this channel.
+        let names = self.channels.shard(channel).lock();
+        let mut sent = 0;
+        if let Some(subscribers) = names.get(channel) {
+            sent += self.deliver(subscribers, Message::new(&[b"message"], channel, payload));
+        }
+        if self.pattern_count() > 0 {
+            let patterns = self.patterns.read();
+            let mut match_all = || {
+                for (pattern, subscribers) in &*patterns {
+                    if glob_match(pattern, channel, false) {
+                        let head: [&[u8]; 2] = [b"pmessage", pattern];
+                        sent += self.deliver(subscribers, Message::new(&head, channel, payload));
+                    }
+                }
+            };
+            if patterns.len() > HEAVY {
+                give_worker_away(match_all);
+            } else {
+                match_all();
+            }
+        }
+        sent
+    }
+
+    /// SPUBLISH. How many got it.
+    pub fn publish_shard(&self, channel: &[u8], payload: &Payload<'_>) -> usize {
+        let names = self.shard_channels.shard(channel).lock();
+        names.get(channel).map_or(0, |subscribers| {
+            self.deliver(subscribers, Message::new(&[b"smessage"], channel, payload))
+        })
+    }
+
+    fn deliver(&self, subscribers: &Subscribers, mut message: Message<'_>) -> usize {
+        let limit = self.limit_bytes.load(Ordering::Relaxed);
+        let mut post_all = || {
+            for client in &subscribers.0 {
+                let within = client.deliver(limit, |protocol, outbox| {
+                    for part in message.for_protocol(protocol) {
+                        outbox.push_shared(part.clone());
+                    }
+                });
+                if !within {
+                    self.closed.add(1);
+                    tracing::warn!(client = client.id, addr = %client.addr, "closed: a subscriber does not read, over client-output-buffer-limit");
+                }
+            }
+        };
+        if subscribers.0.len() > HEAVY {
+            give_worker_away(post_all);
+        } else {
+            post_all();
+        }
+        subscribers.0.len()
+    }
+
+    /// The channels with subscribers whose names match, in no order.
+    pub fn channels(&self, topic: Topic, pattern: Option<&[u8]>) -> Vec<Bytes> {
+        self.of(topic).names(pattern)
+    }
+
+    /// How many channels have subscribers.
+    pub fn channel_count(&self, topic: Topic) -> usize {
+        self.of(topic).count()
+    }
+
+    /// How many are subscribed to this channel.
+    pub fn subscriber_count(&self, topic: Topic, channel: &[u8]) -> usize {
+        let names = self.of(topic).shard(channel).lock();
+        names
+            .get(channel)
+            .map_or(0, |subscribers| subscribers.0.len())
+    }
+
+    /// How many different patterns there are.
+    pub fn pattern_count(&self) -> usize {
+        self.pattern_count.load(Ordering::Acquire)
+    }
+
+    fn of(&self, topic: Topic) -> &Channels {
+        match topic {
+            Topic::Shard => &self.shard_channels,
+            Topic::Channel | Topic::Pattern => &self.channels,
+        }
+    }
+}
+
+/// The subscriptions of one connection; they end when this is dropped.
+pub struct Subscriptions {
+    server: Arc<Server>,
+    client: Arc<Client>,
+    channels: BTreeSet<Bytes>,
+    patterns: BTreeSet<Bytes>,
+    shards: BTreeSet<Bytes>,
+}
+
+impl Subscriptions {
+    /// None yet.
+    pub fn new(server: Arc<Server>, client: Arc<Client>) -> Subscriptions {
+        Subscriptions {
+            server,
+            client,
+            channels: BTreeSet::new(),
+            patterns: BTreeSet::new(),
+            shards: BTreeSet::new(),
+        }
+    }
+
+    fn names(&self, topic: Topic) -> &BTreeSet<Bytes> {
+        match topic {
+            Topic::Channel => &self.channels,
+            Topic::Pattern => &self.patterns,
+            Topic::Shard => &self.shards,
+        }
+    }
+
+    fn names_mut(&mut self, topic: Topic) -> &mut BTreeSet<Bytes> {
+        match topic {
+            Topic::Channel => &mut self.channels,
+            Topic::Pattern => &mut self.patterns,
+            Topic::Shard => &mut self.shards,
+        }
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, topic: Topic, name: &[u8]) {
+        if self.names(topic).contains(name) {
+            return;
+        }
+        let name = Bytes::copy_from_slice(name);
+        // Before the first message may come, its kind says which limit it is under.
+        self.client.set_kind(ClientKind::Pubsub);
+        self.server.pubsub.subscribe(topic, &name, &self.client);
+        let bytes = name.len() + SUBSCRIPTION_BYTES;
+        self.client
+            .subscription_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        self.names_mut(topic).insert(name);
+        self.show();
+    }
+
+    /// Ends one.
+    pub fn remove(&mut self, topic: Topic, name: &[u8]) {
+        if let Some(name) = self.names_mut(topic).take(name) {
+            self.server.pubsub.unsubscribe(topic, &name, self.client.id);
+            let bytes = name.len() + SUBSCRIPTION_BYTES;
+            self.client
+                .subscription_bytes
+                .fetch_sub(bytes, Ordering::Relaxed);
+            self.show();
+        }
+    }
+
+    /// The names, to end all of them.
+    pub fn all(&self, topic: Topic) -> Vec<Bytes> {
+        self.names(topic).iter().cloned().collect()
+    }
+
+    /// What the confirmation of a change says: channels and patterns together, shard channels apart.
+    pub fn count(&self, topic: Topic) -> usize {
+        match topic {
+            Topic::Channel | Topic::Pattern => self.channels.len() + self.patterns.len(),
+            Topic::Shard => self.shards.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.channels.is_empty() && self.patterns.is_empty() && self.shards.is_empty()
+    }
+
+    /// Shows the others how many there are.
+    fn show(&self) {
+        let counts = [&self.channels, &self.patterns, &self.shards].map(|names| names.len() as u32);
+        for (shown, count) in self.client.subscriptions.iter().zip(counts) {
+            shown.store(count, Ordering::Relaxed);
+        }
+        if self.is_empty() {
+            self.client.set_kind(ClientKind::Normal);
+        }
+    }
+}
+
+impl Drop for Subscriptions {
+    fn drop(&mut self) {
+        let topics = [Topic::Channel, Topic::Pattern, Topic::Shard];
+        let total: usize = topics.map(|topic| self.names(topic).len()).iter().sum();
+        let mut end_all = || {
+            for topic in topics {
+                for name in std::mem::take(self.names_mut(topic)) {
+                    self.server.pubsub.unsubscribe(topic, &name, self.client.id);
+                }
+            }
+        };
+        if total > HEAVY {
+            give_worker_away(end_all);
+        } else {
+            end_all();
+        }
+        self.client.subscription_bytes.store(0, Ordering::Relaxed);
+        self.show();
+    }
+}
