@@ -58,6 +58,13 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("bzpopmax", "blocks"),
     ("bzmpop", "blocks"),
     ("object|help", "our own words"),
+    ("pubsub|help", "our own words"),
+    ("subscribe", "a reply for each channel; scripts of their own"),
+    ("psubscribe", "as subscribe"),
+    ("ssubscribe", "as subscribe"),
+    ("unsubscribe", "as subscribe"),
+    ("punsubscribe", "as subscribe"),
+    ("sunsubscribe", "as subscribe"),
     ("xgroup|help", "our own words"),
     ("xinfo|help", "our own words"),
     (
