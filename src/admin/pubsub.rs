@@ -426,3 +426,178 @@ const HELP: &[&str] = &[
     "SHARDNUMSUB [<shardchannel> ...]",
     "    Count the subscribers of each shard channel.",
 ];
+
+#[cfg(test)]
+mod tests {
+    use crate::admin::testing::Host;
+    use crate::resp::reply::Output;
+    use crate::state::clients::ClientKind;
+
+    fn text(output: &Output) -> String {
+        String::from_utf8_lossy(output.only_chunk().expect("a short output")).into_owned()
+    }
+
+    #[test]
+    fn subscriptions_are_counted_and_end() {
+        let host = Host::new();
+        let (mut one, mut other) = (host.client(), host.client());
+        assert_eq!(
+            one.run("SUBSCRIBE a b a"),
+            "*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n*3\r\n$9\r\nsubscribe\r\n$1\r\nb\r\n:2\r\n\
+             *3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:2\r\n"
+        );
+        one.run("PSUBSCRIBE a*");
+        one.run("SSUBSCRIBE s");
+        assert_eq!(one.session.client.kind(), ClientKind::Pubsub);
+        assert_eq!(
+            other.run("PUBSUB NUMSUB a none"),
+            "*4\r\n$1\r\na\r\n:1\r\n$4\r\nnone\r\n:0\r\n"
+        );
+        assert_eq!(other.run("PUBSUB NUMPAT"), ":1\r\n");
+        assert_eq!(other.run("PUBSUB CHANNELS a*"), "*1\r\n$1\r\na\r\n");
+        assert_eq!(other.run("PUBSUB SHARDCHANNELS"), "*1\r\n$1\r\ns\r\n");
+        assert_eq!(other.run("PUBSUB SHARDNUMSUB s"), "*2\r\n$1\r\ns\r\n:1\r\n");
+        assert_eq!(
+            other.run("PUBSUB channels a b"),
+            "-ERR unknown subcommand or wrong number of arguments for 'channels'. Try PUBSUB HELP.\r\n"
+        );
+        assert!(
+            other
+                .run("PUBSUB HELP")
+                .contains("+SHARDNUMSUB [<shardchannel> ...]\r\n")
+        );
+        assert_eq!(one.run("PING x"), "*2\r\n$4\r\npong\r\n$1\r\nx\r\n");
+        assert!(one.run("UNSUBSCRIBE").ends_with("$1\r\nb\r\n:1\r\n"));
+        assert!(
+            one.run("PUNSUBSCRIBE a* a*")
+                .ends_with("$2\r\na*\r\n:0\r\n")
+        );
+        assert_eq!(one.session.client.kind(), ClientKind::Pubsub);
+        assert_eq!(
+            one.run("SUNSUBSCRIBE"),
+            "*3\r\n$12\r\nsunsubscribe\r\n$1\r\ns\r\n:0\r\n"
+        );
+        assert_eq!(
+            one.run("UNSUBSCRIBE"),
+            "*3\r\n$11\r\nunsubscribe\r\n$-1\r\n:0\r\n"
+        );
+        assert_eq!(one.session.client.kind(), ClientKind::Normal);
+        assert_eq!(one.run("PING"), "+PONG\r\n");
+        assert!(host.server.pubsub.is_idle());
+    }
+
+    #[test]
+    fn a_connection_that_ends_is_subscribed_to_nothing() {
+        let host = Host::new();
+        let mut one = host.client();
+        one.run("SUBSCRIBE a");
+        one.run("PSUBSCRIBE *");
+        one.run("SSUBSCRIBE a");
+        drop(one);
+        let mut other = host.client();
+        assert_eq!(other.run("PUBLISH a x"), ":0\r\n");
+        assert_eq!(other.run("SPUBLISH a x"), ":0\r\n");
+        assert_eq!(other.run("PUBSUB CHANNELS"), "*0\r\n");
+        assert_eq!(other.run("PUBSUB NUMPAT"), ":0\r\n");
+    }
+
+    #[test]
+    fn who_publishes_to_itself_sees_the_message_first() {
+        let host = Host::new();
+        let mut one = host.client();
+        one.run("HELLO 3");
+        one.run("SUBSCRIBE a");
+        assert_eq!(
+            one.run("PUBLISH a x"),
+            ">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n:1\r\n"
+        );
+    }
+
+    /// Aim: what a subscriber over its limit has not read is freed, and it gets nothing more.
+    #[test]
+    fn an_outbox_is_bounded() {
+        let host = Host::with(&[("client-output-buffer-limit", "pubsub 100 0 0")]);
+        let (mut slow, mut other) = (host.client(), host.client());
+        slow.run("SUBSCRIBE a");
+        let client = slow.session.client.clone();
+        assert_eq!(other.run("PUBLISH a 0123456789"), ":1\r\n");
+        assert_eq!(client.killed(), None);
+        assert_eq!(
+            other.run("PUBLISH a 0123456789012345678901234567890123456789"),
+            ":1\r\n"
+        );
+        assert_eq!(client.killed(), Some(false));
+        assert_eq!(host.server.stats.output_limit_disconnections.value(), 1);
+        other.run("PUBLISH a 0123456789");
+        assert!(client.take_mail().is_none_or(|mail| mail.is_empty()));
+        assert_eq!(host.server.stats.output_limit_disconnections.value(), 1);
+    }
+
+    /// Aim: a large payload stands once in memory, however many have not read it yet.
+    #[test]
+    fn large_payloads_are_shared() {
+        let host = Host::new();
+        let mut subscribers = [host.client(), host.client()];
+        for subscriber in &mut subscribers {
+            subscriber.run("SUBSCRIBE a");
+        }
+        let payload = "x".repeat(20_000);
+        host.client().run(&format!("PUBLISH a {payload}"));
+        let places = subscribers.map(|subscriber| {
+            let mail = subscriber.session.client.take_mail().expect("a message");
+            let mut slices = [std::io::IoSlice::new(&[]); 8];
+            let count = mail.fill(&mut slices);
+            let found = slices[..count].iter().find(|slice| slice.len() == 20_000);
+            found.expect("the payload alone").as_ptr()
+        });
+        assert_eq!(places[0], places[1]);
+    }
+
+    #[test]
+    fn memory_of_names_counts() {
+        let host = Host::new();
+        let mut one = host.client();
+        let before = one.session.client.memory_bytes();
+        one.run(&format!("SUBSCRIBE {}", "n".repeat(1000)));
+        assert!(one.session.client.memory_bytes() >= before + 1000);
+        one.run("UNSUBSCRIBE");
+        assert_eq!(one.session.client.memory_bytes(), before);
+    }
+
+    #[test]
+    fn reset_ends_all_and_sends_what_came() {
+        let host = Host::new();
+        let mut one = host.client();
+        one.run("SUBSCRIBE a");
+        host.client().run("PUBLISH a x");
+        assert_eq!(
+            one.run("RESET"),
+            "*3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nx\r\n+RESET\r\n"
+        );
+        assert_eq!(host.client().run("PUBLISH a x"), ":0\r\n");
+    }
+
+    #[test]
+    fn events_are_messages() {
+        use crate::keyspace::effects::{Event, EventClass, Listener};
+        let host = Host::with(&[("notify-keyspace-events", "KEx")]);
+        let mut one = host.client();
+        one.run("SUBSCRIBE __keyspace@3__:k __keyevent@3__:expired __keyevent@3__:del");
+        let event = |class, name| Event {
+            class,
+            name,
+            database: 3,
+            key: b"k".to_vec(),
+        };
+        host.server.key_events.publish(&[
+            event(EventClass::GENERIC, "del"),
+            event(EventClass::EXPIRED, "expired"),
+        ]);
+        let mail = one.session.client.take_mail().expect("two messages");
+        assert_eq!(
+            text(&mail),
+            "*3\r\n$7\r\nmessage\r\n$16\r\n__keyspace@3__:k\r\n$7\r\nexpired\r\n\
+             *3\r\n$7\r\nmessage\r\n$22\r\n__keyevent@3__:expired\r\n$1\r\nk\r\n"
+        );
+    }
+}

@@ -75,7 +75,8 @@ pub struct Server {
     pub monitors: Monitors,
     /// SUBSCRIBE and PUBLISH.
     pub pubsub: Arc<PubSub>,
-    key_events: Arc<KeyEventPublisher>,
+    /// notify-keyspace-events.
+    pub key_events: Arc<KeyEventPublisher>,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// Shutting down.
