@@ -134,10 +134,12 @@ pub fn put_off_expiry(request: &mut Request) {
     }
     bound_draws(request);
     lists::bound_waits(request);
-    // Redis reads the footer of this payload for the value that is missing.
-    let footer = [0; 10];
+    // Redis reads the footer of such a payload for the value that is missing.
+    let is_footer = |argument: &Vec<u8>| {
+        (10..12).contains(&argument.len()) && argument.iter().all(|byte| *byte == 0)
+    };
     if request[0].to_ascii_uppercase().starts_with(b"RESTORE") {
-        request.retain(|argument| argument != &footer);
+        request.retain(|argument| !is_footer(argument));
     }
     streams::make_repeatable(request);
 }

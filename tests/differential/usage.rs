@@ -59,7 +59,10 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("bzmpop", "blocks"),
     ("object|help", "our own words"),
     ("pubsub|help", "our own words"),
-    ("subscribe", "a reply for each channel; scripts of their own"),
+    (
+        "subscribe",
+        "a reply for each channel; scripts of their own",
+    ),
     ("psubscribe", "as subscribe"),
     ("ssubscribe", "as subscribe"),
     ("unsubscribe", "as subscribe"),
