@@ -56,6 +56,31 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("bzpopmax", "blocks"),
     ("bzmpop", "blocks"),
     ("object|help", "our own words"),
+    ("pubsub|help", "our own words"),
+    (
+        "subscribe",
+        "a reply for each channel; scenarios compare it",
+    ),
+    (
+        "psubscribe",
+        "a reply for each pattern; scenarios compare it",
+    ),
+    (
+        "ssubscribe",
+        "a reply for each channel; scenarios compare it",
+    ),
+    (
+        "unsubscribe",
+        "a reply for each channel; scenarios compare it",
+    ),
+    (
+        "punsubscribe",
+        "a reply for each pattern; scenarios compare it",
+    ),
+    (
+        "sunsubscribe",
+        "a reply for each channel; scenarios compare it",
+    ),
     (
         "pfselftest",
         "half a second of work, and many in a debug build",
