@@ -7,6 +7,8 @@
 mod geo;
 #[path = "data/ordered.rs"]
 mod ordered;
+#[path = "data/streams.rs"]
+mod streams;
 
 use std::hint::black_box;
 
@@ -230,6 +232,7 @@ criterion_group!(
     sets,
     hashes,
     ordered::zsets,
-    ordered::lists
+    ordered::lists,
+    streams::streams
 );
 criterion_main!(benches);

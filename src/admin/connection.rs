@@ -88,7 +88,7 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: ALWAYS.union(Flags::SUBSCRIBED),
             ..Command::NEW
         },
-        Handler::Immediate(quit),
+        Handler::Ending(quit),
     ),
     Row::new(
         Command {
@@ -99,7 +99,7 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: ALWAYS.union(Flags::SUBSCRIBED),
             ..Command::NEW
         },
-        Handler::Immediate(reset),
+        Handler::Ending(reset),
     ),
     Row::new(
         Command {

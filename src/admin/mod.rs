@@ -47,6 +47,8 @@ pub enum Handler {
     Admin(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
     /// As [`Handler::Admin`], and inside a transaction it is not queued.
     Immediate(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
+    /// The same, and it ends a transaction.
+    Ending(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
     /// EXEC: runs what was queued.
     Exec,
     /// Has subcommands only.

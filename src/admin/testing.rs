@@ -135,7 +135,9 @@ impl Connection {
         if !entry.accepts(request.len()) {
             return Err(CommandError::Arity(entry.full_name.clone().into()));
         }
-        let (Handler::Admin(handler) | Handler::Immediate(handler)) = entry.handler else {
+        let (Handler::Admin(handler) | Handler::Immediate(handler) | Handler::Ending(handler)) =
+            entry.handler
+        else {
             panic!("{}: no handler of its own", entry.full_name);
         };
         let mut args = Args::new(request, 1 + usize::from(entry.parent.is_some()));

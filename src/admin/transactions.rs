@@ -27,7 +27,7 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: ALWAYS,
             ..Command::NEW
         },
-        Handler::Immediate(discard),
+        Handler::Ending(discard),
     ),
     Row::new(
         Command {

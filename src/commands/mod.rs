@@ -11,16 +11,20 @@ pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod list;
+pub mod migrate;
 #[cfg(test)]
 mod replay;
 pub mod scan;
 pub mod set;
 pub mod sort;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
 pub mod testing;
 pub mod timeout;
 pub mod zset;
+
+use std::sync::Arc;
 
 use crate::keyspace::lock::Plan;
 use crate::keyspace::sweep::{Scene, Sweep};
@@ -39,6 +43,9 @@ pub type BeginSweep = fn(&mut Args<'_>, &Scene<'_>) -> Result<Box<dyn Sweep>, Co
 /// that is the handler's part.
 pub type Reach = fn(&mut Args<'_>, &View<'_>, &mut Plan);
 
+/// What a migration begins with, or a refusal.
+pub type BeginMigration = Result<Option<Arc<migrate::Migration>>, CommandError>;
+
 /// What runs a data command. The type keeps a read from writing.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -54,6 +61,9 @@ pub enum Handler {
         Reach,
         fn(&mut Args<'_>, &mut View<'_>, &mut Reply<'_>) -> Done,
     ),
+    /// Reads keys that the connection then sends to another server; dispatch ends it by [`migrate::finish`]. `None` when there
+    /// is nothing to be sent and the reply is written.
+    Migrate(fn(&mut Args<'_>, &View<'_>, &mut Reply<'_>) -> BeginMigration),
     /// Goes through partitions one by one.
     Sweep(BeginSweep),
     /// Has subcommands only.
@@ -63,6 +73,7 @@ pub enum Handler {
 /// All rows of the data families.
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     string::ROWS,
+    stream::ROWS,
     bitmap::ROWS,
     list::ROWS,
     set::ROWS,
@@ -74,6 +85,7 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     database::ROWS,
     dump::ROWS,
     sort::ROWS,
+    migrate::ROWS,
 ];
 
 #[cfg(test)]
@@ -104,7 +116,10 @@ mod tests {
                     "{}",
                     row.command.name
                 ),
-                Handler::Reach(..) | Handler::Sweep(_) | Handler::Container => {}
+                Handler::Migrate(_)
+                | Handler::Reach(..)
+                | Handler::Sweep(_)
+                | Handler::Container => {}
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::base::hash::KeyHasher;
 use crate::base::rng::Rng;
 use crate::data::dump;
 use crate::data::list::{End, List};
+use crate::data::testing;
 use crate::data::value::{Type, ValueRef};
 use crate::keyspace::PARTITIONS;
 use crate::keyspace::effects::{Effects, Record};
@@ -23,7 +24,7 @@ use crate::keyspace::lock::{PATIENCE, lock_in};
 use crate::table::Flags;
 
 /// Requests: in brackets one of the alternatives or none, in parentheses one of them. K is a key; J one of a hash, L one of a
-/// list, Z one of a sorted set as a rule; V a value, P a payload, N a number, F a fraction, G degrees, H a digest, O an offset, B a bit, C a
+/// list, X one of a stream, Z one of a sorted set as a rule; I an id; V a value, P a payload, N a number, F a fraction, G degrees, H a digest, O an offset, B a bit, C a
 /// count, M a member, E an end of a range of members, D a database, S seconds, T milliseconds, Q and A instants in these units.
 const REQUESTS: &[&str] = &[
     "APPEND K V",
@@ -130,6 +131,27 @@ const REQUESTS: &[&str] = &[
     "GEORADIUS K G G 900 km [STORE K] [STOREDIST K]",
     "GEORADIUSBYMEMBER K M 900 km [STORE K|STOREDIST K]",
     "GEOSEARCHSTORE K K FROMLONLAT G G BYBOX 900 900 km [COUNT 2] [STOREDIST]",
+    "XADD X [NOMKSTREAM] [MAXLEN = C|MAXLEN ~ C|MINID ~ I|MINID I] [DELREF|ACKED|KEEPREF] (*|I|I-*) M V [M V]",
+    "XADD X * M V",
+    "XADD X * M V M V",
+    "XTRIM X (MAXLEN C|MAXLEN ~ C|MAXLEN ~ C LIMIT C|MINID ~ I|MINID I) [DELREF|ACKED|KEEPREF]",
+    "XDEL X I [I]",
+    "XDELEX X [KEEPREF|DELREF|ACKED] IDS (1 I|2 I I)",
+    "XACKDEL X (g|h) [KEEPREF|DELREF|ACKED] IDS (1 I|2 I I)",
+    "XSETID X I [ENTRIESADDED C] [MAXDELETEDID I]",
+    "XGROUP CREATE X (g|h) ($|0|I) [MKSTREAM] [ENTRIESREAD C]",
+    "XGROUP SETID X (g|h) ($|0|I) [ENTRIESREAD C]",
+    "XGROUP DESTROY X h",
+    "XGROUP CREATECONSUMER X (g|h) (a|b|c)",
+    "XGROUP DELCONSUMER X (g|h) (a|b|c)",
+    "XREADGROUP GROUP (g|h) (a|b|c) [COUNT C] [NOACK] STREAMS X >",
+    "XREADGROUP GROUP (g|h) (a|b|c) [COUNT C] STREAMS X (0|I)",
+    "XREADGROUP GROUP g (a|b|c) STREAMS X X > >",
+    "XACK X (g|h) I [I]",
+    "XCLAIM X (g|h) (a|b|c) (0|500) I [I] [IDLE T|TIME A] [RETRYCOUNT C] [FORCE] [JUSTID] [LASTID I]",
+    "XAUTOCLAIM X (g|h) (a|b|c) (0|500) (0|I) [COUNT 3] [JUSTID]",
+    "RENAME X X",
+    "COPY X X REPLACE",
     "COPY K K [DB D] [REPLACE]",
     "DEL K [K]",
     "UNLINK K [K]",
@@ -141,6 +163,7 @@ const REQUESTS: &[&str] = &[
     "PEXPIREAT K A [NX|XX|GT|LT]",
     "RENAME K K",
     "RENAMENX K K",
+    "MIGRATE host 1 K 0 0 [COPY]",
     "RESTORE K T P [REPLACE] [IDLETIME S]",
     "RESTORE K A P ABSTTL [REPLACE]",
     "SORT K ALPHA [BY nosort|BY k*|BY k*->M] [LIMIT B C] [DESC] [GET # GET k*] STORE K",
@@ -197,7 +220,10 @@ impl Requests {
             "J" if rng.u8(0..10) > 0 => format!("h{}", rng.u8(0..3)),
             "L" if rng.u8(0..8) > 0 => format!("l{}", rng.u8(0..3)),
             "Z" if rng.u8(0..12) > 0 => format!("z{}", rng.u8(0..4)),
-            "K" | "J" | "L" | "Z" => format!("k{}", rng.u8(0..6)),
+            "X" if rng.u8(0..30) > 0 => format!("x{}", rng.u8(0..2)),
+            "K" | "J" | "L" | "X" | "Z" => format!("k{}", rng.u8(0..6)),
+            "I" => format!("{}-{}", rng.u8(0..40), rng.u8(0..3)),
+            "I-*" => format!("{}-*", rng.u8(0..40)),
             "V" => return self.value(),
             "P" => return self.payload(now),
             "N" => rng.i64(-300..300).to_string(),
@@ -322,6 +348,7 @@ fn value_of(entry: &Entry, hasher: &KeyHasher) -> Vec<u8> {
                 [&score.to_bits().to_be_bytes()[..], member.text(&mut buffer)].concat()
             })
             .collect(),
+        ValueRef::Stream(stream) => testing::stream_parts(stream),
         ValueRef::Hash(hash) => hash
             .entries(hasher)
             .map(|(field, value, expiry)| {

@@ -27,6 +27,7 @@ use crate::keyspace::view::{Ttl, View};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
 use crate::table::args::Taken;
+use crate::table::error::shown;
 use crate::table::{
     Args, Category, Command, CommandError, Family, Flags, KeyAccess, KeySpec, Row, Scope,
 };
@@ -245,7 +246,9 @@ impl<'a> Query<'a> {
             }
             ValueRef::ZSet(zset) => Box::new(zset.range(range).map(|(member, _)| member)),
             ValueRef::Set(set) => Box::new(set.iter().skip(range.start).take(range.len())),
-            ValueRef::String(_) | ValueRef::Hash(_) => Box::new(std::iter::empty()),
+            ValueRef::String(_) | ValueRef::Hash(_) | ValueRef::Stream(_) => {
+                Box::new(std::iter::empty())
+            }
         }
     }
 }
@@ -348,7 +351,9 @@ fn reach_for(args: &mut Args<'_>, view: &View<'_>, plan: &mut Plan, stores: bool
 /// The elements of an entry that can be sorted.
 fn sortable(entry: Option<&Entry>) -> Taken<Option<ValueRef<'_>>> {
     match entry.map(Entry::value) {
-        Some(ValueRef::String(_) | ValueRef::Hash(_)) => Err(CommandError::WrongType),
+        Some(ValueRef::String(_) | ValueRef::Hash(_) | ValueRef::Stream(_)) => {
+            Err(CommandError::WrongType)
+        }
         source => Ok(source),
     }
 }
@@ -451,7 +456,9 @@ fn everything<'v>(source: ValueRef<'v>) -> Box<dyn Iterator<Item = Item<'v>> + '
         ValueRef::List(list) => Box::new(list.range(0..list.len()).map(element)),
         ValueRef::ZSet(zset) => Box::new(zset.range(0..zset.len()).map(|(member, _)| member)),
         ValueRef::Set(set) => Box::new(set.iter()),
-        ValueRef::String(_) | ValueRef::Hash(_) => Box::new(std::iter::empty()),
+        ValueRef::String(_) | ValueRef::Hash(_) | ValueRef::Stream(_) => {
+            Box::new(std::iter::empty())
+        }
     }
 }
 
@@ -530,15 +537,17 @@ fn sorted<'v>(query: &Query<'_>, source: ValueRef<'v>, view: &'v View<'_>) -> Ta
     })
 }
 
-/// What a text weighs as a number, as `strtod` reads it: an empty one 0, spaces before the number ignored.
+/// What a text weighs as a number, as `strtod` reads it: up to a NUL, an empty one 0, spaces before the number ignored.
 fn score(item: Item<'_>) -> Taken<f64> {
     const NOT_A_SCORE: CommandError =
         CommandError::fixed("ERR One or more scores can't be converted into double");
     let text = match item {
         Item::Int(value) => return Ok(value as f64),
-        Item::Bytes(b"") => return Ok(0.0),
-        Item::Bytes(text) => text,
+        Item::Bytes(text) => shown(text),
     };
+    if text.is_empty() {
+        return Ok(0.0);
+    }
     let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
     let start = text.iter().take_while(|byte| is_space(byte)).count();
     number::parse_f64(&text[start..]).ok_or(NOT_A_SCORE)
@@ -552,8 +561,10 @@ fn text_of(item: Item<'_>) -> Cow<'_, [u8]> {
 }
 
 fn compare_texts(left: Item<'_>, right: Item<'_>) -> Ordering {
-    if let (Item::Bytes(left), Item::Bytes(right)) = (left, right) {
-        return left.cmp(right);
+    match (left, right) {
+        (Item::Bytes(left), Item::Bytes(right)) => return left.cmp(right),
+        (Item::Int(left), Item::Int(right)) if left == right => return Ordering::Equal,
+        _ => {}
     }
     let (mut one, mut other) = (itoa::Buffer::new(), itoa::Buffer::new());
     left.text(&mut one).cmp(right.text(&mut other))

@@ -158,9 +158,11 @@ impl World {
             touch: self.touch.get(),
         };
         match entry.handler {
-            Handler::Read(_) | Handler::Write(_) | Handler::Block(_) | Handler::Reach(..) => {
-                self.run_on_keys(entry, args, run, reply)
-            }
+            Handler::Read(_)
+            | Handler::Write(_)
+            | Handler::Block(_)
+            | Handler::Reach(..)
+            | Handler::Migrate(_) => self.run_on_keys(entry, args, run, reply),
             Handler::Sweep(begin) => self.run_sweep(begin, args, run, reply),
             Handler::Container => panic!("{}: a container was called", entry.full_name),
         }
@@ -191,12 +193,22 @@ impl World {
         );
         let result = match entry.handler {
             Handler::Reach(_, handler) => handler(&mut args, &mut view, reply),
+            // The other server takes everything.
+            Handler::Migrate(begin) => begin(&mut args, &view, reply).and_then(|migration| {
+                let Some(migration) = migration else {
+                    return Ok(());
+                };
+                let keys = (0..migration.keys.len()).collect();
+                let arrived = super::migrate::Arrived { keys, error: None };
+                reply.ok();
+                super::migrate::finish(&migration, &arrived, |_| false, &mut view)
+            }),
             Handler::Read(handler) => handler(&mut args, &view, reply),
             Handler::Write(handler) => handler(&mut args, &mut view, reply),
             // Nobody waits here: as in a transaction.
             Handler::Block(handler) => handler(&mut args, &mut view, reply).map(|outcome| {
                 if let Outcome::Wait(wait) = outcome {
-                    wait.nothing.write(reply);
+                    wait.nothing.write_at_once(reply);
                 }
             }),
             Handler::Sweep(_) | Handler::Container => unreachable!("has no keys"),

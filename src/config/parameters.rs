@@ -153,8 +153,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "enable-module-command",
     "busy-reply-threshold",
     "list-compress-depth",
-    "stream-node-max-bytes",
-    "stream-node-max-entries",
 ];
 
 /// A row of either list.

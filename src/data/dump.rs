@@ -30,6 +30,7 @@ mod encode;
 mod listpack;
 mod lzf;
 mod read;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -35,7 +35,7 @@ mod nodes;
 /// Bytes that a node may take where only its elements are limited.
 const SAFE_BYTES: usize = 8 * 1024;
 /// What a listpack takes without elements.
-const LISTPACK_FRAME: usize = 7;
+pub(super) const LISTPACK_FRAME: usize = 7;
 
 /// How large a packed list, or a node of a list, may be: `list-max-listpack-size`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -442,9 +442,10 @@ impl<'a> ListRef<'a> {
 
     /// The element at an end.
     pub fn peek(self, end: End) -> Option<Element<'a>> {
-        match end {
-            End::Head => self.get(0),
-            End::Tail => self.get(self.len().checked_sub(1)?),
+        match (self, end) {
+            (ListRef::Packed(packed), End::Head) => packed.iter().next().map(Element::Item),
+            (ListRef::Packed(packed), End::Tail) => packed.iter().next_back().map(Element::Item),
+            (ListRef::Nodes(nodes), end) => nodes.peek(end),
         }
     }
 
@@ -504,7 +505,7 @@ fn listpack_bytes(packed: PackedRef<'_>) -> u32 {
 }
 
 /// What Redis's listpack takes for an item: its header, its bytes, and the length of both again for the way back.
-fn listpack_size(item: Item<'_>) -> u32 {
+pub(super) fn listpack_size(item: Item<'_>) -> u32 {
     let entry = match item {
         Item::Int(value) => match value {
             0..=127 => 1,

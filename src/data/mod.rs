@@ -2,8 +2,8 @@
 //!
 //! `number` reads and prints numbers as the protocol does, `glob` matches patterns; `string` and `bitmap` are operations on
 //! the bytes of strings. `hash` and `set` are made of `packed` and `intset` while they are small and of `dense` when they
-//! are large; `list` is made of `packed`; `zset` of `packed`, or of `members` and `ordered`. What is left of a large value is
-//! `remains`. `dump` is a value as checked bytes.
+//! are large; `list` is made of `packed`; `zset` of `packed`, or of `members` and `ordered`; `stream` is blocks of entries,
+//! and groups. What is left of a large value is `remains`. `dump` is a value as checked bytes.
 
 pub mod bitmap;
 pub mod dense;
@@ -24,8 +24,9 @@ pub mod partial_sort;
 pub mod remains;
 pub mod sample;
 pub mod set;
+pub mod stream;
 pub mod string;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod value;
 pub mod zset;

@@ -29,7 +29,8 @@ use std::iter::FusedIterator;
 use std::ops::Range;
 
 pub use self::item::{Element, Item};
-use self::item::{decode, length_bytes, size_at_back, size_at_front};
+pub(in crate::data) use self::item::{decode, size_at_front};
+use self::item::{length_bytes, size_at_back};
 use crate::base::allocator::good_size;
 
 mod item;

@@ -10,7 +10,9 @@ use super::list::{List, ListRef};
 use super::packed::{Packed, PackedRef};
 use super::remains::Remains;
 use super::set::{Set, SetRef, Small};
+use super::stream::Stream;
 use super::zset::{ZSet, ZSetRef};
+use crate::base::allocator::good_size;
 
 /// The type of a value. The numbers stand in the headers of entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,11 +28,20 @@ pub enum Type {
     ZSet = 3,
     /// Fields with values.
     Hash = 4,
+    /// Entries by id.
+    Stream = 5,
 }
 
 impl Type {
     /// All of them, each at the index of its number.
-    pub const ALL: [Type; 5] = [Type::String, Type::List, Type::Set, Type::ZSet, Type::Hash];
+    pub const ALL: [Type; 6] = [
+        Type::String,
+        Type::List,
+        Type::Set,
+        Type::ZSet,
+        Type::Hash,
+        Type::Stream,
+    ];
 
     /// Its name, as TYPE and SCAN's TYPE know it.
     pub fn name(self) -> &'static str {
@@ -40,13 +51,14 @@ impl Type {
             Type::Set => "set",
             Type::ZSet => "zset",
             Type::Hash => "hash",
+            Type::Stream => "stream",
         }
     }
 
     /// Whether commands block until there is a key of this type.
     #[inline]
     pub fn can_be_waited_for(self) -> bool {
-        matches!(self, Type::List | Type::ZSet)
+        matches!(self, Type::List | Type::ZSet | Type::Stream)
     }
 }
 
@@ -70,6 +82,8 @@ pub enum Value {
     ZSet(ZSet),
     /// A hash.
     Hash(Hash),
+    /// A stream: it has no compact form, and is larger than the others.
+    Stream(Box<Stream>),
 }
 
 /// A value to be read.
@@ -85,6 +99,8 @@ pub enum ValueRef<'a> {
     ZSet(ZSetRef<'a>),
     /// A hash.
     Hash(HashRef<'a>),
+    /// A stream.
+    Stream(&'a Stream),
 }
 
 /// A type of collection: what [`Value`] has a variant for.
@@ -130,6 +146,37 @@ macro_rules! collections {
 
 collections! { List: ListRef, Set: SetRef, ZSet: ZSetRef, Hash: HashRef, }
 
+impl Collection for Stream {
+    const TYPE: Type = Type::Stream;
+    type Ref<'a> = &'a Stream;
+
+    fn into_value(self) -> Value {
+        Value::Stream(Box::new(self))
+    }
+
+    fn of(value: &mut Value) -> Option<&mut Self> {
+        if let Value::Stream(own) = value {
+            Some(own)
+        } else {
+            None
+        }
+    }
+
+    fn of_ref(value: ValueRef<'_>) -> Option<&Stream> {
+        if let ValueRef::Stream(own) = value {
+            Some(own)
+        } else {
+            None
+        }
+    }
+}
+
+impl From<Stream> for Value {
+    fn from(value: Stream) -> Value {
+        value.into_value()
+    }
+}
+
 impl Value {
     /// Its type.
     pub fn kind(&self) -> Type {
@@ -138,6 +185,7 @@ impl Value {
             Value::Set(_) => Type::Set,
             Value::ZSet(_) => Type::ZSet,
             Value::Hash(_) => Type::Hash,
+            Value::Stream(_) => Type::Stream,
         }
     }
 
@@ -149,17 +197,18 @@ impl Value {
             Value::Set(set) => ValueRef::Set(set.view()),
             Value::ZSet(zset) => ValueRef::ZSet(zset.view()),
             Value::Hash(hash) => ValueRef::Hash(hash.view()),
+            Value::Stream(stream) => ValueRef::Stream(stream),
         }
     }
 
-    /// Elements, members or fields.
+    /// Elements, members, fields or entries.
     pub fn len(&self) -> usize {
         self.view().len()
     }
 
-    /// Whether there are none.
+    /// Whether its key should go: whether there are none, except in a stream, which lives without entries.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.view().is_empty()
     }
 
     /// What it takes from the allocator besides itself, in bytes.
@@ -170,6 +219,7 @@ impl Value {
             Value::Set(set) => set.allocated_bytes(),
             Value::ZSet(zset) => zset.allocated_bytes(),
             Value::Hash(hash) => hash.allocated_bytes(),
+            Value::Stream(stream) => good_size(size_of::<Stream>()) + stream.allocated_bytes(),
         }
     }
 
@@ -180,6 +230,7 @@ impl Value {
             Value::Set(set) => set.into_remains(),
             Value::ZSet(zset) => zset.into_remains(),
             Value::Hash(hash) => hash.into_remains(),
+            Value::Stream(stream) => stream.into_remains(),
         }
     }
 
@@ -216,7 +267,7 @@ impl Value {
             Type::Set => Value::Set(packed.into()),
             Type::ZSet => Value::ZSet(packed.into()),
             Type::Hash => Value::Hash(packed.into()),
-            Type::List | Type::String => Value::List(packed.into()),
+            Type::List | Type::String | Type::Stream => Value::List(packed.into()),
         }
     }
 
@@ -229,6 +280,7 @@ impl Value {
             Value::ZSet(ZSet::Packed(packed)) => Some(Small::Packed(packed)),
             Value::ZSet(ZSet::Full(_)) => None,
             Value::Hash(hash) => hash.packed().map(Small::Packed),
+            Value::Stream(_) => None,
         }
     }
 }
@@ -248,14 +300,17 @@ impl<'a> ValueRef<'a> {
         }
         match kind {
             Type::String => ValueRef::String(bytes),
-            Type::List => ValueRef::List(ListRef::Packed(PackedRef::from_compact(bytes))),
+            // Streams have no compact form.
+            Type::List | Type::Stream => {
+                ValueRef::List(ListRef::Packed(PackedRef::from_compact(bytes)))
+            }
             Type::Set => ValueRef::Set(SetRef::Packed(PackedRef::from_compact(bytes))),
             Type::ZSet => ValueRef::ZSet(ZSetRef::Packed(PackedRef::from_compact(bytes))),
             Type::Hash => ValueRef::Hash(HashRef::Packed(PackedRef::from_compact(bytes))),
         }
     }
 
-    /// Elements, members or fields; bytes of a string.
+    /// Elements, members, fields or entries; bytes of a string.
     pub fn len(self) -> usize {
         match self {
             ValueRef::String(bytes) => bytes.len(),
@@ -263,12 +318,13 @@ impl<'a> ValueRef<'a> {
             ValueRef::Set(set) => set.len(),
             ValueRef::ZSet(zset) => zset.len(),
             ValueRef::Hash(hash) => hash.len(),
+            ValueRef::Stream(stream) => stream.len() as usize,
         }
     }
 
-    /// Whether there are none.
+    /// As [`Value::is_empty`].
     pub fn is_empty(self) -> bool {
-        self.len() == 0
+        self.len() == 0 && !matches!(self, ValueRef::Stream(_))
     }
 
     /// The name of a collection's encoding, as OBJECT ENCODING shows it; that of a string depends on its history too.
@@ -279,6 +335,7 @@ impl<'a> ValueRef<'a> {
             ValueRef::Set(set) => Some(set.encoding()),
             ValueRef::ZSet(zset) => Some(zset.encoding()),
             ValueRef::Hash(hash) => Some(hash.encoding()),
+            ValueRef::Stream(_) => Some("stream"),
         }
     }
 }

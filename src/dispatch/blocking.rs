@@ -87,6 +87,7 @@ impl Runner {
                 if kind != Some(waiter.wait.kind) && !waiter.wait.minds_removal {
                     return Ok(false);
                 }
+                view.wake();
                 let outcome = handler(&mut args, view, &mut reply)?;
                 Ok(matches!(outcome, Outcome::Served))
             });

@@ -11,6 +11,7 @@
 
 mod blocking;
 mod checks;
+mod migrating;
 mod record;
 mod transaction;
 
@@ -42,6 +43,7 @@ use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
 use crate::table::{Args, Command, CommandError, Flags, RenameError, Scope, Table};
 pub use blocking::Blocked;
+pub use migrating::Migrating;
 use record::Tally;
 
 /// What runs a command, of whichever layer.
@@ -132,6 +134,8 @@ pub enum Step {
     Sweep(Sweeping),
     /// Wait until it is served, then end it by [`Runner::unblocked`].
     Blocked(Blocked),
+    /// Send keys to another server, then end it by [`Runner::migrated`].
+    Migrate(Box<Migrating>),
 }
 
 /// For whom a command runs.
@@ -331,6 +335,8 @@ impl Runner {
                     Some(transaction) if is_exec(entry) => {
                         entry.command.flags | transaction.flags()
                     }
+                    // To queue commands takes memory too.
+                    Some(_) if !is_ending(entry) => entry.command.flags | Flags::DENYOOM,
                     _ => entry.command.flags,
                 },
                 is_queued,
@@ -471,6 +477,19 @@ impl Runner {
                     Err(Contended) => return Step::Contended,
                 }
             }
+            Handler::Data(commands::Handler::Migrate(begin)) => {
+                match self.begin_migrating(session, entry, begin, &mut args, &mut reply, round) {
+                    Ok(Ok(None)) => Ok(()),
+                    Ok(Ok(Some(migrating))) => {
+                        self.after_release();
+                        self.tally.skip();
+                        self.show(session, entry.command, arguments);
+                        return Step::Migrate(Box::new(migrating));
+                    }
+                    Ok(Err(error)) => Err(error),
+                    Err(Contended) => return Step::Contended,
+                }
+            }
             Handler::Data(commands::Handler::Sweep(begin)) => {
                 self.effects
                     .begin(self.server.keyspace.listeners.interest());
@@ -493,7 +512,11 @@ impl Runner {
                 Ok(done) => done,
                 Err(Contended) => return Step::Contended,
             },
-            Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Immediate(handler)) => {
+            Handler::Admin(
+                admin::Handler::Admin(handler)
+                | admin::Handler::Immediate(handler)
+                | admin::Handler::Ending(handler),
+            ) => {
                 // These look at the accounts: settle what the batch has changed so far.
                 self.end_batch();
                 let mut caller = admin::Caller {
@@ -871,8 +894,14 @@ fn settle(server: &Server, effects: &mut Effects) {
 fn is_immediate(entry: &Entry<Handler>) -> bool {
     matches!(
         entry.handler,
-        Handler::Admin(admin::Handler::Immediate(_) | admin::Handler::Exec)
+        Handler::Admin(
+            admin::Handler::Immediate(_) | admin::Handler::Ending(_) | admin::Handler::Exec
+        )
     )
+}
+
+fn is_ending(entry: &Entry<Handler>) -> bool {
+    matches!(entry.handler, Handler::Admin(admin::Handler::Ending(_)))
 }
 
 fn is_exec(entry: &Entry<Handler>) -> bool {

@@ -56,6 +56,20 @@ impl World {
                     break;
                 }
                 Step::Contended => round += 1,
+                // Nobody is there.
+                Step::Migrate(migrating) => {
+                    let arrived = crate::commands::migrate::Arrived::default();
+                    let session = &mut self.session;
+                    self.runner.migrated(
+                        session,
+                        &migrating,
+                        &arrived,
+                        request,
+                        &mut output,
+                        round,
+                    );
+                    break;
+                }
                 Step::Sweep(sweeping) => {
                     let mut next = Some(sweeping);
                     while let Some(sweeping) = next {

@@ -88,9 +88,12 @@ impl Runner {
             touch: !session.no_touch,
         };
         let asked_in = session.database;
-        // One by one, since the vector as a whole is not for a shorter time than it was made for.
-        let locked = locked.into_iter().map(|held| held).collect();
-        let mut view = View::new(&server.keyspace, asked_in, locked, run, None, effects);
+        // Moved one by one, since the vector as a whole is not for a shorter time than it was made for.
+        let mut here = Locked::with_capacity(locked.len());
+        for held in locked {
+            here.push(held);
+        }
+        let mut view = View::new(&server.keyspace, asked_in, here, run, None, effects);
         for command in queued {
             self.run_queued(session, command, &mut view, reply);
         }
@@ -202,9 +205,13 @@ impl Runner {
             Handler::Data(commands::Handler::Block(handler)) => handler(&mut args, view, reply)
                 .map(|outcome| {
                     if let Outcome::Wait(wait) = outcome {
-                        wait.nothing.write(reply);
+                        wait.nothing.write_at_once(reply);
                     }
                 }),
+            // What is locked here must not wait for another server.
+            Handler::Data(commands::Handler::Migrate(_)) => Err(CommandError::fixed(
+                "ERR keys cannot be sent to another server inside a transaction",
+            )),
             Handler::Data(commands::Handler::Sweep(begin)) => {
                 let scene = Scene {
                     keyspace: &self.server.keyspace,
@@ -218,7 +225,11 @@ impl Runner {
                 };
                 sweep_within(&scene, begin, &mut args, view, reply)
             }
-            Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Immediate(handler)) => {
+            Handler::Admin(
+                admin::Handler::Admin(handler)
+                | admin::Handler::Immediate(handler)
+                | admin::Handler::Ending(handler),
+            ) => {
                 // What happened to keys before a message was published is told before it.
                 view.effects.publish(&self.server.keyspace.listeners);
                 settle(&self.server, view.effects);

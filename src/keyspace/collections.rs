@@ -15,6 +15,7 @@ use crate::base::worker::give_worker_away;
 use crate::data::hash::{Hash, HashRef};
 use crate::data::list::{List, ListRef};
 use crate::data::set::{Set, SetRef};
+use crate::data::stream::Stream;
 use crate::data::value::{Collection, Type, Value};
 use crate::data::zset::{ZSet, ZSetRef};
 use crate::table::CommandError;
@@ -61,6 +62,12 @@ impl View<'_> {
         typed::<Hash>(self.lookup(key))
     }
 
+    /// A key's stream.
+    #[inline]
+    pub fn stream(&self, key: &[u8]) -> Found<&Stream> {
+        typed::<Stream>(self.lookup(key))
+    }
+
     /// A key's list before a change: neither counted nor touched, which the change does. So are the others.
     #[inline]
     pub fn list_for_write(&self, key: &[u8]) -> Found<ListRef<'_>> {
@@ -83,6 +90,12 @@ impl View<'_> {
     #[inline]
     pub fn hash_for_write(&self, key: &[u8]) -> Found<HashRef<'_>> {
         typed::<Hash>(self.peek(key))
+    }
+
+    /// A key's stream before a change.
+    #[inline]
+    pub fn stream_for_write(&self, key: &[u8]) -> Found<&Stream> {
+        typed::<Stream>(self.peek(key))
     }
 
     /// Lets `change` work on a key's list. `None` when the key is missing and was not to be created. The handler counts the
@@ -128,6 +141,24 @@ impl View<'_> {
         change: impl FnOnce(&mut Hash) -> T,
     ) -> Found<T> {
         self.edit_collection(key, missing, change)
+    }
+
+    /// Lets `change` work on a key's stream, which stays when it has no entries. Who waits for it is told by
+    /// [`View::tell_readers`].
+    #[inline]
+    pub fn edit_stream<T>(
+        &mut self,
+        key: &[u8],
+        missing: Missing,
+        change: impl FnOnce(&mut Stream) -> T,
+    ) -> Found<T> {
+        self.edit_collection(key, missing, change)
+    }
+
+    /// Tells those who wait for a stream that it has new entries, or lost a group.
+    #[inline]
+    pub fn tell_readers(&mut self, key: &[u8]) {
+        self.ready(Type::Stream, key);
     }
 
     fn edit_collection<C: Collection, T>(
@@ -229,7 +260,9 @@ impl View<'_> {
             return false;
         };
         let mut value = Some(value);
+        let mut replaced = kind;
         let updated = partition.update(hash, key, |entry| {
+            replaced = entry.kind();
             entry.set_access(run.rules.next_access(entry.access(), run.now, run.rng));
             match ttl {
                 Ttl::Keep => {}
@@ -249,6 +282,7 @@ impl View<'_> {
             }
             (garbage, _) => {
                 self.effects.discard(garbage.flatten());
+                self.gone(replaced, key);
                 self.ready(kind, key);
             }
         }
@@ -310,6 +344,14 @@ impl View<'_> {
     pub(super) fn ready(&mut self, kind: Type, key: &[u8]) {
         if kind.can_be_waited_for() && self.keyspace.waiting.any() {
             self.effects.ready(self.database, key);
+        }
+    }
+
+    /// Tells readers of a stream that it is gone: they are refused.
+    #[inline]
+    pub(super) fn gone(&mut self, kind: Type, key: &[u8]) {
+        if kind == Type::Stream {
+            self.ready(kind, key);
         }
     }
 

@@ -253,6 +253,11 @@ impl Effects {
         self.record(database, command);
     }
 
+    /// The client's command does not stand for what was done; other records do, if there are any.
+    pub fn propagate_nothing(&mut self) {
+        self.rewritten = true;
+    }
+
     /// Records a command beside the one that the client sent (a key evicted).
     pub fn record(&mut self, database: u32, command: &[&[u8]]) {
         if self.wants(Interest::JOURNAL) {

@@ -382,9 +382,10 @@ impl Entry {
             // SAFETY: the payload is a valid `Box<Value>`, and `&mut self` makes it ours alone.
             let value = unsafe { self.boxed(flags).cast::<Value>().as_mut() };
             let result = change(value);
+            let compact = value.compact_len();
+            // From here on the value is reached through the entry again.
             self.retag();
-            let is_small = |bytes| bytes <= COMPACT_MAX / 2;
-            if value.compact_len().is_some_and(is_small)
+            if compact.is_some_and(|bytes| bytes <= COMPACT_MAX / 2)
                 && let Some(value) = self.take_collection()
             {
                 self.set_collection(*value);
@@ -770,10 +771,7 @@ fn with_compact<T>(value: Value, work: impl FnOnce(Result<&[u8], Value>, u32) ->
         static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
     let marks = u32::from(value.kind() as u8) << TYPE_SHIFT;
-    if !value
-        .compact_len()
-        .is_some_and(|bytes| bytes <= COMPACT_MAX)
-    {
+    if value.compact_len().is_none_or(|bytes| bytes > COMPACT_MAX) {
         return work(Err(value), marks);
     }
     let mut bytes = SCRATCH.take();

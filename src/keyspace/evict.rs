@@ -17,7 +17,7 @@ use crate::base::clock::Millis;
 use crate::base::rng::Rng;
 use crate::data::hash::HashLimits;
 use crate::data::set::SetLimits;
-use crate::data::{list, zset};
+use crate::data::{list, stream, zset};
 
 /// Counter of a new key under LFU, so that it is not the first to go (redis `LFU_INIT_VAL`).
 pub const LFU_START: u32 = 5;
@@ -98,6 +98,8 @@ pub struct Rules {
     pub zset: zset::Limits,
     /// How large the pieces of lists are.
     pub list: list::Limits,
+    /// How large the blocks of streams are.
+    pub stream: stream::Limits,
 }
 
 impl Default for Rules {
@@ -117,6 +119,10 @@ impl Default for Rules {
                 value: 64,
             },
             list: list::Limits::from_parameter(-2),
+            stream: stream::Limits {
+                max_bytes: 4096,
+                max_entries: 100,
+            },
         }
     }
 }

@@ -72,6 +72,8 @@ pub struct View<'k> {
     dirty: u64,
     /// Keys that reads found expired, to be removed before release.
     overdue: RefCell<Vec<(u32, u64, Vec<u8>)>>,
+    /// Whether a waiter's command is run for it, because something became of its key.
+    is_woken: bool,
     /// Keys whose collection was left empty: they read as absent and are removed at the end of the command.
     pub(super) emptied: Vec<(u32, u64, Vec<u8>)>,
 }
@@ -97,6 +99,7 @@ impl<'k> View<'k> {
             known,
             effects,
             overdue: RefCell::new(Vec::new()),
+            is_woken: false,
             emptied: Vec::new(),
         }
     }
@@ -129,6 +132,16 @@ impl<'k> View<'k> {
     /// How many databases there are.
     pub fn database_count(&self) -> usize {
         self.keyspace.database_count()
+    }
+
+    /// Says that a waiter's command is run for it.
+    pub fn wake(&mut self) {
+        self.is_woken = true;
+    }
+
+    /// Whether a waiter's command is run for it: what was there when it began to wait may be gone.
+    pub fn is_woken(&self) -> bool {
+        self.is_woken
     }
 
     /// Works on another database, whose partitions the plan holds too (MOVE, COPY).
@@ -239,7 +252,9 @@ impl<'k> View<'k> {
         let Some(partition) = self.partition_mut(hash) else {
             return false;
         };
+        let mut replaced = Type::String;
         let updated = partition.update(hash, key, |entry| {
+            replaced = entry.kind();
             entry.set_access(run.rules.next_access(entry.access(), run.now, run.rng));
             match ttl {
                 Ttl::Keep => entry.set_value(value.clone(), raw),
@@ -257,6 +272,7 @@ impl<'k> View<'k> {
         let is_new = match updated {
             Some(garbage) => {
                 self.effects.discard(garbage);
+                self.gone(replaced, key);
                 false
             }
             None => {
@@ -327,6 +343,7 @@ impl<'k> View<'k> {
         self.purge(hash, key);
         let entry = self.partition_mut(hash)?.remove(hash, key)?;
         self.effects.dirty += 1;
+        self.gone(entry.kind(), key);
         self.effects.touch(self.database, key);
         Some(entry)
     }
@@ -380,6 +397,16 @@ impl<'k> View<'k> {
         if self.effects.wants(Interest::JOURNAL) {
             self.effects.propagate(self.database, command);
         }
+    }
+
+    /// Tells followers nothing but what [`View::propagate`] tells them.
+    pub fn propagate_nothing(&mut self) {
+        self.effects.propagate_nothing();
+    }
+
+    /// Whether there are followers to be told: if not, what they would be told need not be put together.
+    pub fn has_followers(&self) -> bool {
+        self.effects.wants(Interest::JOURNAL)
     }
 
     /// Reports a keyspace event.
@@ -499,6 +526,7 @@ impl<'k> View<'k> {
             return;
         }
         if let Some(entry) = partition.remove(hash, key) {
+            self.gone(entry.kind(), key);
             self.effects.expire(self.database, entry);
         }
     }

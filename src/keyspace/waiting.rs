@@ -57,12 +57,17 @@ pub enum Nothing {
 }
 
 impl Nothing {
-    /// Writes it.
-    pub fn write(self, reply: &mut Reply<'_>) {
+    /// Writes it where the command may not wait, as in a transaction.
+    pub fn write_at_once(self, reply: &mut Reply<'_>) {
         match self {
             Nothing::Null => reply.null(),
             Nothing::NullArray => reply.null_array(),
         }
+    }
+
+    /// Writes it when the wait was in vain: Redis answers each of them with a null array then.
+    pub fn write(self, reply: &mut Reply<'_>) {
+        reply.null_array();
     }
 }
 

@@ -62,6 +62,10 @@ impl Keyspace {
             })
         });
         let content = detach_all(partitions.iter_mut(), effects);
+        self.tell_all_readers(
+            |waited| databases.iter().any(|one| self.is_built_as(waited, one)),
+            effects,
+        );
         // Told even when nothing was there: a follower may hold keys that we do not.
         effects.propagate(number, command);
         effects.append(&self.listeners);
@@ -143,9 +147,29 @@ impl Keyspace {
             .filter(|held| is_flushed(held.place.database))
             .map(|held| &mut held.partition);
         let content = detach_all(partitions, effects);
+        self.tell_all_readers(is_flushed, effects);
         let (Flushed::One(number) | Flushed::All { asker: number }) = which;
         effects.propagate(number, command);
         content
+    }
+
+    /// Lets those who wait for keys of some databases look again: readers of groups are refused when their stream is gone.
+    fn tell_all_readers(&self, is_flushed: impl Fn(u32) -> bool, effects: &mut Effects) {
+        if !self.waiting.any() {
+            return;
+        }
+        let all = 0..self.databases.len() as u32;
+        for database in all.filter(|number| is_flushed(*number)) {
+            for key in self.waiting.keys_of(database) {
+                effects.ready(database, &key);
+            }
+        }
+    }
+
+    /// Whether a number stands for this database.
+    fn is_built_as(&self, number: u32, database: &Database) -> bool {
+        let own = self.database_if_built(number);
+        own.is_some_and(|own| std::ptr::eq(own, database))
     }
 
     /// Locks the mapping and all partitions of all databases there are, for a transaction that goes through whole databases.

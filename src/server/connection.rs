@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::migrate;
 use crate::config::{OutputLimit, Settings};
-use crate::dispatch::{Blocked, Runner, Step, Sweeping, WINDOW};
+use crate::dispatch::{Blocked, Migrating, Runner, Step, Sweeping, WINDOW};
 use crate::keyspace::waiting::{Cancel, Waiter};
 use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
@@ -448,6 +449,7 @@ impl<S: Stream> Connection<S> {
                 }
                 Step::Sweep(sweeping) => return self.sweep(sweeping).await,
                 Step::Blocked(blocked) => return self.blocked(blocked).await,
+                Step::Migrate(migrating) => return self.migrate(*migrating).await,
             }
         }
     }
@@ -470,6 +472,41 @@ impl<S: Stream> Connection<S> {
                 tokio::task::yield_now().await;
                 begun = Instant::now();
             }
+        }
+    }
+
+    /// Sends keys to another server, then removes them here and writes the reply. Who is killed meanwhile removes nothing.
+    async fn migrate(&mut self, migrating: Migrating) {
+        self.runner.end_batch();
+        // The replies to what ran before do not wait. An error shows again when the batch is written.
+        let _ = self.try_write();
+        let server = Arc::clone(self.server());
+        let sent = tokio::select! {
+            sent = migrate::send(&migrating.migration, &server.clock, server.keyspace.hasher()) => Some(sent),
+            _ = killed(self.client()) => None,
+            _ = server.shutdown.requested() => None,
+        };
+        self.runner.begin_batch();
+        let Some(arrived) = sent else {
+            self.session.after = After::Drop;
+            return;
+        };
+        let mut round = 0;
+        loop {
+            let Connection {
+                decoder,
+                input,
+                session,
+                output,
+                runner,
+                ..
+            } = self;
+            let request = decoder.arguments(input);
+            match runner.migrated(session, &migrating, &arrived, request, output, round) {
+                Step::Contended => rest(round).await,
+                _ => return,
+            }
+            round = round.saturating_add(1);
         }
     }
 

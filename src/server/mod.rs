@@ -7,6 +7,7 @@ mod background;
 pub mod connection;
 pub mod listener;
 pub mod log;
+mod migrate;
 pub mod ping;
 
 use std::fmt;

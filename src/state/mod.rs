@@ -27,7 +27,7 @@ use crate::base::clock::{Clock, Millis};
 use crate::config::{Config, MaxmemoryPolicy, Settings};
 use crate::data::hash::HashLimits;
 use crate::data::set::SetLimits;
-use crate::data::{list, zset};
+use crate::data::{list, stream, zset};
 use crate::keyspace::Keyspace;
 use crate::keyspace::entry::Garbage;
 use crate::keyspace::evict::{Policy, Rules};
@@ -270,6 +270,10 @@ fn rules_of(settings: &Settings) -> Rules {
             value: settings.zset_max_listpack_value as usize,
         },
         list: list::Limits::from_parameter(settings.list_max_listpack_size.into()),
+        stream: stream::Limits {
+            max_bytes: settings.stream_node_max_bytes as usize,
+            max_entries: settings.stream_node_max_entries as usize,
+        },
     }
 }
 

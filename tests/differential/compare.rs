@@ -64,6 +64,9 @@ fn is_same_kind(request: &[Vec<u8>], redis: &Value, quoit: &Value) -> bool {
         (b"HELLO", redis, quoit) if !redis.is_error() && !quoit.is_error() => {
             without_own(redis) == without_own(quoit)
         }
+        (b"XPENDING", Value::Array(redis), Value::Array(quoit)) => {
+            without_idle(redis) == without_idle(quoit)
+        }
         (b"TIME", Value::Array(redis), Value::Array(quoit)) => redis.len() == 2 && quoit.len() == 2,
         _ => false,
     }
@@ -90,6 +93,18 @@ fn without_own(reply: &Value) -> Vec<Value> {
         .flatten()
         .cloned()
         .collect()
+}
+
+/// Pending entries without the milliseconds since they were delivered.
+fn without_idle(entries: &[Value]) -> Vec<Value> {
+    let without = |entry: &Value| match entry {
+        Value::Array(fields) if fields.len() == 4 => {
+            let kept = [0, 1, 3].map(|index| fields[index].clone());
+            Value::Array(kept.to_vec())
+        }
+        other => other.clone(),
+    };
+    entries.iter().map(without).collect()
 }
 
 /// Two times: none of the answers -1 and -2, which must be equal.

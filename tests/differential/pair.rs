@@ -305,6 +305,10 @@ impl Sides {
 
     /// Compares the keys of all databases: names, values, expiries, encodings.
     fn compare_all(&mut self) -> Option<Mismatch> {
+        // What looks at the keys must not be queued.
+        if let Some(mismatch) = self.run(&[b"DISCARD".to_vec()]) {
+            return Some(mismatch);
+        }
         let here = self.database();
         let found = (0..DATABASES).find_map(|database| self.compare_database(database));
         self.select(here);
@@ -354,6 +358,7 @@ impl Sides {
                     &["STRLEN"],
                     &["SMEMBERS"],
                     &["HGETALL"],
+                    &["XINFO", "STREAM", "", "FULL", "COUNT", "0"],
                     &["ZRANGE", "", "0", "-1", "WITHSCORES"],
                 ]
                 .into_iter()

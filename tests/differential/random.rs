@@ -5,7 +5,7 @@ use crate::pair::{Pair, Step};
 use crate::shrink::shrink;
 use crate::support::{scaled, seed};
 use crate::usage::{forms, known_to_redis, table};
-use crate::{hashes, lists, sets, zsets};
+use crate::{hashes, lists, sets, sort, streams, transactions, zsets};
 
 /// Commands of one sequence: long enough for states to build up, short enough to be shrunk quickly.
 const SEQUENCE: usize = 250;
@@ -147,6 +147,16 @@ fn sets_between_thresholds() {
 }
 
 #[test]
+fn streams_between_limits_resp2() {
+    run("streams_between_limits_resp2", 2, streams::between_limits);
+}
+
+#[test]
+fn streams_between_limits_resp3() {
+    run("streams_between_limits_resp3", 3, streams::between_limits);
+}
+
+#[test]
 fn lists_between_thresholds() {
     run("lists_between_thresholds", 2, lists::between_thresholds);
 }
@@ -167,6 +177,26 @@ fn zsets_between_thresholds_resp3() {
         3,
         zsets::between_thresholds,
     );
+}
+
+#[test]
+fn sorts_resp2() {
+    run("sorts_resp2", 2, sort::sequence);
+}
+
+#[test]
+fn sorts_resp3() {
+    run("sorts_resp3", 3, sort::sequence);
+}
+
+#[test]
+fn transactions_resp2() {
+    run("transactions_resp2", 2, transactions::sequence);
+}
+
+#[test]
+fn transactions_resp3() {
+    run("transactions_resp3", 3, transactions::sequence);
 }
 
 #[test]

@@ -39,7 +39,8 @@ fn pop_first(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>, en
         }
     }
     let narrowed = |key: &[u8]| [&request[0], key, b"0"].into_iter().collect();
-    Ok(wait(keys().map(|key| (key.to_vec(), narrowed(key))), until))
+    let keys = keys().map(|key| (key.to_vec(), narrowed(key)));
+    Ok(wait(keys, until, Nothing::NullArray))
 }
 
 pub(super) fn blmpop(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Tried {
@@ -59,8 +60,8 @@ pub(super) fn blmpop(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply
             .into_iter()
             .collect()
     };
-    let keys = pops.keys.iter();
-    Ok(wait(keys.map(|key| (key.to_vec(), narrowed(key))), until))
+    let keys = pops.keys.iter().map(|key| (key.to_vec(), narrowed(key)));
+    Ok(wait(keys, until, Nothing::NullArray))
 }
 
 pub(super) fn blmove(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Tried {
@@ -91,19 +92,20 @@ fn wait_for_source(route: &Route<'_>, request: &Arguments<'_>, until: Option<Mil
     let last = request.len() - 1;
     let mut narrowed: OwnedArguments = request.iter().take(last).collect();
     narrowed.push(b"0");
-    wait([(route.source.to_vec(), narrowed)], until)
+    let keys = [(route.source.to_vec(), narrowed)];
+    wait(keys, until, Nothing::Null)
 }
 
 fn wait(
     keys: impl IntoIterator<Item = (Vec<u8>, OwnedArguments)>,
     until: Option<Millis>,
+    nothing: Nothing,
 ) -> Outcome {
     Outcome::Wait(Wait {
         keys: keys.into_iter().collect(),
         kind: Type::List,
         until,
-        // Of all of them, also of those that answer a null string inside a transaction.
-        nothing: Nothing::NullArray,
+        nothing,
         is_reader: false,
         minds_removal: false,
     })

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::listpack::Listpack;
 use super::read::{Malformed, Reader, Taken};
+use super::stream;
 use super::text::Text;
 use super::ziplist::{Ziplist, Zipmap};
 use super::{Dumped, Rules, types};
@@ -40,6 +41,9 @@ pub(super) fn value(bytes: &[u8], rules: &Rules<'_>) -> Taken<Dumped> {
         types::HASH_ZIPMAP => hash_of_zipmap(reader, rules)?.into(),
         types::HASH_ZIPLIST => hash_of_ziplist(reader, rules)?.into(),
         types::HASH_LISTPACK => hash_of_listpack(reader, rules)?.into(),
+        kind @ (types::STREAM | types::STREAM_2 | types::STREAM_3) => {
+            stream::read(reader, kind)?.into()
+        }
         types::HASH_METADATA => expiring_hash(reader, rules)?.into(),
         types::HASH_LISTPACK_EX => expiring_hash_of_listpack(reader, rules)?.into(),
         _ => return Err(Malformed),
@@ -183,7 +187,7 @@ fn zset(
 ) -> Taken<ZSet> {
     let count = reader.count()?;
     // Not added one by one, even if they are few: in a listpack -0 would become 0 before a long member came.
-    let mut zset = ZSetBuilder::Large(Collect::new(), rules);
+    let mut zset = ZSetBuilder::Large(Box::default(), rules);
     for _ in 0..count {
         let member = reader.string()?;
         zset.add(member.item(), score(reader)?)?;
@@ -222,7 +226,7 @@ fn score_of(item: Item<'_>) -> Taken<f64> {
 /// A sorted set that is small, or one whose members are collected and then put in order.
 enum ZSetBuilder<'a> {
     Small(ZSet, &'a Rules<'a>),
-    Large(Collect, &'a Rules<'a>),
+    Large(Box<Collect>, &'a Rules<'a>),
 }
 
 impl<'a> ZSetBuilder<'a> {
@@ -230,7 +234,7 @@ impl<'a> ZSetBuilder<'a> {
         if expected <= rules.zset.entries {
             ZSetBuilder::Small(ZSet::new(), rules)
         } else {
-            ZSetBuilder::Large(Collect::new(), rules)
+            ZSetBuilder::Large(Box::default(), rules)
         }
     }
 

@@ -1,7 +1,7 @@
 //! The types into a payload.
 
 use super::listpack::Writer;
-use super::{LAST_VERSION, VERSION, seal, types};
+use super::{LAST_VERSION, VERSION, seal, stream, types};
 use crate::base::clock::Millis;
 use crate::base::hash::KeyHasher;
 use crate::data::hash::HashRef;
@@ -35,6 +35,7 @@ pub fn write(value: ValueRef<'_>, now: Millis, hasher: &KeyHasher) -> Vec<u8> {
             set.iter().for_each(|member| write_text(payload, member));
         }
         ValueRef::ZSet(zset) => write_zset(payload, zset),
+        ValueRef::Stream(stream) => stream::write(payload, stream),
         ValueRef::Hash(hash) => match hash.next_expiry() {
             None => write_hash(payload, hash),
             Some(_) => {
@@ -153,7 +154,7 @@ fn listpack_fits<'a>(items: impl Iterator<Item = Item<'a>>) -> bool {
     bytes <= LISTPACK_BYTES
 }
 
-fn write_listpack(payload: &mut Vec<u8>, listpack: &mut Writer) {
+pub(super) fn write_listpack(payload: &mut Vec<u8>, listpack: &mut Writer) {
     listpack.finish(|bytes| {
         write_length(payload, bytes.len() as u64);
         payload.extend_from_slice(bytes);
@@ -162,7 +163,7 @@ fn write_listpack(payload: &mut Vec<u8>, listpack: &mut Writer) {
 
 const MOST_LENGTH_BYTES: usize = 9;
 
-fn write_length(payload: &mut Vec<u8>, length: u64) {
+pub(super) fn write_length(payload: &mut Vec<u8>, length: u64) {
     if length < 1 << 6 {
         payload.push(length as u8);
     } else if length < 1 << 14 {
@@ -177,7 +178,7 @@ fn write_length(payload: &mut Vec<u8>, length: u64) {
 }
 
 /// A string; the decimal text of an integer of 32 bits as that integer.
-fn write_text(payload: &mut Vec<u8>, item: Item<'_>) {
+pub(super) fn write_text(payload: &mut Vec<u8>, item: Item<'_>) {
     if let Some(value) = item.int() {
         if let Ok(value) = i8::try_from(value) {
             payload.push(0xc0);

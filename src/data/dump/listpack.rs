@@ -196,8 +196,8 @@ impl Writer {
                 let bits = u64::BITS - (value ^ (value >> 63)).leading_zeros() + 1;
                 let (encoding, width) = match bits {
                     ..=16 => (0xf1, 2),
-                    ..=24 => (0xf2, 3),
-                    ..=32 => (0xf3, 4),
+                    17..=24 => (0xf2, 3),
+                    25..=32 => (0xf3, 4),
                     _ => (0xf4, 8),
                 };
                 self.bytes.push(encoding);

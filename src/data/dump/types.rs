@@ -20,6 +20,12 @@ pub(super) const HASH_LISTPACK: u8 = 16;
 pub(super) const ZSET_LISTPACK: u8 = 17;
 /// Nodes are listpacks, or one element each.
 pub(super) const LIST_QUICKLIST_2: u8 = 18;
+/// Nodes are listpacks of entries.
+pub(super) const STREAM: u8 = 15;
+/// With the ids and counts of Redis 7.0.
+pub(super) const STREAM_2: u8 = 19;
+/// With the times of Redis 7.2.
+pub(super) const STREAM_3: u8 = 21;
 pub(super) const SET_LISTPACK: u8 = 20;
 /// Fields with expiries.
 pub(super) const HASH_METADATA: u8 = 24;

@@ -108,6 +108,15 @@ impl Nodes {
         self.groups[at.group].nodes[at.node].get(at.offset)
     }
 
+    pub(super) fn peek(&self, end: End) -> Option<Element<'_>> {
+        let (group, node) = self.end(end);
+        let node = self.groups.get(group)?.nodes.get(node)?;
+        node.get(match end {
+            End::Head => 0,
+            End::Tail => node.len() - 1,
+        })
+    }
+
     pub(super) fn into_remains(self) -> Remains {
         let mut remains = Remains::default();
         for group in self.groups {

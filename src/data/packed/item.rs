@@ -92,7 +92,7 @@ impl PartialEq<[u8]> for Item<'_> {
 /// An element to be put in or looked for: encoded once, compared and copied often.
 #[derive(Clone, Copy, Debug)]
 pub struct Element<'a> {
-    pub(super) head: u8,
+    pub(in crate::data) head: u8,
     body: Body<'a>,
 }
 
@@ -133,7 +133,7 @@ impl<'a> Element<'a> {
     }
 
     #[inline]
-    pub(super) fn body_size(&self) -> usize {
+    pub(in crate::data) fn body_size(&self) -> usize {
         match self.body {
             Body::Bytes(bytes) if self.head == LONG => bytes.len() + 2 * LENGTH_BYTES,
             Body::Bytes(bytes) => bytes.len(),
@@ -141,7 +141,7 @@ impl<'a> Element<'a> {
         }
     }
 
-    pub(super) fn write_body(&self, place: &mut [u8]) {
+    pub(in crate::data) fn write_body(&self, place: &mut [u8]) {
         match &self.body {
             Body::Bytes(bytes) if self.head == LONG => {
                 let length = length_bytes(bytes.len());
@@ -188,7 +188,7 @@ impl<'a> From<Item<'a>> for Element<'a> {
 }
 
 #[inline]
-pub(super) fn decode(head: u8, body: &[u8]) -> Item<'_> {
+pub(in crate::data) fn decode(head: u8, body: &[u8]) -> Item<'_> {
     match head {
         0..SMALL_INT | LONG => Item::Bytes(bytes_of(head, body)),
         SMALL_INT..=WIDE_INT => Item::Int(i64::from(head - SMALL_INT)),
@@ -213,7 +213,7 @@ fn bytes_of(head: u8, body: &[u8]) -> &[u8] {
 
 /// The size of the first of `bodies`.
 #[inline]
-pub(super) fn size_at_front(head: u8, bodies: &[u8]) -> usize {
+pub(in crate::data) fn size_at_front(head: u8, bodies: &[u8]) -> usize {
     if head == LONG {
         let length = bodies.first_chunk().expect("a long body has a length");
         return u32::from_le_bytes(*length) as usize + 2 * LENGTH_BYTES;

@@ -246,7 +246,7 @@ fn all_databases_are_looked_at() {
     let mut world = World::new(Policy::AllKeysLru);
     (0..1000).for_each(|number| world.put(number % 4, number, seconds_ago(10), None));
     world.put(3, 5000, seconds_ago(90_000), None);
-    world.evict(i64::MAX / 2, 400);
+    world.evict(i64::MAX / 2, 700);
     assert!(!world.numbers(3).contains(&5000));
     assert!((0..4).all(|database| world.numbers(database).len() < 250));
 }

@@ -222,7 +222,7 @@ type Hashes = HashMap<Vec<u8>, (Option<Millis>, HashMap<Vec<u8>, Option<Millis>>
 fn a_sweep_removes_fields_that_expired() {
     let mut rng = seeded();
     let limits = HashLimits::default();
-    for _ in 0..if cfg!(miri) { 2 } else { 60 } {
+    for _ in 0..if cfg!(miri) { 1 } else { 60 } {
         let keyspace = keyspace();
         let mut partition = lock(&keyspace);
         let hasher = partition.hasher;
