@@ -187,26 +187,28 @@ const checks = {
   },
 
   async 'messages'() {
-    const subscriber = client();
-    assert.strictEqual(await subscriber.subscribe('news', 'other'), 2);
-    assert.strictEqual(await subscriber.psubscribe('n?ws'), 3);
-    const seen = new Promise((resolve) => {
-      const all = [];
-      subscriber.on('message', (channel, message) => all.push([channel, message]));
-      subscriber.on('pmessage', (pattern, channel, message) => {
-        all.push([pattern, channel, message]);
-        if (message === 'two') resolve(all);
+    for (const protocol of [2, 3]) {
+      const subscriber = client({ protocol });
+      assert.strictEqual(await subscriber.subscribe('news', 'other'), 2);
+      assert.strictEqual(await subscriber.psubscribe('n?ws'), 3);
+      const seen = new Promise((resolve) => {
+        const all = [];
+        subscriber.on('message', (channel, message) => all.push([channel, message]));
+        subscriber.on('pmessage', (pattern, channel, message) => {
+          all.push([pattern, channel, message]);
+          if (message === 'two') resolve(all);
+        });
       });
-    });
-    assert.strictEqual(await client().publish('news', 'one'), 2);
-    assert.deepStrictEqual(await client().multi().publish('news', 'two').exec(), [[null, 2]]);
-    assert.deepStrictEqual(await seen, [
-      ['news', 'one'], ['n?ws', 'news', 'one'], ['news', 'two'], ['n?ws', 'news', 'two'],
-    ]);
-    await assert.rejects(subscriber.get('x'), /subscriber mode/);
-    assert.strictEqual(await subscriber.unsubscribe(), 1);
-    assert.strictEqual(await subscriber.punsubscribe(), 0);
-    assert.strictEqual(await subscriber.get('none'), null);
+      assert.strictEqual(await client().publish('news', 'one'), 2);
+      assert.deepStrictEqual(await client().multi().publish('news', 'two').exec(), [[null, 2]]);
+      assert.deepStrictEqual(await seen, [
+        ['news', 'one'], ['n?ws', 'news', 'one'], ['news', 'two'], ['n?ws', 'news', 'two'],
+      ]);
+      if (protocol === 3) assert.strictEqual(await subscriber.set('beside', 'messages'), 'OK');
+      assert.strictEqual(await subscriber.unsubscribe(), 1);
+      assert.strictEqual(await subscriber.punsubscribe(), 0);
+      assert.strictEqual(await subscriber.get('none'), null);
+    }
   },
 };
 
