@@ -534,7 +534,6 @@ fn what_is_not_built_says_so() {
     for protocol in [2, 3] {
         let mut client = server.client_in(protocol);
         for line in [
-            "SUBSCRIBE c",
             "EVAL \"return 1\" 0",
             "BGSAVE",
             "CLUSTER INFO",
