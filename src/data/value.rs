@@ -9,7 +9,7 @@ use super::intset::{IntSet, IntSetRef};
 use super::list::{List, ListRef};
 use super::packed::{Packed, PackedRef};
 use super::remains::Remains;
-use super::set::{Set, SetRef, Small};
+use super::set::{Set, SetRef};
 use super::zset::{ZSet, ZSetRef};
 
 /// The type of a value. The numbers stand in the headers of entries.
@@ -48,6 +48,15 @@ impl Type {
     pub fn can_be_waited_for(self) -> bool {
         matches!(self, Type::List | Type::ZSet)
     }
+}
+
+/// What a small collection is.
+#[derive(Clone, Copy, Debug)]
+pub enum Small<'a> {
+    /// Sorted integers.
+    Ints(&'a IntSet),
+    /// A sequence.
+    Packed(&'a Packed),
 }
 
 /// Which compact form it is, where a type has more than one.
@@ -99,6 +108,12 @@ pub trait Collection: Default {
     fn of_ref(value: ValueRef<'_>) -> Option<Self::Ref<'_>>;
     /// What it is read through.
     type Ref<'a>;
+    /// Whether it has no elements.
+    fn has_none(&self) -> bool;
+    /// As [`Value::allocated_bytes`].
+    fn allocated_bytes(&self) -> usize;
+    /// Whether it has a compact form.
+    fn has_compact(&self) -> bool;
 }
 
 macro_rules! collections {
@@ -111,10 +126,27 @@ macro_rules! collections {
                 Value::$name(self)
             }
 
+            #[inline]
+            fn has_none(&self) -> bool {
+                self.is_empty()
+            }
+
+            #[inline]
+            fn allocated_bytes(&self) -> usize {
+                self.allocated_bytes()
+            }
+
+            #[inline]
+            fn has_compact(&self) -> bool {
+                self.small().is_some()
+            }
+
+            #[inline]
             fn of(value: &mut Value) -> Option<&mut Self> {
                 if let Value::$name(own) = value { Some(own) } else { None }
             }
 
+            #[inline]
             fn of_ref(value: ValueRef<'_>) -> Option<$reference<'_>> {
                 if let ValueRef::$name(own) = value { Some(own) } else { None }
             }
@@ -223,12 +255,10 @@ impl Value {
     #[inline]
     fn small(&self) -> Option<Small<'_>> {
         match self {
-            Value::List(List::Packed(packed, _)) => Some(Small::Packed(packed)),
-            Value::List(List::Nodes(_)) => None,
+            Value::List(list) => list.small(),
             Value::Set(set) => set.small(),
-            Value::ZSet(ZSet::Packed(packed)) => Some(Small::Packed(packed)),
-            Value::ZSet(ZSet::Full(_)) => None,
-            Value::Hash(hash) => hash.packed().map(Small::Packed),
+            Value::ZSet(zset) => zset.small(),
+            Value::Hash(hash) => hash.small(),
         }
     }
 }

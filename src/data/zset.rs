@@ -27,6 +27,7 @@ use super::members::Members;
 use super::ordered::{self, Bound, Ordered};
 use super::packed::{Item, Packed, PackedRef, Pairs};
 use super::remains::Remains;
+use super::value::Small;
 use crate::base::allocator::good_size;
 
 /// Up to which size a set is packed.
@@ -223,7 +224,17 @@ impl ZSet {
         }
     }
 
+    /// The sequence of a small set.
+    #[inline]
+    pub fn small(&self) -> Option<Small<'_>> {
+        match self {
+            ZSet::Packed(packed) => Some(Small::Packed(packed)),
+            ZSet::Full(_) => None,
+        }
+    }
+
     /// Members.
+    #[inline]
     pub fn len(&self) -> usize {
         self.view().len()
     }
