@@ -14,6 +14,7 @@ use super::dense::{Content, Dense, Entries};
 use super::packed::{self, Element, Item, Packed, PackedRef};
 use super::remains::Remains;
 use super::sample;
+use super::value::Small;
 use crate::base::allocator::good_size;
 use crate::base::clock::Millis;
 use crate::base::hash::KeyHasher;
@@ -125,9 +126,10 @@ impl Hash {
     }
 
     /// The pairs of a small hash in which no field expires.
-    pub fn packed(&self) -> Option<&Packed> {
+    #[inline]
+    pub fn small(&self) -> Option<Small<'_>> {
         match &self.0 {
-            Form::Packed(pairs) => Some(pairs),
+            Form::Packed(pairs) => Some(Small::Packed(pairs)),
             Form::Expiring(_) | Form::Table(_) => None,
         }
     }

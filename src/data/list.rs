@@ -27,6 +27,7 @@ pub use self::iter::Iter;
 pub use self::nodes::Nodes;
 use super::packed::{Item, Packed, PackedRef};
 use super::remains::Remains;
+use super::value::Small;
 use crate::base::allocator::good_size;
 
 mod iter;
@@ -224,7 +225,17 @@ impl List {
         }
     }
 
+    /// The sequence of a small list.
+    #[inline]
+    pub fn small(&self) -> Option<Small<'_>> {
+        match self {
+            List::Packed(packed, _) => Some(Small::Packed(packed)),
+            List::Nodes(_) => None,
+        }
+    }
+
     /// Elements.
+    #[inline]
     pub fn len(&self) -> usize {
         self.view().len()
     }
@@ -235,6 +246,7 @@ impl List {
     }
 
     /// What it takes from the allocator besides itself, in bytes. What it shares with a clone counts for both.
+    #[inline]
     pub fn allocated_bytes(&self) -> usize {
         match self {
             List::Packed(packed, _) => packed.allocated_bytes(),

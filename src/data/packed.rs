@@ -163,11 +163,13 @@ impl Packed {
         if from < to {
             self.close_gap(from, to - from);
         }
-        let heads_end = self.heads_end();
-        self.buffer.copy_within(
-            heads_end - count..heads_end - range.end,
-            heads_end - count + range.len(),
-        );
+        if range.end < count {
+            let heads_end = self.heads_end();
+            self.buffer.copy_within(
+                heads_end - count..heads_end - range.end,
+                heads_end - count + range.len(),
+            );
+        }
         self.set_len(count - range.len());
         self.shrink();
     }
@@ -224,8 +226,10 @@ impl Packed {
         let (count, size) = (self.len(), element.body_size());
         self.open_gap(offset, size, 1);
         let heads_end = self.heads_end();
-        let later = heads_end - count..heads_end - index;
-        self.buffer.copy_within(later.clone(), later.start - 1);
+        if index < count {
+            let later = heads_end - count..heads_end - index;
+            self.buffer.copy_within(later.clone(), later.start - 1);
+        }
         self.set_len(count + 1);
         let head = self.head_place(index);
         self.buffer[head] = element.head;
@@ -243,12 +247,16 @@ impl Packed {
         let behind = (self.heads_start().max(end)) - end;
         let front_is_shorter = offset < end - start - offset;
         if front_is_shorter && start >= bytes && behind >= heads {
-            self.buffer
-                .copy_within(start..start + offset, start - bytes);
+            if offset > 0 {
+                self.buffer
+                    .copy_within(start..start + offset, start - bytes);
+            }
             self.start -= bytes as u32;
         } else if behind >= bytes + heads {
-            self.buffer
-                .copy_within(start + offset..end, start + offset + bytes);
+            if start + offset < end {
+                self.buffer
+                    .copy_within(start + offset..end, start + offset + bytes);
+            }
             self.end += bytes as u32;
         } else {
             self.relocate(offset, bytes, heads);
@@ -290,10 +298,14 @@ impl Packed {
         let (start, end) = (self.start as usize, self.end as usize);
         let gap = start + offset;
         if offset < end - gap - bytes {
-            self.buffer.copy_within(start..gap, start + bytes);
+            if offset > 0 {
+                self.buffer.copy_within(start..gap, start + bytes);
+            }
             self.start += bytes as u32;
         } else {
-            self.buffer.copy_within(gap + bytes..end, gap);
+            if gap + bytes < end {
+                self.buffer.copy_within(gap + bytes..end, gap);
+            }
             self.end -= bytes as u32;
         }
     }

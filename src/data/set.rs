@@ -17,6 +17,7 @@ use super::intset::{IntSet, IntSetRef};
 use super::packed::{self, Element, Item, Packed, PackedRef};
 use super::remains::Remains;
 use super::sample;
+use super::value::Small;
 use crate::base::allocator::good_size;
 use crate::base::hash::KeyHasher;
 use crate::base::rng::Rng;
@@ -63,15 +64,6 @@ pub enum SetRef<'a> {
     Packed(PackedRef<'a>),
     /// A table.
     Table(&'a Dense<false>),
-}
-
-/// What a small set is.
-#[derive(Clone, Copy, Debug)]
-pub enum Small<'a> {
-    /// Sorted integers.
-    Ints(&'a IntSet),
-    /// A sequence.
-    Packed(&'a Packed),
 }
 
 impl From<IntSet> for Set {
@@ -142,6 +134,7 @@ impl Set {
     }
 
     /// What it is while it is small; `None` for a table.
+    #[inline]
     pub fn small(&self) -> Option<Small<'_>> {
         match &self.0 {
             Form::Ints(ints) => Some(Small::Ints(ints)),

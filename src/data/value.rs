@@ -9,7 +9,7 @@ use super::intset::{IntSet, IntSetRef};
 use super::list::{List, ListRef};
 use super::packed::{Packed, PackedRef};
 use super::remains::Remains;
-use super::set::{Set, SetRef, Small};
+use super::set::{Set, SetRef};
 use super::stream::Stream;
 use super::zset::{ZSet, ZSetRef};
 use crate::base::allocator::good_size;
@@ -60,6 +60,15 @@ impl Type {
     pub fn can_be_waited_for(self) -> bool {
         matches!(self, Type::List | Type::ZSet | Type::Stream)
     }
+}
+
+/// What a small collection is.
+#[derive(Clone, Copy, Debug)]
+pub enum Small<'a> {
+    /// Sorted integers.
+    Ints(&'a IntSet),
+    /// A sequence.
+    Packed(&'a Packed),
 }
 
 /// Which compact form it is, where a type has more than one.
@@ -115,6 +124,12 @@ pub trait Collection: Default {
     fn of_ref(value: ValueRef<'_>) -> Option<Self::Ref<'_>>;
     /// What it is read through.
     type Ref<'a>;
+    /// Whether it has no elements.
+    fn has_none(&self) -> bool;
+    /// As [`Value::allocated_bytes`].
+    fn allocated_bytes(&self) -> usize;
+    /// Whether it has a compact form.
+    fn has_compact(&self) -> bool;
 }
 
 macro_rules! collections {
@@ -127,10 +142,27 @@ macro_rules! collections {
                 Value::$name(self)
             }
 
+            #[inline]
+            fn has_none(&self) -> bool {
+                self.is_empty()
+            }
+
+            #[inline]
+            fn allocated_bytes(&self) -> usize {
+                self.allocated_bytes()
+            }
+
+            #[inline]
+            fn has_compact(&self) -> bool {
+                self.small().is_some()
+            }
+
+            #[inline]
             fn of(value: &mut Value) -> Option<&mut Self> {
                 if let Value::$name(own) = value { Some(own) } else { None }
             }
 
+            #[inline]
             fn of_ref(value: ValueRef<'_>) -> Option<$reference<'_>> {
                 if let ValueRef::$name(own) = value { Some(own) } else { None }
             }
@@ -152,6 +184,22 @@ impl Collection for Stream {
 
     fn into_value(self) -> Value {
         Value::Stream(Box::new(self))
+    }
+
+    /// Never: a stream lives without entries.
+    #[inline]
+    fn has_none(&self) -> bool {
+        false
+    }
+
+    #[inline]
+    fn allocated_bytes(&self) -> usize {
+        good_size(size_of::<Stream>()) + self.allocated_bytes()
+    }
+
+    #[inline]
+    fn has_compact(&self) -> bool {
+        false
     }
 
     fn of(value: &mut Value) -> Option<&mut Self> {
@@ -274,12 +322,10 @@ impl Value {
     #[inline]
     fn small(&self) -> Option<Small<'_>> {
         match self {
-            Value::List(List::Packed(packed, _)) => Some(Small::Packed(packed)),
-            Value::List(List::Nodes(_)) => None,
+            Value::List(list) => list.small(),
             Value::Set(set) => set.small(),
-            Value::ZSet(ZSet::Packed(packed)) => Some(Small::Packed(packed)),
-            Value::ZSet(ZSet::Full(_)) => None,
-            Value::Hash(hash) => hash.packed().map(Small::Packed),
+            Value::ZSet(zset) => zset.small(),
+            Value::Hash(hash) => hash.small(),
             Value::Stream(_) => None,
         }
     }

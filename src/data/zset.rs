@@ -28,6 +28,7 @@ use super::members::Members;
 use super::ordered::{self, Bound, Ordered};
 use super::packed::{Item, Packed, PackedRef, Pairs};
 use super::remains::Remains;
+use super::value::Small;
 use crate::base::allocator::good_size;
 
 mod collect;
@@ -197,7 +198,17 @@ impl ZSet {
         }
     }
 
+    /// The sequence of a small set.
+    #[inline]
+    pub fn small(&self) -> Option<Small<'_>> {
+        match self {
+            ZSet::Packed(packed) => Some(Small::Packed(packed)),
+            ZSet::Full(_) => None,
+        }
+    }
+
     /// Members.
+    #[inline]
     pub fn len(&self) -> usize {
         self.view().len()
     }

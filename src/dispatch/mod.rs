@@ -271,14 +271,32 @@ impl Runner {
     ) {
         self.foreseen.clear();
         let mut hashes = SmallVec::<[u64; WINDOW]>::new();
+        // A pipeline often says the same again: the same command, the same key.
+        let mut last_name: (&[u8], Option<&'static Entry<Handler>>) = (b"", None);
+        let mut last_key: (&[u8], Option<u64>) = (b"", None);
         for request in requests {
-            let entry = self.find(request).ok();
+            let name = request.get(0).unwrap_or_default();
+            let entry = match last_name {
+                (last, Some(entry)) if last == name && entry.accepts(request.len()) => Some(entry),
+                _ => self.find(request).ok(),
+            };
+            last_name = (
+                name,
+                entry.filter(|entry| entry.parent.is_none() && !entry.is_container()),
+            );
             let key = entry.and_then(|entry| match (entry.shape, entry.command.scope) {
                 (Shape::Single(index), Scope::Keys) => request.get(index),
                 _ => None,
             });
-            let hash = key.map(|key| self.server.keyspace.hasher().hash(key));
-            hashes.extend(hash);
+            let hash = key.map(|key| match last_key {
+                (last, Some(hash)) if last == key => hash,
+                _ => {
+                    let hash = self.server.keyspace.hasher().hash(key);
+                    last_key = (key, Some(hash));
+                    hashes.push(hash);
+                    hash
+                }
+            });
             self.foreseen.push(Foreseen { entry, hash });
         }
         self.server.keyspace.prefetch(session.database, &hashes);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::effects::EventClass;
 use super::entry::Entry;
+use super::partition::WrongType;
 use super::view::{Ttl, View};
 use super::waiting::Waiter;
 use crate::base::clock::Millis;
@@ -168,7 +169,7 @@ impl View<'_> {
         change: impl FnOnce(&mut C) -> T,
     ) -> Found<T> {
         let hash = self.hash_of(key);
-        if self.emptied(hash, key).is_none() {
+        if self.emptied.is_empty() || self.emptied(hash, key).is_none() {
             self.purge(hash, key);
         }
         let run = self.run;
@@ -177,20 +178,20 @@ impl View<'_> {
         };
         // Only one of the two calls below takes it.
         let mut change = Some(change);
-        let edited = partition.update(hash, key, |entry| {
-            if entry.kind() != C::TYPE {
-                return Err(CommandError::WrongType);
-            }
+        let touch = |entry: &Entry| {
             if run.touch {
                 entry.set_access(run.rules.next_access(entry.access(), run.now, run.rng));
             }
-            let result = entry.edit_collection(|value| Some(change.take()?(C::of(value)?)));
-            Ok((result.flatten(), entry.value().is_empty()))
+        };
+        let edited = partition.edit(hash, key, touch, |collection| {
+            change.take().map(|change| change(collection))
         });
         match edited {
-            Some(Err(error)) => Err(error),
+            Some(Err(WrongType)) => Err(CommandError::WrongType),
             Some(Ok((result, is_empty))) => {
-                self.note_emptied(hash, key, is_empty);
+                if is_empty || !self.emptied.is_empty() {
+                    self.note_emptied(hash, key, is_empty);
+                }
                 self.effects.touch(self.database, key);
                 Ok(result)
             }

@@ -38,7 +38,7 @@ use super::partition::Detached;
 use crate::base::allocator::good_size;
 use crate::base::clock::Millis;
 use crate::data::remains::Remains;
-use crate::data::value::{Compact, Type, Value, ValueRef};
+use crate::data::value::{Collection, Compact, Type, Value, ValueRef};
 
 /// From this length on a value is reference-counted. Below it copying costs less than the count.
 pub const SHARED_MIN: usize = 16 * 1024;
@@ -375,6 +375,34 @@ impl Entry {
         })
     }
 
+    /// The collection of an entry that holds it in a box of its own. Who changed it calls [`Entry::settle_collection`] then,
+    /// unless it is of a kind without expiries and has no compact form.
+    #[inline]
+    pub(super) fn boxed_collection<C: Collection>(&mut self) -> Option<&mut C> {
+        let flags = self.flags();
+        if kind(flags) != Kind::Collection {
+            return None;
+        }
+        // SAFETY: the payload is a valid `Box<Value>`, and `&mut self` makes it ours alone.
+        C::of(unsafe { self.boxed(flags).cast::<Value>().as_mut() })
+    }
+
+    /// Takes note of a changed collection in a box: of when its fields expire, and whether it has become small.
+    pub(super) fn settle_collection(&mut self) {
+        self.retag();
+        let flags = self.flags();
+        let is_small = |bytes| bytes <= COMPACT_MAX / 2;
+        if kind(flags) == Kind::Collection
+            && self
+                .collection_ref(flags)
+                .compact_len()
+                .is_some_and(is_small)
+            && let Some(value) = self.take_collection()
+        {
+            self.set_collection(*value);
+        }
+    }
+
     /// Lets `change` work on a collection, and keeps what it made of it. A string is left alone and gives `None`.
     pub fn edit_collection<T>(&mut self, change: impl FnOnce(&mut Value) -> T) -> Option<T> {
         let flags = self.flags();
@@ -382,14 +410,7 @@ impl Entry {
             // SAFETY: the payload is a valid `Box<Value>`, and `&mut self` makes it ours alone.
             let value = unsafe { self.boxed(flags).cast::<Value>().as_mut() };
             let result = change(value);
-            let compact = value.compact_len();
-            // From here on the value is reached through the entry again.
-            self.retag();
-            if compact.is_some_and(|bytes| bytes <= COMPACT_MAX / 2)
-                && let Some(value) = self.take_collection()
-            {
-                self.set_collection(*value);
-            }
+            self.settle_collection();
             return Some(result);
         }
         if type_of(flags) == Type::String {

@@ -34,6 +34,7 @@ use super::hash::KeyHasher;
 use crate::base::allocator::good_size;
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
+use crate::data::value::{Collection, Type};
 
 /// What dashmap's shards hold: the entry is the key and there is no value.
 pub type Slot = (Entry, SharedValue<()>);
@@ -225,6 +226,56 @@ impl<'a> Partition<'a> {
         due(self.counters, &slot.0);
         self.changed(before, after);
         Some(result)
+    }
+
+    /// Lets `change` work on a key's collection, after `touch` has seen the entry, with the accounts kept. `None` when there is
+    /// no such key; else what `change` gave and whether the collection is empty now, or `WrongType`.
+    #[inline]
+    pub fn edit<C: Collection, T>(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        touch: impl FnOnce(&Entry),
+        change: impl FnOnce(&mut C) -> T,
+    ) -> Option<Result<(T, bool), WrongType>> {
+        let slot = self.table.get_mut(hash, |slot| slot.0.key() == key)?;
+        let entry = &mut slot.0;
+        if entry.kind() != C::TYPE {
+            return Some(Err(WrongType));
+        }
+        touch(entry);
+        // Nearly always a large collection is changed that was large before and stays so, and nothing expires: then
+        // nothing but its own size is to be looked at.
+        if entry.tag() == 0
+            && let Some(collection) = entry.boxed_collection::<C>()
+        {
+            let before = collection.allocated_bytes();
+            let result = change(collection);
+            let after = collection.allocated_bytes();
+            let (is_empty, is_small) = (collection.has_none(), collection.has_compact());
+            if is_small || C::TYPE == Type::Hash && entry.next_field_expiry().is_some() {
+                let unsettled = Share::of(entry);
+                entry.settle_collection();
+                let settled = Share::of(entry);
+                due(self.counters, entry);
+                self.changed(unsettled, settled);
+            }
+            if before != after {
+                self.account(after as i64 - before as i64);
+            }
+            return Some(Ok((result, is_empty)));
+        }
+        let before = Share::of(entry);
+        let result = entry.edit_collection(|value| C::of(value).map(change));
+        let (is_empty, after) = (entry.value().is_empty(), Share::of(entry));
+        due(self.counters, entry);
+        self.changed(before, after);
+        Some(
+            result
+                .flatten()
+                .map(|result| (result, is_empty))
+                .ok_or(WrongType),
+        )
     }
 
     /// Adds an entry whose key is not there.
@@ -525,6 +576,10 @@ pub enum Expired<'a> {
     /// A hash whose last fields these were.
     Emptied(Entry),
 }
+
+/// The value of the key is no collection of the type that was to be changed.
+#[derive(Clone, Copy, Debug)]
+pub struct WrongType;
 
 /// What an entry has in the accounts of its partition.
 #[derive(Clone, Copy, Default)]

@@ -75,7 +75,9 @@ fn the_compact_form_reads_as_the_hash() {
     let mut hash = hash_of(&["a", "7", ""]);
     set(&mut hash, "7", "-12");
     let mut bytes = Vec::new();
-    let pairs = hash.packed().expect("nothing expires");
+    let Some(Small::Packed(pairs)) = hash.small() else {
+        panic!("nothing expires");
+    };
     pairs.write_compact(&mut bytes);
     let view = HashRef::Packed(PackedRef::from_compact(&bytes));
     assert_eq!((view.len(), view.encoding()), (3, "listpack"));
@@ -85,7 +87,7 @@ fn the_compact_form_reads_as_the_hash() {
     let again = Hash::from(pairs.clone());
     assert!(again.view().live(NOW, &hasher()).eq(view.iter()));
     expire(&mut hash, "a", 5);
-    assert!(hash.packed().is_none());
+    assert!(hash.small().is_none());
 }
 
 /// As redis 7.4 keeps a listpackex: by expiry, and those that do not expire at the end.

@@ -153,15 +153,37 @@ impl Nodes {
     }
 
     pub(super) fn push(&mut self, end: End, text: Text<'_>, limits: Limits) {
-        let (group, node) = self.end(end);
         let element = packed::Element::from(text.as_slice());
-        if self.has_room(group, node, &element, limits) {
-            self.edit(group, node, |packed| match end {
-                End::Head => packed.push_front(element),
-                End::Tail => packed.push_back(element),
-            });
+        let group = match end {
+            End::Head => self.groups.front_mut(),
+            End::Tail => self.groups.back_mut(),
+        };
+        let has_room = |group: &&mut Arc<Group>| {
+            let node = match end {
+                End::Head => group.nodes.front(),
+                End::Tail => group.nodes.back(),
+            };
+            node.is_some_and(|node| node.has_room(&element, limits))
+        };
+        if let Some(group) = group.filter(has_room) {
+            let group = Arc::make_mut(group);
+            let node = match end {
+                End::Head => group.nodes.front_mut(),
+                End::Tail => group.nodes.back_mut(),
+            };
+            if let Some(Node::Packed(packed)) = node {
+                let bytes = packed.allocated_bytes();
+                match end {
+                    End::Head => packed.push_front(element),
+                    End::Tail => packed.push_back(element),
+                }
+                self.bytes = self.bytes + packed.allocated_bytes() - bytes;
+                group.len += 1;
+                self.len += 1;
+            }
             return;
         }
+        let (group, node) = self.end(end);
         let fresh = Node::new(text, limits);
         match end {
             End::Tail if !self.groups.is_empty() => self.put_node(group, node + 1, fresh),
@@ -426,11 +448,7 @@ impl Nodes {
             .groups
             .get(group)
             .and_then(|group| group.nodes.get(node));
-        let Some(Node::Packed(packed)) = node else {
-            return false;
-        };
-        // With its count it then fills a size class.
-        limits.allow(packed.used_bytes() + element.size() + 4, packed.len() + 1)
+        node.is_some_and(|node| node.has_room(element, limits))
     }
 
     /// Changes a packed node and keeps the counts.
@@ -523,6 +541,15 @@ impl Node {
         let mut packed = Packed::new();
         packed.push_back(element);
         Node::Packed(packed)
+    }
+
+    #[inline]
+    fn has_room(&self, element: &packed::Element<'_>, limits: Limits) -> bool {
+        let Node::Packed(packed) = self else {
+            return false;
+        };
+        // With its count it then fills a size class.
+        limits.allow(packed.used_bytes() + element.size() + 4, packed.len() + 1)
     }
 
     #[inline]
