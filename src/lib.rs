@@ -23,6 +23,11 @@
 //! [`state::session::Session`] and the [`state::Server`] instead of a view. Commands that go through all keys are
 //! [`keyspace::sweep`]s: dispatch visits one partition at a time and lets others have their turn in between.
 //!
+//! A blocking command (BLPOP) that finds nothing leaves a [`keyspace::waiting::Waiter`] in the queues of its keys. Whoever
+//! makes a key ready runs the waiters' commands after its own, in the order in which they came (`dispatch/blocking.rs`).
+//! Between MULTI and EXEC commands are queued in the session; EXEC locks the keys of all of them and runs one after the
+//! other on that (`dispatch/transaction.rs`).
+//!
 //! # To add a command
 //!
 //! Write its row and its function in the family's file under [`commands`] (or [`admin`]), and a test in the family's
@@ -37,7 +42,7 @@
 //! |---|---|
 //! | [`base`] | clock, chance, counters, the allocator |
 //! | [`config`] | one row per parameter; file, arguments, environment, CONFIG |
-//! | [`data`] | operations on values: numbers, patterns, bits, strings |
+//! | [`data`] | values: numbers, patterns, bits, strings, collections; their form in DUMP |
 //! | [`resp`] | the wire: requests in, replies out |
 //! | [`table`] | what a command is; knows none |
 //! | [`keyspace`] | databases, partitions, entries, locks, expiry, eviction |
