@@ -74,7 +74,7 @@ pub struct Table {
 /// A hash to be read.
 #[derive(Clone, Copy)]
 pub enum HashRef<'a> {
-    /// Pairs: those of a [`Hash`], or its compact form.
+    /// Pairs: those of a [`struct@Hash`], or its compact form.
     Packed(PackedRef<'a>),
     /// Triples: field, value, expiry.
     Expiring(PackedRef<'a>),

@@ -126,7 +126,7 @@ impl<'a> Element<'a> {
         Element { head, body }
     }
 
-    /// What it adds to [`Packed::used_bytes`].
+    /// What it adds to [`Packed::used_bytes`](super::Packed::used_bytes).
     #[inline]
     pub fn size(&self) -> usize {
         self.body_size() + 1
@@ -246,7 +246,7 @@ fn int_width(head: u8) -> usize {
     usize::from(head.saturating_sub(WIDE_INT))
 }
 
-/// A length or count in four bytes. The owners keep [`MAX_BYTES`], so it fits.
+/// A length or count in four bytes. The owners keep [`MAX_BYTES`](super::MAX_BYTES), so it fits.
 #[inline]
 pub(super) fn length_bytes(length: usize) -> [u8; 4] {
     u32::try_from(length)
