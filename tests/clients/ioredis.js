@@ -205,8 +205,8 @@ const checks = {
         ['news', 'one'], ['n?ws', 'news', 'one'], ['news', 'two'], ['n?ws', 'news', 'two'],
       ]);
       if (protocol === 3) assert.strictEqual(await subscriber.set('beside', 'messages'), 'OK');
-      assert.strictEqual(await subscriber.unsubscribe(), 1);
-      assert.strictEqual(await subscriber.punsubscribe(), 0);
+      assert.strictEqual(await subscriber.unsubscribe('news', 'other'), 1);
+      assert.strictEqual(await subscriber.punsubscribe('n?ws'), 0);
       assert.strictEqual(await subscriber.get('none'), null);
     }
   },
