@@ -37,13 +37,24 @@ fn unequal(redis: &BTreeMap<String, String>, quoit: &BTreeMap<String, String>) -
 
 /// SCAN with TYPE counts a hit for each key that it looks at in Redis, which says nothing of the cache; BITCOUNT and BITPOS of
 /// missing keys are refused here where 7.0 does not read their options (see the list of differences); LCS looks its keys up
-/// before it refuses its options there; LPOS takes the lowest rank there.
+/// before it refuses its options there; LPOS takes the lowest rank there, XREAD no `+`, ZRANK and ZREVRANK no third argument, and
+/// cursors end at a NUL there.
 fn is_counted_otherwise(request: &[Vec<u8>]) -> bool {
     let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
     is(&request[0], "SCAN") && request.iter().any(|word| is(word, "TYPE"))
-        || ["BITCOUNT", "BITPOS", "LCS"]
-            .iter()
-            .any(|name| is(&request[0], name))
+        || [
+            "BITCOUNT",
+            "BITPOS",
+            "LCS",
+            "XREAD",
+            "XREADGROUP",
+            "ZRANK",
+            "ZREVRANK",
+        ]
+        .iter()
+        .any(|name| is(&request[0], name))
+        || request[0].to_ascii_uppercase().ends_with(b"SCAN")
+            && request.iter().any(|word| word.contains(&0))
         || is(&request[0], "LPOS") && request.iter().any(|word| is(word, "-9223372036854775808"))
 }
 
