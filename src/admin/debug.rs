@@ -146,6 +146,12 @@ fn debug_log(args: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> 
 }
 
 fn debug_object(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+    // The transaction may hold the very partition that would be waited for here.
+    if caller.in_transaction {
+        return Err(CommandError::fixed(
+            "ERR DEBUG OBJECT looks at no key inside a transaction",
+        ));
+    }
     let key = args.bytes()?;
     let keyspace = &caller.server.keyspace;
     let hash = keyspace.hasher().hash(key);

@@ -97,13 +97,13 @@ fn discard(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> 
     if caller.session.take_transaction().is_none() {
         return Err(CommandError::fixed("ERR DISCARD without MULTI"));
     }
-    caller.session.unwatch();
+    caller.session.take_watches();
     reply.ok();
     Ok(())
 }
 
 fn unwatch(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
-    caller.session.unwatch();
+    caller.session.take_watches();
     reply.ok();
     Ok(())
 }

@@ -396,3 +396,19 @@ fn what_whole_databases_undergo_is_told_to_followers() {
         .collect();
     assert_eq!(told, requests);
 }
+
+/// Found by review: DEBUG OBJECT waited for the partition that its own transaction held, for ever.
+#[test]
+fn debug_object_does_not_wait_for_its_own_transaction() {
+    let mut world = World::new(&[]);
+    assert_eq!(world.run(&[b"MULTI"]), b"+OK\r\n");
+    for words in [&[&b"SET"[..], b"k", b"v"][..], &[b"DEBUG", b"OBJECT", b"k"]] {
+        assert_eq!(world.run(words), b"+QUEUED\r\n");
+    }
+    assert_eq!(
+        world.run(&[b"EXEC"]),
+        b"*2\r\n+OK\r\n-ERR DEBUG OBJECT looks at no key inside a transaction\r\n"
+    );
+    let shown = world.run(&[b"DEBUG", b"OBJECT", b"k"]);
+    assert!(shown.starts_with(b"+Value at:"));
+}

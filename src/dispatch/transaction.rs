@@ -50,9 +50,8 @@ impl Runner {
             _mapping = Some(everything.0);
             locked = everything.1;
         }
-        let watches = session.watches.take();
+        let watches = session.take_watches();
         let transaction = session.take_transaction().unwrap_or_default();
-        session.unwatch();
         if watches.is_some_and(|watches| self.is_changed(&watches, &locked)) {
             reply.null_array();
             return Ok(Ok(()));
@@ -105,7 +104,7 @@ impl Runner {
     /// Forgets what was queued and the watched keys.
     pub(super) fn end_transaction(&self, session: &mut Session) {
         session.take_transaction();
-        session.unwatch();
+        session.take_watches();
     }
 
     /// The partitions of all commands and of the watched keys, and whether a command goes through whole databases.

@@ -126,11 +126,13 @@ impl Session {
             .store(queued.unwrap_or(-1), Ordering::Relaxed);
     }
 
-    /// Forgets the keys of WATCH.
-    pub fn unwatch(&mut self) {
-        if self.watches.take().is_some() {
+    /// Takes the keys of WATCH; they are watched until what is returned is dropped.
+    pub fn take_watches(&mut self) -> Option<Watches> {
+        let taken = self.watches.take();
+        if taken.is_some() {
             self.client.watched.store(0, Ordering::Relaxed);
         }
+        taken
     }
 
     /// Whether it is subscribed to something.

@@ -200,6 +200,11 @@ fn client_list_shows_queued_commands_and_watched_keys() {
     one.line("MULTI");
     one.line("GET a");
     assert_eq!(shown(&mut other), "flags=x multi=1 watch=2");
+    assert_eq!(one.line("EXEC"), Value::Array(vec![Value::NilBulk]));
+    // Found by review: who had watched keys was shown to watch them still.
+    assert_eq!(shown(&mut other), "flags=N multi=-1 watch=0");
+    one.line("WATCH a b");
+    one.line("MULTI");
     one.line("RESET");
     assert_eq!(shown(&mut other), "flags=N multi=-1 watch=0");
 }
