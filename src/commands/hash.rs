@@ -16,6 +16,7 @@ use self::expiry::{
     hpttl, hsetex, httl,
 };
 use self::random::hrandfield;
+use super::LATER_ELEMENTS;
 use super::scan::{self, Options};
 use super::{Done, Handler};
 use crate::data::dense::Content;
@@ -29,9 +30,6 @@ use crate::keyspace::hash::KeyHasher;
 use crate::keyspace::view::View;
 use crate::resp::reply::Reply;
 use crate::table::{Args, Command, CommandError, Family, Flags, KeyAccess, KeySpec, Row, Scope};
-
-/// From this many fields on a hash is read after release.
-const LATER_FIELDS: usize = 2_000;
 
 /// The rows of this family.
 pub const ROWS: &[Row<Handler>] = &[
@@ -696,10 +694,10 @@ fn reply_all(parts: Parts, args: &mut Args<'_>, view: &View<'_>, reply: &mut Rep
         }
         for (field, value) in hash.live(now, hasher) {
             if parts != Parts::Values {
-                reply_item(field, reply);
+                reply.item(field);
             }
             if parts != Parts::Fields {
-                reply_item(value, reply);
+                reply.item(value);
             }
         }
     });
@@ -739,9 +737,9 @@ fn hscan(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     reply.bulk(itoa::Buffer::new().format(next).as_bytes());
     reply.array(found.len() * if values { 2 } else { 1 });
     for (field, value) in found {
-        reply_item(field, reply);
+        reply.item(field);
         if values {
-            reply_item(value, reply);
+            reply.item(value);
         }
     }
     Ok(())
@@ -754,7 +752,7 @@ fn read(
     reply: &mut Reply<'_>,
     work: impl FnOnce(HashRef<'_>, &KeyHasher, &mut Reply<'_>) + Send + 'static,
 ) {
-    if hash.len() < LATER_FIELDS {
+    if hash.len() < LATER_ELEMENTS {
         return work(hash, view.hasher(), reply);
     }
     let (hash, hasher): (Hash, KeyHasher) = (hash.snapshot(), view.hasher().clone());
@@ -772,13 +770,6 @@ fn reply_field(hash: Option<HashRef<'_>>, field: &[u8], view: &View<'_>, reply: 
         .and_then(|hash| hash.shared_value(field, now, hasher));
     match shared {
         Some(bytes) => reply.bulk_shared(bytes),
-        None => reply_item(value, reply),
-    }
-}
-
-fn reply_item(item: Item<'_>, reply: &mut Reply<'_>) {
-    match item {
-        Item::Bytes(text) => reply.bulk(text),
-        Item::Int(value) => reply.integer_bulk(value),
+        None => reply.item(value),
     }
 }

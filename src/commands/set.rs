@@ -7,6 +7,7 @@
 //! A command on several sets looks at the types of all of them before it does anything, wherever they lie.
 
 use super::scan::{self, Options};
+use super::{BULK_BYTES, COUNT_OUT_OF_RANGE, LATER_ELEMENTS, LOWEST_COUNT};
 use super::{Done, Handler};
 use crate::base::hash::KeyHasher;
 use crate::base::rng::Rng;
@@ -21,12 +22,8 @@ use crate::resp::reply::Reply;
 use crate::table::args::Taken;
 use crate::table::{Args, Command, CommandError, Family, Flags, KeyAccess, KeySpec, Row, Scope};
 
-/// Members from which a read goes on after release: about 50 us of work.
-const LATER_MEMBERS: usize = 2_000;
 /// Members of one record: one of a million would be a single allocation for every follower.
 const RECORD_MEMBERS: usize = 1_024;
-/// Bytes of a reply beside each member, at least: `$1`, two line ends.
-const BULK_BYTES: u64 = 6;
 /// The longest reply that a negative count may ask for, in bytes. Redis has no limit but its memory.
 const REPEATED_BYTES: u64 = 512 * 1024 * 1024;
 
@@ -439,7 +436,7 @@ fn srandmember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> D
     if args.is_empty() {
         let set = view.set_members(key)?;
         match set.and_then(|set| set.random(view.rng())) {
-            Some(member) => reply_member(member, reply),
+            Some(member) => reply.item(member),
             None => reply.null(),
         }
         return Ok(());
@@ -449,9 +446,7 @@ fn srandmember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> D
     }
     let count = args.integer()?;
     if count == i64::MIN {
-        return Err(CommandError::fixed(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
+        return Err(LOWEST_COUNT);
     }
     let Some(set) = view.set_members(key)?.filter(|_| count != 0) else {
         reply.array(0);
@@ -463,7 +458,7 @@ fn srandmember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> D
         let drawn = drawn.min(set.len());
         read(view, drawn, vec![set], reply, move |sets, _, reply| {
             reply.array(drawn);
-            sets[0].sample(drawn, &rng, |member| reply_member(member, reply));
+            sets[0].sample(drawn, &rng, |member| reply.item(member));
         });
         return Ok(());
     }
@@ -472,7 +467,7 @@ fn srandmember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> D
     read(view, drawn, vec![set], reply, move |sets, _, reply| {
         reply.array(drawn);
         for member in (0..drawn).filter_map(|_| sets[0].random(&rng)) {
-            reply_member(member, reply);
+            reply.item(member);
         }
     });
     Ok(())
@@ -485,10 +480,8 @@ fn check_repeated(set: SetRef<'_>, count: u64) -> Result<(), CommandError> {
         small => small.iter().map(Item::text_len).sum(),
     };
     let average = bytes as u64 / set.len().max(1) as u64;
-    let is_allowed = count.saturating_mul(average + BULK_BYTES) <= REPEATED_BYTES;
-    is_allowed
-        .then_some(())
-        .ok_or(CommandError::fixed("ERR value is out of range"))
+    let is_allowed = count.saturating_mul(average + BULK_BYTES as u64) <= REPEATED_BYTES;
+    is_allowed.then_some(()).ok_or(COUNT_OUT_OF_RANGE)
 }
 
 /// One member, or up to `count` of them, which are then no longer in the set.
@@ -540,7 +533,7 @@ fn pop_some(key: &[u8], count: usize, view: &mut View<'_>, reply: &mut Reply<'_>
     view.edit_set(key, Missing::Skip, |set| {
         reply.set(count);
         set.pop_many(count, rng, hasher, |member| {
-            reply_member(member, reply);
+            reply.item(member);
             if is_followed {
                 popped.push(member.to_vec());
             }
@@ -568,7 +561,7 @@ fn pop_all(key: &[u8], length: usize, view: &mut View<'_>, reply: &mut Reply<'_>
         ValueRef::Set(set) => reply_set(set, reply),
         _ => reply.set(0),
     };
-    if length < LATER_MEMBERS {
+    if length < LATER_ELEMENTS {
         write(reply);
     } else {
         view.after_release(Box::new(write));
@@ -600,7 +593,7 @@ fn combine(
         let mut count = 0;
         if !sets.is_empty() {
             operation.visit(sets, hasher, |member| {
-                reply_member(member, reply);
+                reply.item(member);
                 count += 1;
             });
         }
@@ -723,7 +716,7 @@ fn sscan(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
         reply.bulk(itoa::Buffer::new().format(next).as_bytes());
         reply.array(found.len());
         for member in found {
-            reply_member(member, reply);
+            reply.item(member);
         }
     });
     Ok(())
@@ -761,7 +754,7 @@ fn read(
     reply: &mut Reply<'_>,
     work: impl FnOnce(&[SetRef<'_>], &KeyHasher, &mut Reply<'_>) + Send + 'static,
 ) {
-    if members < LATER_MEMBERS {
+    if members < LATER_ELEMENTS {
         return work(&sets, view.hasher(), reply);
     }
     let sets: Vec<Set> = sets.into_iter().map(SetRef::snapshot).collect();
@@ -775,14 +768,7 @@ fn read(
 fn reply_set(set: SetRef<'_>, reply: &mut Reply<'_>) {
     reply.set(set.len());
     for member in set {
-        reply_member(member, reply);
-    }
-}
-
-fn reply_member(member: Item<'_>, reply: &mut Reply<'_>) {
-    match member {
-        Item::Bytes(text) => reply.bulk(text),
-        Item::Int(value) => reply.integer_bulk(value),
+        reply.item(member);
     }
 }
 

@@ -406,11 +406,11 @@ fn answer(query: &mut Query<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done
         let buffer = &mut Vec::new();
         for item in items {
             if query.gets.is_empty() {
-                bulk(item, reply);
+                reply.item(item);
             }
             for get in &query.gets {
                 match got(get, item, view, buffer) {
-                    Some(value) => bulk(value, reply),
+                    Some(value) => reply.item(value),
                     None => reply.null(),
                 }
             }
@@ -445,7 +445,7 @@ fn answer_later(
         };
         reply.array(items.len() * copies);
         for item in items {
-            (0..copies).for_each(|_| bulk(item, reply));
+            (0..copies).for_each(|_| reply.item(item));
         }
     }));
     Ok(())
@@ -495,13 +495,6 @@ fn got<'v>(
         Get::Element => Some(item),
         Get::Pattern(pattern) => pattern.find(item, view, buffer),
         Get::Nothing => None,
-    }
-}
-
-fn bulk(item: Item<'_>, reply: &mut Reply<'_>) {
-    match item {
-        Item::Bytes(text) => reply.bulk(text),
-        Item::Int(value) => reply.integer_bulk(value),
     }
 }
 

@@ -22,6 +22,7 @@ mod read;
 mod tests;
 
 use super::Handler;
+use super::LATER_ELEMENTS;
 use crate::data::packed::Item;
 use crate::data::zset::{Iter, ZSetRef};
 use crate::keyspace::view::View;
@@ -595,14 +596,12 @@ pub const ROWS: &[Row<Handler>] = &[
     ),
 ];
 
-/// Work on so many members is done after release, on snapshots: about 100 us of it.
-const LATER_MEMBERS: usize = 2_000;
 /// A snapshot counts its pages, which costs as much as to show one of so many members.
 const SNAPSHOT_SHARE: usize = 256;
 
 /// Whether so many members out of sets that have so many are worth a snapshot.
 fn is_for_later(members: usize, all: usize) -> bool {
-    members >= LATER_MEMBERS && members >= all / SNAPSHOT_SHARE
+    members >= LATER_ELEMENTS && members >= all / SNAPSHOT_SHARE
 }
 
 /// Writes the reply that `write` makes of a set by work on so many members: at once, or, when they are many, after release.
@@ -652,12 +651,12 @@ impl Shown {
     #[inline]
     fn member(self, member: Item<'_>, score: f64, reply: &mut Reply<'_>) {
         if self == Shown::Members {
-            return write_item(member, reply);
+            return reply.item(member);
         }
         if reply.protocol() == Protocol::Resp3 {
             reply.array(2);
         }
-        write_item(member, reply);
+        reply.item(member);
         reply.double(score);
     }
 
@@ -665,13 +664,5 @@ impl Shown {
     fn all(self, members: Iter<'_>, reply: &mut Reply<'_>) {
         self.header(members.len(), reply);
         members.for_each(|(member, score)| self.member(member, score, reply));
-    }
-}
-
-#[inline]
-fn write_item(item: Item<'_>, reply: &mut Reply<'_>) {
-    match item {
-        Item::Bytes(bytes) => reply.bulk(bytes),
-        Item::Int(value) => reply.integer_bulk(value),
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{Handler, Runner, Step, Who};
+use crate::commands::BeginMigration;
 use crate::commands::migrate::{self, Arrived, Migration};
 use crate::keyspace::lock::{Contended, Plan, lock_all};
-use crate::keyspace::view::View;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Reply};
 use crate::state::session::Session;
@@ -24,17 +24,13 @@ pub struct Migrating {
     mark: Mark,
 }
 
-/// Reads what is to be sent.
-type Begin =
-    fn(&mut Args<'_>, &View<'_>, &mut Reply<'_>) -> Result<Option<Arc<Migration>>, CommandError>;
-
 impl Runner {
     /// The first step of a migration.
     pub(super) fn begin_migrating(
         &mut self,
         session: &Session,
         entry: &Entry<Handler>,
-        begin: Begin,
+        begin: BeginMigration,
         args: &mut Args<'_>,
         reply: &mut Reply<'_>,
         round: u32,

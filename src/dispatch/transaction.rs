@@ -4,7 +4,7 @@ use super::{Handler, Runner, plan, record, settle};
 use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
 use crate::keyspace::effects::Effects;
-use crate::keyspace::lock::{Contended, Locked, Places, Plan, lock_all};
+use crate::keyspace::lock::{Contended, Locked, Places, Plan, lock_all, position};
 use crate::keyspace::sweep::Scene;
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::Outcome;
@@ -149,9 +149,7 @@ impl Runner {
             || watches.keys().iter().any(|(database, key, was_expired)| {
                 let hash = keyspace.hasher().hash(key);
                 let place = keyspace.place(*database, hash);
-                let found = locked
-                    .binary_search_by_key(&place, |held| held.place)
-                    .ok()
+                let found = position(locked, place)
                     .and_then(|index| locked[index].partition.find(hash, key));
                 !was_expired && found.is_some_and(|entry| entry.is_expired(self.now))
             })
@@ -212,17 +210,7 @@ impl Runner {
                 "ERR keys cannot be sent to another server inside a transaction",
             )),
             Handler::Data(commands::Handler::Sweep(begin)) => {
-                let scene = Scene {
-                    keyspace: &self.server.keyspace,
-                    database: session.database,
-                    run: Run {
-                        now: self.now,
-                        rules: &self.rules,
-                        rng: &session.rng,
-                        touch: !session.no_touch,
-                    },
-                };
-                sweep_within(&scene, begin, &mut args, view, reply)
+                sweep_within(&self.scene(session), begin, &mut args, view, reply)
             }
             Handler::Admin(
                 admin::Handler::Admin(handler)
@@ -265,7 +253,7 @@ fn sweep_within(
     let mut sweep = begin(args, scene)?;
     let (locked, effects) = view.parts();
     while let Some(place) = sweep.next(scene) {
-        let Ok(index) = locked.binary_search_by_key(&place, |held| held.place) else {
+        let Some(index) = position(locked, place) else {
             continue;
         };
         let partition = &mut locked[index].partition;

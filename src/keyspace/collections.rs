@@ -180,7 +180,7 @@ impl View<'_> {
         let mut change = Some(change);
         let touch = |entry: &Entry| {
             if run.touch {
-                entry.set_access(run.rules.next_access(entry.access(), run.now, run.rng));
+                run.move_access(entry);
             }
         };
         let edited = partition.edit(hash, key, touch, |collection| {
@@ -264,7 +264,7 @@ impl View<'_> {
         let mut replaced = kind;
         let updated = partition.update(hash, key, |entry| {
             replaced = entry.kind();
-            entry.set_access(run.rules.next_access(entry.access(), run.now, run.rng));
+            run.move_access(entry);
             match ttl {
                 Ttl::Keep => {}
                 Ttl::Clear => entry.set_expiry(None),

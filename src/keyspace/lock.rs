@@ -114,6 +114,15 @@ pub struct Held<'k> {
 /// All partitions of a plan, locked, in order.
 pub type Locked<'k> = SmallVec<[Held<'k>; 1]>;
 
+/// Where a place is among what is locked.
+#[inline]
+pub fn position(locked: &[Held<'_>], place: Place) -> Option<usize> {
+    match locked {
+        [one] => (one.place == place).then_some(0),
+        many => many.binary_search_by_key(&place, |held| held.place).ok(),
+    }
+}
+
 /// Locks one partition.
 #[inline]
 pub fn lock_one(keyspace: &Keyspace, place: Place, round: u32) -> Result<Held<'_>, Contended> {

@@ -13,7 +13,7 @@ use super::effects::{Effects, EventClass, Interest, Later};
 use super::entry::{Entry, NewValue};
 use super::evict::Rules;
 use super::hash::KeyHasher;
-use super::lock::{Held, Locked, Place, Places};
+use super::lock::{Locked, Place, Places, position};
 use super::partition::Partition;
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
@@ -44,6 +44,19 @@ pub struct Run<'k> {
     pub rng: &'k Rng,
     /// Whether reads move the access clock (CLIENT NO-TOUCH).
     pub touch: bool,
+}
+
+impl Run<'_> {
+    /// Moves an entry's access clock on.
+    #[inline]
+    pub(super) fn move_access(&self, entry: &Entry) {
+        let access = entry.access();
+        let next = self.rules.next_access(access, self.now, self.rng);
+        // Accesses of the same second leave the cache line clean.
+        if next != access {
+            entry.set_access(next);
+        }
+    }
 }
 
 /// What becomes of a key's expiry when its value is set.
@@ -166,7 +179,7 @@ impl<'k> View<'k> {
     pub fn lookup_and_touch(&self, key: &[u8]) -> Option<&Entry> {
         let found = self.lookup_untouched(key);
         if let Some(entry) = found {
-            self.move_access(entry);
+            self.run.move_access(entry);
         }
         found
     }
@@ -255,7 +268,7 @@ impl<'k> View<'k> {
         let mut replaced = Type::String;
         let updated = partition.update(hash, key, |entry| {
             replaced = entry.kind();
-            entry.set_access(run.rules.next_access(entry.access(), run.now, run.rng));
+            run.move_access(entry);
             match ttl {
                 Ttl::Keep => entry.set_value(value.clone(), raw),
                 // With the expiry gone first the value is moved at most once.
@@ -491,20 +504,7 @@ impl<'k> View<'k> {
     #[inline]
     pub(super) fn touch(&self, entry: &Entry) {
         if self.run.touch {
-            self.move_access(entry);
-        }
-    }
-
-    #[inline]
-    fn move_access(&self, entry: &Entry) {
-        let access = entry.access();
-        let next = self
-            .run
-            .rules
-            .next_access(access, self.run.now, self.run.rng);
-        // Reads of the same second leave the cache line clean.
-        if next != access {
-            entry.set_access(next);
+            self.run.move_access(entry);
         }
     }
 
@@ -542,12 +542,7 @@ impl<'k> View<'k> {
     #[inline]
     fn index(&self, hash: u64) -> Option<usize> {
         let place = self.keyspace.place(self.database, hash);
-        let found = match self.locked.as_slice() {
-            [one] => (one.place == place).then_some(0),
-            many => many
-                .binary_search_by_key(&place, |held: &Held<'_>| held.place)
-                .ok(),
-        };
+        let found = position(&self.locked, place);
         debug_assert!(
             found.is_some(),
             "a handler asked for a key outside its plan: {place:?}"

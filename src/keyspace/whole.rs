@@ -12,7 +12,7 @@ use parking_lot::MutexGuard;
 
 use super::effects::Effects;
 use super::hash::partition_of;
-use super::lock::{Held, Locked, Place, lock_whole};
+use super::lock::{Held, Locked, Place, lock_whole, position};
 use super::partition::{Detached, Partition};
 use super::{Database, Keyspace, PARTITIONS};
 
@@ -201,8 +201,8 @@ impl Keyspace {
     fn has(&self, everything: &Locked<'_>, database: u32, key: &[u8]) -> bool {
         let hash = self.hasher.hash(key);
         let place = self.place(database, hash);
-        let found = everything.binary_search_by_key(&place, |held| held.place);
-        found.is_ok_and(|index| everything[index].partition.find(hash, key).is_some())
+        let found = position(everything, place);
+        found.is_some_and(|index| everything[index].partition.find(hash, key).is_some())
     }
 
     /// The exchange itself: the mapping and all partitions of both are held.

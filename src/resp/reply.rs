@@ -23,6 +23,7 @@ use std::io::IoSlice;
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::data::number::format_f64;
+use crate::data::packed::Item;
 
 /// What is still to be sent to a client.
 #[derive(Debug, Default)]
@@ -443,6 +444,15 @@ impl<'a> Reply<'a> {
     /// A bulk string of an integer's digits.
     pub fn integer_bulk(&mut self, value: i64) {
         self.bulk(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// A bulk string of an element: its text, or its integer's digits.
+    #[inline]
+    pub fn item(&mut self, item: Item<'_>) {
+        match item {
+            Item::Bytes(text) => self.bulk(text),
+            Item::Int(value) => self.integer_bulk(value),
+        }
     }
 
     /// A text with its format, three letters such as `txt`; a plain bulk string in RESP2.

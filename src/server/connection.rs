@@ -579,17 +579,7 @@ impl<S: Stream> Connection<S> {
         if let Some(mail) = self.session.client.take_mail() {
             self.output.append(mail);
         }
-        let before = self.output.len_bytes();
-        while !self.output.is_empty()
-            && poll_write(&mut self.stream, &mut self.output, context)?.is_ready()
-        {}
-        let sent = (before - self.output.len_bytes()) as u64;
-        if sent > 0 {
-            let shard = self.runner.server().stats.mine();
-            shard.net_out.add(sent);
-            shard.writes.add(1);
-            self.client().net_out.fetch_add(sent, Ordering::Relaxed);
-        }
+        self.send(context)?;
         if !self.check_output_limit() {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
@@ -702,13 +692,17 @@ impl<S: Stream> Connection<S> {
 
     /// Writes what the socket takes without waiting.
     fn try_write(&mut self) -> io::Result<()> {
+        self.send(&mut Context::from_waker(Waker::noop()))
+    }
+
+    /// The same; the task is woken when the socket takes more.
+    fn send(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         if self.output.is_empty() {
             return Ok(());
         }
         let before = self.output.len_bytes();
-        let mut context = Context::from_waker(Waker::noop());
         while !self.output.is_empty()
-            && poll_write(&mut self.stream, &mut self.output, &mut context)?.is_ready()
+            && poll_write(&mut self.stream, &mut self.output, context)?.is_ready()
         {}
         let sent = (before - self.output.len_bytes()) as u64;
         let shard = self.runner.server().stats.mine();

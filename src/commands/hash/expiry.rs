@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use super::{pairs, reply_item};
+use super::pairs;
 use crate::base::clock::Millis;
 use crate::commands::Done;
 use crate::data::hash::{Expiry, Hash, HashRef};
@@ -376,7 +376,7 @@ fn reply_or_null(
     reply: &mut Reply<'_>,
 ) {
     match hash.get(field, now, hasher) {
-        Some(value) => reply_item(value, reply),
+        Some(value) => reply.item(value),
         None => reply.null(),
     }
 }

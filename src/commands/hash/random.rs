@@ -3,10 +3,11 @@
 //! Expired fields that nobody has removed yet must not be drawn. Where there are any, a draw is repeated until it meets a
 //! field that is there; when most are expired, those that are there are gathered first.
 
-use super::{LATER_FIELDS, read, reply_item};
+use super::read;
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
 use crate::commands::Done;
+use crate::commands::{BULK_BYTES, COUNT_OUT_OF_RANGE, LATER_ELEMENTS, LOWEST_COUNT};
 use crate::data::hash::HashRef;
 use crate::data::packed::Item;
 use crate::keyspace::hash::KeyHasher;
@@ -14,8 +15,6 @@ use crate::keyspace::view::View;
 use crate::resp::reply::{Protocol, Reply};
 use crate::table::{Args, CommandError};
 
-/// What a bulk string takes on the wire beside its text, at least.
-const BULK_BYTES: u64 = 6;
 /// Draws that meet an expired field before those that are there are gathered.
 const DRAWS: usize = 32;
 
@@ -29,7 +28,7 @@ pub(super) fn hrandfield(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply
         let hash = view.hash(key)?;
         let drawn = hash.and_then(|hash| Draws::new(hash, now, hasher).next(view.rng()));
         match drawn {
-            Some((field, _)) => reply_item(field, reply),
+            Some((field, _)) => reply.item(field),
             None => reply.null(),
         }
         return Ok(());
@@ -62,7 +61,7 @@ pub(super) fn hrandfield(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply
         begin(if is_empty { 0 } else { number }, values, reply);
         drawn.for_each(|field| reply_one(field, values, reply));
     };
-    if number < LATER_FIELDS {
+    if number < LATER_ELEMENTS {
         draw(hash, hasher, reply);
     } else {
         let (hash, hasher) = (hash.snapshot(), hasher.clone());
@@ -75,19 +74,15 @@ pub(super) fn hrandfield(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply
 fn wanted(args: &mut Args<'_>) -> Result<(i64, bool), CommandError> {
     let count = args.integer()?;
     if count == i64::MIN {
-        return Err(CommandError::fixed(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
+        return Err(LOWEST_COUNT);
     }
     let values = args.keyword("WITHVALUES");
     args.end()?;
     if values && count.unsigned_abs() > i64::MAX as u64 / 2 {
-        return Err(OUT_OF_RANGE);
+        return Err(COUNT_OUT_OF_RANGE);
     }
     Ok((count, values))
 }
-
-const OUT_OF_RANGE: CommandError = CommandError::fixed("ERR value is out of range");
 
 /// Refuses a number of draws whose reply would be longer than the longest string: Redis would write it until memory ends.
 fn check_repeated(
@@ -97,9 +92,9 @@ fn check_repeated(
     limit: usize,
 ) -> Result<(), CommandError> {
     let bulks = if values { 2 } else { 1 };
-    let average = hash.average_bytes() as u64 + bulks * BULK_BYTES;
+    let average = hash.average_bytes() as u64 + bulks * BULK_BYTES as u64;
     let is_allowed = count.saturating_mul(average) <= limit as u64;
-    is_allowed.then_some(()).ok_or(OUT_OF_RANGE)
+    is_allowed.then_some(()).ok_or(COUNT_OUT_OF_RANGE)
 }
 
 fn different(
@@ -183,8 +178,8 @@ fn reply_one((field, value): Field<'_>, values: bool, reply: &mut Reply<'_>) {
     if values && reply.protocol() != Protocol::Resp2 {
         reply.array(2);
     }
-    reply_item(field, reply);
+    reply.item(field);
     if values {
-        reply_item(value, reply);
+        reply.item(value);
     }
 }

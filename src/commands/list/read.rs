@@ -1,5 +1,6 @@
 //! LLEN, LINDEX, LRANGE, LPOS.
 
+use crate::commands::LOWEST_COUNT;
 use std::ops::Range;
 
 use crate::commands::Done;
@@ -83,7 +84,7 @@ impl Search {
                 search.from = if rank < 0 { End::Tail } else { End::Head };
                 search.skip = match rank {
                     0 => return Err(RANK_ZERO),
-                    i64::MIN => return Err(RANK_MIN),
+                    i64::MIN => return Err(LOWEST_COUNT),
                     _ => rank.unsigned_abs() - 1,
                 };
             } else if has_value && args.keyword("COUNT") {
@@ -140,9 +141,6 @@ impl Search {
 const RANK_ZERO: CommandError = CommandError::fixed(
     "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end \
      of the list",
-);
-const RANK_MIN: CommandError = CommandError::fixed(
-    "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
 );
 const NEGATIVE_COUNT: CommandError = CommandError::fixed("ERR COUNT can't be negative");
 const NEGATIVE_MAXLEN: CommandError = CommandError::fixed("ERR MAXLEN can't be negative");

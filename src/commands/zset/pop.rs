@@ -88,7 +88,7 @@ fn take(
                 if layout.pairs() {
                     reply.array(2);
                 }
-                super::write_item(member, reply);
+                reply.item(member);
                 reply.double(score);
             });
             (count, remains)

@@ -1,7 +1,8 @@
 //! One set read: by member, counted, sampled, scanned.
 
-use super::{Shown, bounds, read_set, write_item};
+use super::{Shown, bounds, read_set};
 use crate::base::rng::Rng;
+use crate::commands::{BULK_BYTES, COUNT_OUT_OF_RANGE, LOWEST_COUNT};
 use crate::commands::{Done, scan};
 use crate::data::number;
 use crate::data::sample;
@@ -95,29 +96,25 @@ pub(super) fn zlexcount(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<
     Ok(())
 }
 
-const OUT_OF_RANGE: CommandError = CommandError::fixed("ERR value is out of range");
-
 pub(super) fn zrandmember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Reply<'_>) -> Done {
     let key = args.bytes()?;
     if args.is_empty() {
         let set = view.zset(key)?;
         let rank = set.map(|set| view.rng().below(set.len() as u64) as usize);
         match set.zip(rank).and_then(|(set, rank)| set.at(rank)) {
-            Some((member, _)) => write_item(member, reply),
+            Some((member, _)) => reply.item(member),
             None => reply.null(),
         }
         return Ok(());
     }
     let count = args.integer()?;
     if count == i64::MIN {
-        return Err(CommandError::fixed(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
+        return Err(LOWEST_COUNT);
     }
     let with_scores = args.keyword("WITHSCORES");
     args.end()?;
     if with_scores && count.unsigned_abs() > i64::MAX as u64 / 2 {
-        return Err(OUT_OF_RANGE);
+        return Err(COUNT_OUT_OF_RANGE);
     }
     let shown = Shown::with_scores(with_scores);
     let Some(set) = view.zset(key)? else {
@@ -128,11 +125,9 @@ pub(super) fn zrandmember(args: &mut Args<'_>, view: &View<'_>, reply: &mut Repl
     // What is drawn after release is drawn by chance of its own.
     let rng = Rng::seeded(view.rng().bits());
     if count < 0 {
-        /// `$0`, and two line ends.
-        const LEAST_BYTES: usize = 6;
         let limit_bytes = view.rules().max_string_bytes;
-        if wanted > limit_bytes / LEAST_BYTES {
-            return Err(OUT_OF_RANGE);
+        if wanted > limit_bytes / BULK_BYTES {
+            return Err(COUNT_OUT_OF_RANGE);
         }
         read_set(set, wanted, view, reply, move |set, reply| {
             repeated(set, wanted, shown, limit_bytes, &rng, reply);
@@ -195,7 +190,7 @@ fn repeated(
         }
         if reply.bytes_since(start) > limit_bytes {
             reply.truncate(start);
-            return reply.error(&OUT_OF_RANGE.text());
+            return reply.error(&COUNT_OUT_OF_RANGE.text());
         }
     }
 }
@@ -233,7 +228,7 @@ fn scan_step(set: ZSetRef<'_>, cursor: u64, options: &scan::Options, reply: &mut
     reply.bulk(itoa::Buffer::new().format(next).as_bytes());
     reply.array(found.len() * 2);
     for (member, score) in found {
-        write_item(member, reply);
+        reply.item(member);
         // Redis prints the scores of the two encodings by different functions here.
         let text = match set {
             ZSetRef::Packed(_) => number::format_f64(score),
