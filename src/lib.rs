@@ -45,6 +45,7 @@
 //! | [`data`] | values: numbers, patterns, bits, strings, collections; their form in DUMP |
 //! | [`resp`] | the wire: requests in, replies out |
 //! | [`table`] | what a command is; knows none |
+//! | [`script`] | the Lua engine; knows no keyspace |
 //! | [`keyspace`] | databases, partitions, entries, locks, expiry, eviction |
 //! | [`commands`] | the data families |
 //! | [`state`] | the shared parts of a running server; sessions |
@@ -60,6 +61,7 @@ pub mod data;
 pub mod dispatch;
 pub mod keyspace;
 pub mod resp;
+pub mod script;
 pub mod server;
 pub mod state;
 pub mod table;

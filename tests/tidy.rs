@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// A folder of src/ may use those before it, never one after it.
 const LAYERS: &[&str] = &[
-    "base", "config", "data", "resp", "table", "keyspace", "commands", "state", "admin",
+    "base", "config", "data", "resp", "table", "script", "keyspace", "commands", "state", "admin",
     "dispatch", "server",
 ];
 

@@ -745,6 +745,13 @@ impl OwnedArguments {
         self.large.push(part);
     }
 
+    /// Forgets the arguments and keeps the storage.
+    pub fn clear(&mut self) {
+        self.base.clear();
+        self.slots.clear();
+        self.large.clear();
+    }
+
     /// The memory of the storage, without what is shared.
     pub fn memory_bytes(&self) -> usize {
         self.base.capacity()
