@@ -238,10 +238,23 @@ pub fn format_f64(value: f64) -> FloatText {
 /// A double as C's `%.17g` prints it: 17 digits, those that are zeros at the end left out. Redis shows the scores of large
 /// sorted sets so in ZSCAN.
 pub fn format_f64_17(value: f64) -> FloatText {
+    format_f64_g(value, 17)
+}
+
+/// A double as C's `%.*g` prints it with this precision, 1 to 17 significant digits. Lua prints its numbers with 14.
+pub fn format_f64_g(value: f64, precision: u8) -> FloatText {
+    let precision = i32::from(precision.clamp(1, 17));
     if !value.is_finite() || value == 0.0 {
         return format_f64(value);
     }
-    let written = format!("{value:.16e}");
+    if value.abs() < LONGEST_INTEGER && value.trunc() == value {
+        let mut buffer = itoa::Buffer::new();
+        let text = buffer.format(value as i64);
+        if text.len() as i32 - i32::from(value < 0.0) <= precision {
+            return FloatText::of(text.as_bytes());
+        }
+    }
+    let written = format!("{value:.*e}", precision as usize - 1);
     let (negative, magnitude) = split_sign(written.as_bytes());
     let split = magnitude.iter().position(|byte| *byte == b'e');
     let scientific: i32 = split
@@ -250,13 +263,16 @@ pub fn format_f64_17(value: f64) -> FloatText {
     let mut digits = [0; 32];
     let (count, _) = take_digits(&magnitude[..split.unwrap_or(magnitude.len())], &mut digits);
     let mut text = FloatText::of(if negative { b"-" } else { b"" });
-    if (-4..17).contains(&scientific) {
+    if (-4..precision).contains(&scientific) {
         lay_out_fixed(&mut text, &digits[..count], scientific + 1);
     } else {
         lay_out_scientific(&mut text, &digits[..count], scientific, 2);
     }
     text
 }
+
+/// Below it every double that is an integer has at most 17 digits.
+const LONGEST_INTEGER: f64 = 1e17;
 
 /// Digits with the point behind the first `whole` of them.
 fn lay_out_fixed(text: &mut FloatText, digits: &[u8], whole: i32) {
@@ -469,6 +485,36 @@ mod tests {
     use super::*;
 
     /// What printf("%.17g") writes.
+    #[test]
+    fn a_precision_is_that_of_printf() {
+        // Expected by printf of the C library.
+        for (value, precision, text) in [
+            (0.0, 14, "0"),
+            (-0.0, 14, "-0"),
+            (1.0, 1, "1"),
+            (12.0, 1, "1e+01"),
+            (15.0, 1, "2e+01"),
+            (25.0, 1, "2e+01"),
+            (-123456.0, 3, "-1.23e+05"),
+            (99999999999999.0, 14, "99999999999999"),
+            (100000000000000.0, 14, "1e+14"),
+            (123456789012345.0, 14, "1.2345678901234e+14"),
+            (0.1, 14, "0.1"),
+            (1.0 / 3.0, 14, "0.33333333333333"),
+            (1e-5, 14, "1e-05"),
+            (0.0001, 14, "0.0001"),
+            (3.75, 2, "3.8"),
+            (f64::INFINITY, 14, "inf"),
+            (1e300, 14, "1e+300"),
+        ] {
+            assert_eq!(
+                &*format_f64_g(value, precision),
+                text.as_bytes(),
+                "{value} {precision}"
+            );
+        }
+    }
+
     #[test]
     fn seventeen_digits_are_those_of_printf() {
         for (value, text) in [

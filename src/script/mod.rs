@@ -4,6 +4,8 @@
 //! It knows no keyspace: what a script asks of the server goes through a [`Host`], which dispatch implements, and comes
 //! back as the bytes of a reply.
 
+pub mod lib;
+
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
