@@ -83,6 +83,79 @@ pub fn parse_strtod(text: &[u8]) -> Option<f64> {
     Some(if negative { -value } else { value })
 }
 
+/// What C's `strtod` finds at the begin of a text, and how many bytes that takes: 0 if there is no number. Blanks before it
+/// are not skipped. Infinities and NaN, also as `nan(...)`, and hexadecimal are numbers.
+pub fn parse_strtod_prefix(text: &[u8]) -> (f64, usize) {
+    let (negative, magnitude) = split_sign(text);
+    let sign = text.len() - magnitude.len();
+    let (value, len) = if is_hex(magnitude) {
+        let len = number_len(&magnitude[2..], u8::is_ascii_hexdigit, b'p');
+        match len {
+            // Only the zero before the x.
+            0 => (0.0, 1),
+            // One that is too long to be read is none.
+            len => parse_strtod(&magnitude[..len + 2]).map_or((0.0, 0), |value| (value, len + 2)),
+        }
+    } else {
+        match number_len(magnitude, u8::is_ascii_digit, b'e') {
+            0 => special_prefix(magnitude),
+            len => parse_strtod(&magnitude[..len]).map_or((0.0, 0), |value| (value, len)),
+        }
+    };
+    match len {
+        0 => (0.0, 0),
+        len => (if negative { -value } else { value }, sign + len),
+    }
+}
+
+/// The length of digits with at most one point and at least one digit, and of an exponent if it has digits; 0 if there is
+/// no digit.
+fn number_len(text: &[u8], is_digit: fn(&u8) -> bool, mark: u8) -> usize {
+    let count = |text: &[u8]| text.iter().take_while(|byte| is_digit(byte)).count();
+    let whole = count(text);
+    let mut len = whole;
+    if text.get(whole) == Some(&b'.') {
+        let fraction = count(&text[whole + 1..]);
+        if whole + fraction > 0 {
+            len += 1 + fraction;
+        }
+    }
+    if len == 0 || text.get(len).is_none_or(|byte| byte | 0x20 != mark) {
+        return len;
+    }
+    let sign = usize::from(matches!(text.get(len + 1), Some(b'+' | b'-')));
+    let exponent = text[len + 1 + sign..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    match exponent {
+        0 => len,
+        exponent => len + 1 + sign + exponent,
+    }
+}
+
+fn special_prefix(text: &[u8]) -> (f64, usize) {
+    let begins = |word: &[u8]| {
+        text.get(..word.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(word))
+    };
+    if begins(b"infinity") {
+        (f64::INFINITY, 8)
+    } else if begins(b"inf") {
+        (f64::INFINITY, 3)
+    } else if begins(b"nan") {
+        let is_word = |byte: &&u8| byte.is_ascii_alphanumeric() || **byte == b'_';
+        let inner = text.get(4..).unwrap_or_default();
+        let count = inner.iter().take_while(is_word).count();
+        match (text.get(3), inner.get(count)) {
+            (Some(b'('), Some(b')')) => (f64::NAN, 5 + count),
+            _ => (f64::NAN, 3),
+        }
+    } else {
+        (0.0, 0)
+    }
+}
+
 fn parse_decimal(magnitude: &[u8]) -> Option<f64> {
     let value: f64 = fast_float2::parse(magnitude).ok()?;
     let underflow = value == 0.0 && has_significant_digit(magnitude);

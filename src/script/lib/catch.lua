@@ -1,5 +1,4 @@
--- Those functions of Lua that stop an error on its way, with `plain` between it and the script. Compiled without its lines:
--- for an error that counts levels of calls, these functions look as those in C do.
+-- Those functions of Lua that stop an error on its way, with `plain` between it and the script.
 local globals, coroutine, plain = ...
 local pcall, xpcall, error, type = globals.pcall, globals.xpcall, globals.error, globals.type
 local made = {}

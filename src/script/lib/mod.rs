@@ -10,11 +10,13 @@
 //! | `call` | arguments as Lua's own libraries read them |
 //! | [`bounds`] | when a function must end, how much it may gather |
 //! | [`bits`] | `bit` |
+//! | [`cjson`] | `cjson` |
 //! | [`patterns`] | find, match, gmatch, gsub, rep of `string` |
 
 pub mod bits;
 pub mod bounds;
 mod call;
+pub mod cjson;
 pub mod patterns;
 pub mod raise;
 
@@ -24,14 +26,14 @@ use mlua::{Function, Lua, Result};
 /// strings and tables must be there, as Lua made them.
 pub fn install(lua: &Lua) -> Result<()> {
     let globals = lua.globals();
+    globals.raw_set("cjson", cjson::open(lua)?)?;
     globals.raw_set("bit", bits::open(lua)?)?;
     patterns::replace(lua, &globals.raw_get("string")?)
 }
 
-/// Compiles Lua of ours. It is stripped of its lines, so that for `error` with a level it has no place, as C has none.
-fn compile(lua: &Lua, name: &str, text: &str) -> Result<Function> {
-    let written = lua.load(text).set_name(name).into_function()?;
-    lua.load(written.dump(true)).into_function()
+/// Compiles Lua of ours. To scripts it is C, as far as errors say.
+fn compile(lua: &Lua, text: &str) -> Result<Function> {
+    lua.load(text).set_name("=[C]").into_function()
 }
 
 #[cfg(test)]

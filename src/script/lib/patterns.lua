@@ -1,5 +1,5 @@
--- gmatch and gsub. `rust` has the functions that match; positions count from 0. Compiled without its lines, so that these
--- functions have no place in the texts of errors, like functions in C.
+-- gmatch and gsub. `rust` has the functions that match; positions count from 0. A function of the script is
+-- called from here as often and as deep as from Lua's own gsub.
 local globals, rust = ...
 local string, table, type = globals.string, globals.table, globals.type
 local sub, concat = string.sub, table.concat
@@ -10,7 +10,7 @@ local function gmatch(...)
   local source, pattern = begin_gmatch(...)
   local start = 0
   return function()
-    local count, from, to, a, b, c, d = step(source, pattern, start, false)
+    local count, from, to, a, b, c, d = step(source, pattern, start, false, false)
     if not count then
       start = #source + 1
       return
@@ -31,13 +31,11 @@ local function gsub(...)
   local is_function = type(replacement) == "function"
   local parts, size, done, copied, start = {}, 0, 0, 0, 0
   while done < most do
-    local count, from, to, a, b, c, d = step(source, pattern, start, anchored)
+    local count, from, to, a, b, c, d = step(source, pattern, start, anchored, not is_function)
     if not count then break end
     done = done + 1
     local value
     if not is_function then
-      -- Only step has the first of many captures, or none of them.
-      if count > 4 then a = captures(source, pattern, start, anchored) end
       value = replacement[a]
     elseif count == 1 then
       value = replacement(a)

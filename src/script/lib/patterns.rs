@@ -2,7 +2,8 @@
 //! without end, and no hook of the machine would see it.
 //!
 //! find, match and gsub's search are here in Rust. gsub and gmatch themselves are Lua (`patterns.lua`), because they call
-//! functions of the script or are kept by it.
+//! functions of the script or are kept by it. Two things tell: `error(text, 2)` in a replacement function names a line of
+//! `[C]`, and such a function may yield.
 
 use mlua::{Error, Function, Lua, LuaString, MultiValue, Result, Table, Value};
 
@@ -28,7 +29,7 @@ pub fn replace(lua: &Lua, string: &Table) -> Result<()> {
     rust.raw_set("step", lua.create_function(step)?)?;
     rust.raw_set("captures", lua.create_function(captures)?)?;
     rust.raw_set("invalid_value", lua.create_function(invalid_value)?)?;
-    let make: Function = super::compile(lua, "patterns", include_str!("patterns.lua"))?;
+    let make: Function = super::compile(lua, include_str!("patterns.lua"))?;
     let (gmatch, gsub): (Function, Function) = make.call((lua.globals(), rust))?;
     string.raw_set("gmatch", &gmatch)?;
     string.raw_set("gfind", gmatch)?;
@@ -276,11 +277,11 @@ fn add_capture(
 const FEW: usize = 4;
 
 /// The next match from a place: the number of captures, its begin and end, and the captures if they are few. Nil if there
-/// is none.
+/// is none. Who wants only the first capture is not told that another is unfinished.
 #[expect(clippy::type_complexity, reason = "a list for Lua, not a type of ours")]
 fn step(
     lua: &Lua,
-    (source, pattern, start, anchored): (LuaString, LuaString, usize, bool),
+    (source, pattern, start, anchored, only_first): (LuaString, LuaString, usize, bool, bool),
 ) -> Result<(Value, Value, Value, Value, Value, Value, Value)> {
     let call = Call::passed_on(lua, MultiValue::new());
     let (source, pattern) = (source.as_bytes(), pattern.as_bytes());
@@ -291,7 +292,10 @@ fn step(
         let [a, b, c, d] = values;
         return Ok((Value::Nil, Value::Nil, Value::Nil, a, b, c, d));
     };
-    let count = matcher.capture_count().max(1);
+    let count = match only_first {
+        true => 1,
+        false => matcher.capture_count().max(1),
+    };
     if count <= FEW {
         for (number, value) in values[..count].iter_mut().enumerate() {
             *value = captured(&call, &matcher, number, whole)?;

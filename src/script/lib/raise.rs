@@ -105,7 +105,7 @@ pub fn install(lua: &Lua) -> Result<()> {
     let globals = lua.globals();
     let coroutine: Option<Table> = globals.raw_get("coroutine")?;
     let plain = lua.create_function(plain)?;
-    let make: Function = super::compile(lua, "catch", include_str!("catch.lua"))?;
+    let make: Function = super::compile(lua, include_str!("catch.lua"))?;
     let made: Table = make.call((&globals, coroutine.clone(), plain))?;
     for name in ["pcall", "xpcall"] {
         globals.raw_set(name, made.raw_get::<Function>(name)?)?;
