@@ -11,14 +11,18 @@
 //! | [`bounds`] | when a function must end, how much it may gather |
 //! | [`bits`] | `bit` |
 //! | [`cjson`] | `cjson` |
+//! | [`cmsgpack`] | `cmsgpack` |
+//! | [`structs`] | `struct` |
 //! | [`patterns`] | find, match, gmatch, gsub, rep of `string` |
 
 pub mod bits;
 pub mod bounds;
 mod call;
 pub mod cjson;
+pub mod cmsgpack;
 pub mod patterns;
 pub mod raise;
+pub mod structs;
 
 use mlua::{Function, Lua, Result};
 
@@ -27,6 +31,8 @@ use mlua::{Function, Lua, Result};
 pub fn install(lua: &Lua) -> Result<()> {
     let globals = lua.globals();
     globals.raw_set("cjson", cjson::open(lua)?)?;
+    globals.raw_set("cmsgpack", cmsgpack::open(lua)?)?;
+    globals.raw_set("struct", structs::open(lua)?)?;
     globals.raw_set("bit", bits::open(lua)?)?;
     patterns::replace(lua, &globals.raw_get("string")?)
 }
