@@ -1,5 +1,6 @@
 //! EXEC: what was queued since MULTI runs as one, on the union of the keys.
 
+use super::script::Grip;
 use super::{Handler, Runner, plan, record, settle};
 use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
@@ -9,7 +10,7 @@ use crate::keyspace::sweep::Scene;
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::Outcome;
 use crate::resp::decode::Arguments;
-use crate::resp::reply::Reply;
+use crate::resp::reply::{Mark, Reply};
 use crate::state::session::Session;
 use crate::state::transaction::{Queued, Transaction, Watches};
 use crate::table::lookup::Entry;
@@ -17,6 +18,15 @@ use crate::table::{Args, CommandError, Scope};
 use crate::{admin, commands};
 
 type Done = Result<(), CommandError>;
+
+/// What the commands of a transaction need.
+struct Union {
+    places: Plan,
+    /// Whether a command goes through whole databases.
+    is_whole: bool,
+    /// Whether a command finds out while it runs what it needs.
+    has_scripts: bool,
+}
 
 /// Commands from which a transaction may take more than a millisecond.
 const HEAVY_COMMANDS: usize = 512;
@@ -40,16 +50,21 @@ impl Runner {
         }
         let server = self.server.clone();
         let keyspace = &server.keyspace;
-        let (mut plan, is_whole) = self.union(session, transaction);
-        // The partitions of a plan are built by this, which must not happen while the mapping is held.
-        let mut locked = lock_all(keyspace, &mut plan, round)?;
-        let mut _mapping = None;
-        if is_whole {
-            drop(locked);
-            let everything = give_worker_away(|| keyspace.lock_everything());
-            _mapping = Some(everything.0);
-            locked = everything.1;
-        }
+        let mut union = self.union(session, transaction);
+        // A script may find out that it needs more.
+        let mut grip = Grip::none(keyspace);
+        let locked = if union.is_whole {
+            // No database is built while the mapping is held.
+            for place in &union.places {
+                keyspace.database(place.database);
+            }
+            grip.lock_everything()
+        } else {
+            if union.has_scripts && !grip.try_leave() {
+                return Err(Contended);
+            }
+            lock_all(keyspace, &mut union.places, round)?
+        };
         let watches = session.take_watches();
         let transaction = session.take_transaction().unwrap_or_default();
         if watches.is_some_and(|watches| self.is_changed(&watches, &locked)) {
@@ -61,9 +76,11 @@ impl Runner {
         // The accounts are the transaction's until its end.
         let mut effects = std::mem::take(&mut self.effects);
         if queued.len() > HEAVY_COMMANDS {
-            give_worker_away(|| self.run_all(session, queued, locked, &mut effects, reply));
+            give_worker_away(|| {
+                self.run_all(session, queued, locked, &mut grip, &mut effects, reply)
+            });
         } else {
-            self.run_all(session, queued, locked, &mut effects, reply);
+            self.run_all(session, queued, locked, &mut grip, &mut effects, reply);
         }
         self.effects = effects;
         Ok(Ok(()))
@@ -74,6 +91,7 @@ impl Runner {
         session: &mut Session,
         queued: &[Queued],
         locked: Locked<'_>,
+        grip: &mut Grip<'_>,
         effects: &mut Effects,
         reply: &mut Reply<'_>,
     ) {
@@ -94,7 +112,7 @@ impl Runner {
         }
         let mut view = View::new(&server.keyspace, asked_in, here, run, None, effects);
         for command in queued {
-            self.run_queued(session, command, &mut view, reply);
+            self.run_queued(session, command, &mut view, grip, reply);
         }
         view.effects.wrap_records(asked_in);
         // With the view the locks go: only now others may see it.
@@ -107,12 +125,17 @@ impl Runner {
         session.take_watches();
     }
 
-    /// The partitions of all commands and of the watched keys, and whether a command goes through whole databases.
-    fn union(&mut self, session: &Session, transaction: &Transaction) -> (Plan, bool) {
+    /// The partitions that all commands and the watched keys need.
+    pub(super) fn union_places(&mut self, session: &Session, transaction: &Transaction) -> Plan {
+        self.union(session, transaction).places
+    }
+
+    /// What all commands and the watched keys need.
+    fn union(&mut self, session: &Session, transaction: &Transaction) -> Union {
         let server = self.server.clone();
         let keyspace = &server.keyspace;
         let mut places = Plan::new();
-        let mut is_whole = false;
+        let (mut is_whole, mut has_scripts) = (false, false);
         let mut database = session.database;
         for Queued { id, request } in transaction.queued() {
             let entry = self.table.entry(*id);
@@ -121,6 +144,7 @@ impl Runner {
             if let Handler::Data(commands::Handler::Reach(..)) = entry.handler {
                 places.extend(Places::all(database).iter());
             }
+            has_scripts |= matches!(entry.handler, Handler::Admin(admin::Handler::Script(_)));
             match entry.command.scope {
                 Scope::None => {}
                 Scope::Sweep => is_whole = true,
@@ -139,7 +163,11 @@ impl Runner {
             watched
                 .map(|(database, key, _)| keyspace.place(*database, keyspace.hasher().hash(key))),
         );
-        (places, is_whole)
+        Union {
+            places,
+            is_whole,
+            has_scripts,
+        }
     }
 
     /// Whether a watched key was changed, or is there and its time is over.
@@ -161,12 +189,43 @@ impl Runner {
         session: &mut Session,
         command: &Queued,
         view: &mut View<'_>,
+        grip: &mut Grip<'_>,
         reply: &mut Reply<'_>,
     ) {
         let entry = self.table.entry(command.id);
         let arguments = command.request.as_arguments();
+        if let Handler::Admin(admin::Handler::Script(call)) = entry.handler {
+            let mark = reply.mark();
+            let done = self.script_within(session, entry, call, arguments, view, grip, reply);
+            self.finish_within(session, entry, arguments, view, reply, (mark, done));
+        } else {
+            self.run_within(session, entry, arguments, view, reply);
+        }
+    }
+
+    /// Runs one command on what a transaction or a script has locked, and writes its reply, which may be a refusal.
+    pub(super) fn run_within(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry<Handler>,
+        arguments: Arguments<'_>,
+        view: &mut View<'_>,
+        reply: &mut Reply<'_>,
+    ) {
         let mark = reply.mark();
-        let done = self.handle_queued(session, entry, arguments, view, reply);
+        let done = self.handle_within(session, entry, arguments, view, reply);
+        self.finish_within(session, entry, arguments, view, reply, (mark, done));
+    }
+
+    fn finish_within(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry<Handler>,
+        arguments: Arguments<'_>,
+        view: &mut View<'_>,
+        reply: &mut Reply<'_>,
+        (mark, done): (Mark, Done),
+    ) {
         if let Some(later) = view.effects.take_later() {
             give_worker_away(|| later(reply));
         }
@@ -183,7 +242,7 @@ impl Runner {
         self.show(session, entry.command, arguments);
     }
 
-    fn handle_queued(
+    fn handle_within(
         &mut self,
         session: &mut Session,
         entry: &'static Entry<Handler>,
@@ -207,7 +266,7 @@ impl Runner {
                 }),
             // What is locked here must not wait for another server.
             Handler::Data(commands::Handler::Migrate(_)) => Err(CommandError::fixed(
-                "ERR keys cannot be sent to another server inside a transaction",
+                "ERR keys cannot be sent to another server inside a transaction or a script",
             )),
             Handler::Data(commands::Handler::Sweep(begin)) => {
                 sweep_within(&self.scene(session), begin, &mut args, view, reply)
@@ -218,8 +277,10 @@ impl Runner {
                 | admin::Handler::Ending(handler),
             ) => {
                 // What happened to keys before a message was published is told before it.
-                view.effects.publish(&self.server.keyspace.listeners);
-                settle(&self.server, view.effects);
+                if !view.keeps_undo() {
+                    view.effects.publish(&self.server.keyspace.listeners);
+                    settle(&self.server, view.effects);
+                }
                 self.end_batch();
                 let mut caller = admin::Caller {
                     server: &self.server,
@@ -232,7 +293,9 @@ impl Runner {
                 self.tally.follow(&self.settings);
                 done
             }
-            Handler::Admin(admin::Handler::Exec | admin::Handler::Container)
+            Handler::Admin(
+                admin::Handler::Exec | admin::Handler::Script(_) | admin::Handler::Container,
+            )
             | Handler::Data(commands::Handler::Container) => {
                 Err(CommandError::Arity(entry.full_name.as_str().into()))
             }

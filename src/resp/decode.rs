@@ -675,6 +675,15 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    /// Those from number `from` up to, and without, number `to`; as far as there are so many.
+    pub fn range(&self, from: usize, to: usize) -> Arguments<'a> {
+        let to = to.min(self.slots.len());
+        Arguments {
+            slots: self.slots.get(from..to).unwrap_or(&[]),
+            ..*self
+        }
+    }
+
     /// A copy that outlives the input. What was received apart is shared, not copied.
     pub fn to_owned(&self) -> OwnedArguments {
         let mut owned = OwnedArguments::default();

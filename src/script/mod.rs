@@ -9,6 +9,7 @@ pub mod engine;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
+use sha1::{Digest, Sha1};
 
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Output, Protocol};
@@ -71,6 +72,16 @@ impl Script {
     }
 }
 
+/// The SHA-1 of a text, in lower-case hexadecimal digits.
+pub fn sha1_hex(text: &[u8]) -> [u8; 40] {
+    let mut digits = [0; 40];
+    for (index, byte) in Sha1::digest(text).iter().enumerate() {
+        digits[2 * index] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        digits[2 * index + 1] = b"0123456789abcdef"[usize::from(byte & 15)];
+    }
+    digits
+}
+
 /// The state of a running script that others may look at and change: how SCRIPT KILL reaches it.
 #[derive(Debug, Default)]
 pub struct Interrupt(AtomicU8);
@@ -79,6 +90,11 @@ impl Interrupt {
     /// Asks the script to end. It ends at its next line, call or step of a pattern.
     pub fn kill(&self) {
         self.0.store(1, Ordering::Relaxed);
+    }
+
+    /// Begins a run.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 
     /// Whether it was asked to end.

@@ -66,6 +66,8 @@ pub struct Session {
     pub messages: Output,
     /// Since MULTI.
     transaction: Option<Box<Transaction>>,
+    /// Whether a script of this connection runs: what it calls is shown as its own.
+    pub in_script: bool,
     /// Chance.
     pub rng: Rng,
 }
@@ -87,6 +89,7 @@ impl Session {
             subscriptions: None,
             messages: Output::new(),
             transaction: None,
+            in_script: false,
             rng: Rng::from_system(),
         }
     }
