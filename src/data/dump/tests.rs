@@ -282,7 +282,10 @@ fn libraries_are_written_and_read_as_redis_does() {
     assert_eq!(write_libraries([&text[..]].into_iter()), payload);
     assert_eq!(read_libraries(&payload), Ok(vec![text.to_vec()]));
     assert_eq!(write_libraries(std::iter::empty())[..2], [0x0a, 0x00]);
-    assert_eq!(read_libraries(&write_libraries(std::iter::empty())), Ok(vec![]));
+    assert_eq!(
+        read_libraries(&write_libraries(std::iter::empty())),
+        Ok(vec![])
+    );
     assert_eq!(read_libraries(b"x"), Err(Refused::Footer));
     let value = write(ValueRef::String(b"value"), NOW, &hasher());
     assert_eq!(read_libraries(&value), Err(Refused::Format));
