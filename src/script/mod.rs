@@ -5,6 +5,16 @@
 //! back as the bytes of a reply.
 
 pub mod engine;
+pub mod header;
+
+mod api;
+mod arguments;
+mod fence;
+mod globals;
+mod raise;
+mod random;
+mod to_lua;
+mod to_reply;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -12,7 +22,6 @@ use bytes::Bytes;
 
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Output, Protocol};
-use crate::table::error::CommandError;
 
 /// What a script may ask of the server it runs in.
 pub trait Host {
@@ -58,17 +67,6 @@ pub struct Script {
     pub text: Bytes,
     /// What its `#!` line says.
     pub flags: ScriptFlags,
-}
-
-impl Script {
-    /// Reads the `#!` line, if there is one, and takes the SHA-1 of the text.
-    ///
-    /// # Errors
-    /// The `#!` line names another engine than lua, or flags that do not exist.
-    pub fn new(text: Bytes) -> Result<Script, CommandError> {
-        let _ = text;
-        Err(CommandError::fixed("ERR the Lua engine is not built yet"))
-    }
 }
 
 /// The state of a running script that others may look at and change: how SCRIPT KILL reaches it.
