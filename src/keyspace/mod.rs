@@ -13,6 +13,7 @@ pub mod hash;
 pub mod lock;
 pub mod partition;
 pub mod sweep;
+pub mod tracking;
 pub mod view;
 pub mod waiting;
 pub mod watching;
@@ -145,10 +146,10 @@ impl Keyspace {
             mapping: (0..databases.max(1) as u32).map(AtomicU32::new).collect(),
             version: AtomicU64::new(0),
             mapping_lock: Mutex::new(()),
+            listeners: Listeners::new(hasher.clone()),
             hasher,
             used: AtomicI64::new(0),
             dirty: AtomicU64::new(0),
-            listeners: Listeners::default(),
             waiting: Waiting::default(),
             pool: Mutex::new(evict::Pool::default()),
             born: now,

@@ -489,6 +489,7 @@ impl<'k> View<'k> {
             let command: Vec<&[u8]> = request.iter().collect();
             self.effects.record(self.database, &command);
         }
+        self.effects.settle_changes(&self.keyspace.listeners);
     }
 
     /// The partitions and the effects, for what works on whole partitions.
