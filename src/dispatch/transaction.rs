@@ -1,6 +1,6 @@
 //! EXEC: what was queued since MULTI runs as one, on the union of the keys.
 
-use super::{Handler, Runner, plan, record, settle};
+use super::{Handler, Runner, plan, record, settle, tracked};
 use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
 use crate::keyspace::effects::Effects;
@@ -220,7 +220,7 @@ impl Runner {
                 // What happened to keys before a message was published is told before it.
                 view.effects.publish(&self.server.keyspace.listeners);
                 settle(&self.server, view.effects);
-                self.end_batch();
+                self.settle_batch();
                 let mut caller = admin::Caller {
                     server: &self.server,
                     session,
@@ -238,6 +238,10 @@ impl Runner {
             }
         };
         view.end(arguments);
+        let reader = session.reader();
+        if reader != 0 {
+            tracked::remember(reader, entry, arguments, None, view);
+        }
         done
     }
 }

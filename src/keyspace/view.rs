@@ -497,6 +497,15 @@ impl<'k> View<'k> {
         (&mut self.locked, self.effects)
     }
 
+    /// Remembers that a client has read a key, which is locked and whose hash this is.
+    pub fn remember_reader(&mut self, hash: u64, key: &[u8], client: u64) {
+        let tracking = &self.keyspace.listeners.tracking;
+        let effects = &mut *self.effects;
+        tracking.remember(hash, key, client, self.run.rng, |evicted| {
+            effects.invalidate(evicted);
+        });
+    }
+
     /// Appends the run's records to the journal; called while the partitions are locked.
     pub fn append(&mut self) {
         self.effects.append(&self.keyspace.listeners);

@@ -13,6 +13,7 @@ pub mod rates;
 pub mod session;
 pub mod slowlog;
 pub mod stats;
+pub mod tracking;
 pub mod transaction;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use pause::Pause;
 use pubsub::PubSub;
 use slowlog::Slowlog;
 use stats::Stats;
+use tracking::Tracking;
 
 /// One server.
 pub struct Server {
@@ -64,7 +66,7 @@ pub struct Server {
     /// All rows without their handlers: what COMMAND, INFO and ACL categories ask.
     pub commands: Table<()>,
     /// Connections.
-    pub clients: Clients,
+    pub clients: Arc<Clients>,
     /// Counters.
     pub stats: Stats,
     /// SLOWLOG.
@@ -75,6 +77,8 @@ pub struct Server {
     pub monitors: Monitors,
     /// SUBSCRIBE and PUBLISH.
     pub pubsub: Arc<PubSub>,
+    /// CLIENT TRACKING.
+    pub tracking: Arc<Tracking>,
     /// notify-keyspace-events.
     pub key_events: Arc<KeyEventPublisher>,
     /// CLIENT PAUSE.
@@ -155,6 +159,13 @@ impl Server {
         let key_events = Arc::new(KeyEventPublisher::new(Arc::clone(&pubsub)));
         let keyspace = Keyspace::new(settings.databases as usize, KeyHasher::random(), now);
         keyspace.listeners.add(key_events.clone());
+        let clients = Arc::<Clients>::default();
+        let tracking = Arc::new(Tracking::new(
+            Arc::clone(&keyspace.listeners.tracking),
+            Arc::clone(&clients),
+            Arc::clone(&stats.output_limit_disconnections),
+        ));
+        keyspace.listeners.add(tracking.clone());
         let server = Server {
             rules: ArcSwap::from_pointee(rules),
             keyspace,
@@ -164,13 +175,14 @@ impl Server {
             tcp_port: AtomicU16::new(0),
             peak: Peak::default(),
             pending_frees,
-            clients: Clients::default(),
+            clients,
             stats,
             commands,
             slowlog,
             latency: LatencyMonitor::default(),
             monitors: Monitors::default(),
             pubsub,
+            tracking,
             key_events,
             pause: Pause::default(),
             shutdown: Shutdown::default(),
@@ -184,10 +196,12 @@ impl Server {
         Arc::new(server)
     }
 
-    /// Takes over what the parameters say of messages: the limit of a subscriber, and the events of keys that are published.
+    /// Takes over what the parameters say of messages: the limit of a subscriber, the bounds of tracking, and the events of
+    /// keys that are published.
     fn choose_messages(&self, settings: &Settings) {
         let limit = settings.client_output_buffer_limit.pubsub.hard_bytes;
         self.pubsub.set_limit(limit);
+        self.tracking.choose(settings);
         self.key_events.choose(settings.notify_keyspace_events);
         self.keyspace.listeners.renew();
     }
