@@ -508,7 +508,7 @@ impl Cache {
 /// readers have read what was sent to them, every copy is what the server has.
 #[test]
 fn no_change_is_missed() {
-    const ROUNDS: usize = 60;
+    const ROUNDS: usize = 25;
     const WRITES: usize = 60;
     const KEYS: u8 = 6;
     let server = Server::start(&["--maxmemory", "0"]);
