@@ -283,3 +283,113 @@ pub(super) fn client_trackinginfo(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::testing::Host;
+
+    /// Against the obvious way: all pairs are compared.
+    #[test]
+    fn the_first_overlap() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        for _ in 0..2000 {
+            let words: Vec<String> = (0..rng.usize(0..8))
+                .map(|_| {
+                    (0..rng.usize(0..5))
+                        .map(|_| if rng.bool() { 'a' } else { 'b' })
+                        .collect()
+                })
+                .collect();
+            let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+            let overlaps = |at: &usize| {
+                let later = &words[at + 1..];
+                later.iter().any(|other| is_overlap(words[*at], other))
+            };
+            assert_eq!(
+                first_overlap(&words),
+                (0..words.len()).find(overlaps),
+                "{words:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn prefixes_must_not_overlap() {
+        let host = Host::new();
+        let mut client = host.client();
+        let refused = |prefix: &str, which: &str, other: &str| {
+            format!(
+                "-ERR Prefix '{prefix}' overlaps with {which} prefix '{other}'. Prefixes for a single client must not overlap.\r\n"
+            )
+        };
+        // Redis enables tracking here, and answers twice.
+        assert_eq!(
+            client.run("CLIENT TRACKING on BCAST PREFIX bar PREFIX foo PREFIX foobar"),
+            refused("foo", "another provided", "foobar")
+        );
+        assert_eq!(client.run("CLIENT GETREDIR"), ":-1\r\n");
+        assert_eq!(
+            client.run("CLIENT TRACKING on BCAST PREFIX foo PREFIX bar"),
+            "+OK\r\n"
+        );
+        assert_eq!(
+            client.run("CLIENT TRACKING on BCAST PREFIX q PREFIX barx"),
+            refused("barx", "an existing", "bar")
+        );
+        assert_eq!(host.server.tracking.prefix_count(), 2);
+        // Whose memory it is.
+        let bytes = host
+            .server
+            .clients
+            .get(1)
+            .expect("it is connected")
+            .memory_bytes();
+        assert_eq!(client.run("CLIENT TRACKING off"), "+OK\r\n");
+        let less = host
+            .server
+            .clients
+            .get(1)
+            .expect("it is connected")
+            .memory_bytes();
+        assert!(less < bytes);
+        assert_eq!(host.server.tracking.prefix_count(), 0);
+    }
+
+    /// A million of them in one request must not hold up the worker.
+    #[test]
+    fn very_many_prefixes() {
+        let host = Host::new();
+        let mut client = host.client();
+        let prefixes: Vec<String> = (100_000..200_000)
+            .map(|number| format!("PREFIX {number}"))
+            .collect();
+        let all = prefixes.join(" ");
+        assert_eq!(
+            client.run(&format!("CLIENT TRACKING on BCAST {all}")),
+            "+OK\r\n"
+        );
+        let refusal = client.run(&format!("CLIENT TRACKING on BCAST {all}"));
+        assert!(refusal.starts_with("-ERR Prefix '100000' overlaps with an existing"));
+        assert_eq!(client.run("CLIENT TRACKING off"), "+OK\r\n");
+    }
+
+    #[test]
+    fn what_interests_the_keyspace() {
+        use crate::keyspace::effects::Interest;
+        let host = Host::new();
+        let interest = || host.server.keyspace.listeners.interest();
+        let (mut one, mut two) = (host.client(), host.client());
+        assert_eq!(interest(), Interest::empty());
+        one.run("CLIENT TRACKING on");
+        assert_eq!(interest(), Interest::TRACKING);
+        two.run("CLIENT TRACKING on BCAST");
+        assert_eq!(interest(), Interest::TRACKING | Interest::BROADCAST);
+        one.run("CLIENT TRACKING on OPTIN");
+        one.run("RESET");
+        assert_eq!(interest(), Interest::BROADCAST);
+        drop(two);
+        assert_eq!(interest(), Interest::empty());
+        assert_eq!(host.server.tracking.client_count(), 0);
+    }
+}

@@ -486,3 +486,135 @@ impl Drop for Tracker {
         self.client.redirect.store(0, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Millis;
+    use crate::keyspace::hash::KeyHasher;
+
+    fn tracking() -> Tracking {
+        let table = TrackingTable::new(KeyHasher::with_key(1, 2));
+        Tracking::new(Arc::new(table), Arc::default(), Arc::default())
+    }
+
+    fn client(id: u64) -> Arc<Client> {
+        let client = Client::new(id, String::new(), String::new(), 0, false, Millis(0));
+        client.protocol.store(3, Ordering::Relaxed);
+        Arc::new(client)
+    }
+
+    fn change(key: &str, writer: u64) -> Change {
+        Change {
+            key: key.into(),
+            writer,
+        }
+    }
+
+    fn mail(client: &Client) -> String {
+        let Some(mail) = client.take_mail() else {
+            return String::new();
+        };
+        let mut slices = [std::io::IoSlice::new(&[]); 16];
+        let count = mail.fill(&mut slices);
+        let bytes: Vec<u8> = slices[..count]
+            .iter()
+            .flat_map(|one| one.to_vec())
+            .collect();
+        String::from_utf8_lossy(&bytes).replace("\r\n", "|")
+    }
+
+    /// Against the obvious way: every prefix is compared with every key.
+    #[test]
+    fn prefixes_of_keys() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let word = |rng: &mut fastrand::Rng| -> Vec<u8> {
+            let letters = [b'a', b'b', 0, 255];
+            (0..rng.usize(0..7))
+                .map(|_| letters[rng.usize(..4)])
+                .collect()
+        };
+        for _ in 0..300 {
+            let tracking = tracking();
+            let one = client(1);
+            let prefixes: BTreeSet<Vec<u8>> =
+                (0..rng.usize(0..20)).map(|_| word(&mut rng)).collect();
+            for prefix in &prefixes {
+                tracking.follow(&Bytes::copy_from_slice(prefix), &one);
+            }
+            let keys: BTreeSet<Vec<u8>> = (0..20).map(|_| word(&mut rng)).collect();
+            let changes: Vec<Change> = keys
+                .into_iter()
+                .map(|key| Change { key, writer: 0 })
+                .collect();
+            let found = tracking.matches(&changes.iter().collect::<Vec<_>>());
+            let found: Vec<(Vec<u8>, Vec<&[u8]>)> = found
+                .iter()
+                .map(|(prefix, (_, keys))| {
+                    (
+                        prefix.to_vec(),
+                        keys.iter().map(|change| &change.key[..]).collect(),
+                    )
+                })
+                .collect();
+            let expected: Vec<(Vec<u8>, Vec<&[u8]>)> = prefixes
+                .iter()
+                .map(|prefix| {
+                    let keys = changes.iter().map(|change| &change.key[..]);
+                    (
+                        prefix.clone(),
+                        keys.filter(|key| key.starts_with(prefix)).collect(),
+                    )
+                })
+                .filter(|(_, keys): &(_, Vec<&[u8]>)| !keys.is_empty())
+                .collect();
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn one_message_for_each_prefix_and_own_changes_left_out() {
+        let tracking = tracking();
+        let (one, two) = (client(1), client(2));
+        two.set_flag(client_flags::NOLOOP, true);
+        for prefix in ["k", "j"] {
+            tracking.follow(&Bytes::from(prefix), &one);
+        }
+        tracking.follow(&Bytes::new(), &two);
+        let changes = [
+            change("kb", 2),
+            change("j", 0),
+            change("ka", 3),
+            change("x", 2),
+            change("kb", 3),
+        ];
+        tracking.broadcast(&changes);
+        assert_eq!(
+            mail(&one),
+            ">2|$10|invalidate|*1|$1|j|>2|$10|invalidate|*2|$2|ka|$2|kb|"
+        );
+        assert_eq!(mail(&two), ">2|$10|invalidate|*3|$1|j|$2|ka|$2|kb|");
+        tracking.broadcast(&[change("x", 2)]);
+        assert_eq!((mail(&one), mail(&two)), (String::new(), String::new()));
+        tracking.unfollow(&Bytes::from("k"), 1);
+        tracking.broadcast(&[change("ka", 0), change("jj", 2)]);
+        assert_eq!(mail(&one), ">2|$10|invalidate|*1|$2|jj|");
+        assert_eq!(tracking.prefix_count(), 2);
+    }
+
+    /// What is not told is made up for by one message, and nothing is held meanwhile.
+    #[test]
+    fn a_client_that_does_not_read_loses_what_it_is_told() {
+        let client = client(1);
+        let write = |_: u8, outbox: &mut Output| outbox.push(&[b'x'; 100]);
+        for _ in 0..20 {
+            client.deliver_or_lose(1000, write);
+        }
+        assert!(client.has_loss());
+        assert_eq!(mail(&client).len(), 1100);
+        assert!(client.take_loss() && !client.take_loss());
+        client.deliver_or_lose(1000, write);
+        assert!(!client.has_loss());
+        assert_eq!(mail(&client).len(), 100);
+    }
+}
