@@ -199,9 +199,6 @@ fn setbit(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Do
     }
     if is_changed {
         view.notify(EventClass::STRING, "setbit", key);
-    } else if !is_raw {
-        // Nobody has to hear of an encoding.
-        view.effects.dirty -= 1;
     }
     reply.integer(i64::from(was_on));
     Ok(())
@@ -444,9 +441,6 @@ fn bitfield(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> 
     });
     if is_changed {
         view.notify(EventClass::STRING, "setbit", key);
-    } else {
-        // Nobody has to hear of an encoding.
-        view.effects.dirty -= 1;
     }
     Ok(())
 }
