@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use crate::support::client::encode;
 use crate::support::{Client, Server, Value, eventually, seed};
 
 fn push(kind: &str, what: Value) -> Value {
@@ -157,9 +158,13 @@ fn what_was_changed_before_a_pause_is_told_before_it() {
     let server = Server::start(&[]);
     let mut all = tracking_client(&server, "BCAST");
     let mut other = server.client();
-    other.send(&["SET", "k", "1"]);
-    other.send(&["CLIENT", "PAUSE", "100000", "WRITE"]);
-    other.send(&["SET", "k", "2"]);
+    // In one piece, so that the pause has begun when the first change is told.
+    let requests = [
+        encode(&["SET", "k", "1"]),
+        encode(&["CLIENT", "PAUSE", "100000", "WRITE"]),
+        encode(&["SET", "k", "2"]),
+    ];
+    other.send_raw(&requests.concat());
     assert_eq!(all.read().value, forget(&["k"]));
     all.line("CLIENT UNPAUSE");
     assert_eq!(all.read().value, forget(&["k"]));
