@@ -13,6 +13,8 @@ mod blocking;
 mod checks;
 mod migrating;
 mod record;
+mod script;
+mod tracked;
 mod transaction;
 
 use std::sync::atomic::Ordering;
@@ -31,7 +33,7 @@ use crate::config::Settings;
 use crate::keyspace::Keyspace;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::Rules;
-use crate::keyspace::lock::{Contended, Locked, Place, Places, Plan, lock_all, lock_one};
+use crate::keyspace::lock::{Contended, Locked, PATIENCE, Place, Places, Plan, lock_all, lock_one};
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::{Outcome, Waiter};
@@ -144,14 +146,18 @@ struct Who<'s> {
     database: u32,
     rng: &'s Rng,
     touch: bool,
+    /// The client if the keys that it reads are to be remembered for it, by its id, else 0.
+    reader: u64,
 }
 
 impl<'s> Who<'s> {
+    #[inline]
     fn of(session: &'s Session) -> Who<'s> {
         Who {
             database: session.database,
             rng: &session.rng,
             touch: !session.no_touch,
+            reader: session.reader(),
         }
     }
 }
@@ -163,6 +169,13 @@ pub struct Sweeping {
     mark: Mark,
     place: Option<Place>,
     round: u32,
+}
+
+impl Sweeping {
+    /// Whether its next partition is locked by somebody else.
+    pub fn is_held_up(&self) -> bool {
+        self.round > 0
+    }
 }
 
 /// What was found out about a request before its turn.
@@ -198,6 +211,8 @@ pub struct Runner {
     keys: Vec<(usize, KeyAccess)>,
     /// The requests of the decoder's window.
     foreseen: Vec<Foreseen>,
+    /// Whether the script that was contended has to have the leave when it begins again.
+    wants_leave: bool,
 }
 
 impl Runner {
@@ -214,8 +229,25 @@ impl Runner {
             now: server.clock.now(),
             keys: Vec::new(),
             foreseen: Vec::new(),
+            wants_leave: false,
             server,
         }
+    }
+
+    /// The same for the requests of this client, by its id.
+    pub fn of_client(mut self, id: u64) -> Runner {
+        self.effects.writer = id;
+        self
+    }
+
+    /// The round after one that was contended. While a script runs for long, nobody's patience ends: he would wait in the
+    /// lock's queue, and a thread with him.
+    #[inline]
+    pub fn next_round(&self, round: u32) -> u32 {
+        if self.server.scripts.has_long_runs() {
+            return (round + 1).min(PATIENCE - 1);
+        }
+        round.saturating_add(1)
     }
 
     /// The server it runs requests of.
@@ -257,8 +289,16 @@ impl Runner {
         }
     }
 
-    /// Ends a batch: settles the accounts.
+    /// Ends a batch: settles the accounts, and tells others what was left for its end. Comes before any of its replies is
+    /// sent, and before a wait.
     pub fn end_batch(&mut self) {
+        self.settle_batch();
+        self.effects.publish(&self.server.keyspace.listeners);
+        self.effects.broadcast(&self.server.keyspace.listeners);
+    }
+
+    /// Settles the accounts of what the batch has done so far.
+    fn settle_batch(&mut self) {
         self.settle();
         self.tally.flush(&self.server.stats);
     }
@@ -332,6 +372,7 @@ impl Runner {
                 if let Some(entry) = self.table.find_request(&arguments) {
                     self.tally.rejected(&self.server.stats, entry.id);
                 }
+                session.end_caching();
                 let is_exec = self.table.find_request(&arguments).is_some_and(is_exec);
                 self.reject_within(session, is_exec, command, error, &mut reply);
                 return self.replied(session, mark, output);
@@ -395,28 +436,19 @@ impl Runner {
             self.tally.skip();
             return self.replied(session, mark, output);
         }
-        if arguments.len() > HEAVY_ARGUMENTS {
-            return give_worker_away(|| {
-                self.execute(
-                    session,
-                    entry,
-                    arguments,
-                    output,
-                    mark,
-                    foreseen.hash,
-                    round,
-                )
-            });
+        let mut execute = || {
+            let hash = foreseen.hash;
+            self.execute(session, entry, arguments, output, mark, hash, round)
+        };
+        let step = if arguments.len() > HEAVY_ARGUMENTS {
+            give_worker_away(execute)
+        } else {
+            execute()
+        };
+        if matches!(step, Step::Contended) && self.server.scripts.has_long_runs() {
+            return self.held_up(session, entry, arguments, output, mark);
         }
-        self.execute(
-            session,
-            entry,
-            arguments,
-            output,
-            mark,
-            foreseen.hash,
-            round,
-        )
+        step
     }
 
     #[expect(
@@ -470,13 +502,14 @@ impl Runner {
             }
             Handler::Data(commands::Handler::Block(handler)) => {
                 let who = Who::of(session);
-                let protocol = session.protocol;
+                let (protocol, client) = (session.protocol, session.client.id);
                 let tried =
                     self.with_view(who, entry, arguments, hash, round, |view| {
                         match handler(&mut args, view, &mut reply)? {
                             Outcome::Served => Ok(None),
                             Outcome::Wait(wait) => {
-                                let waiter = Waiter::new(who.database, protocol, !who.touch, wait);
+                                let waiter = Waiter::new(who.database, protocol, !who.touch, wait)
+                                    .of_client(client, who.reader);
                                 Ok(Some(view.wait_for(waiter)))
                             }
                         }
@@ -490,7 +523,7 @@ impl Runner {
                         self.serve_ready();
                         self.tally.skip();
                         self.show(session, entry.command, arguments);
-                        return Step::Blocked(Blocked { waiter, mark });
+                        return Step::Blocked(Blocked { waiter });
                     }
                     Err(Contended) => return Step::Contended,
                 }
@@ -530,13 +563,24 @@ impl Runner {
                 Ok(done) => done,
                 Err(Contended) => return Step::Contended,
             },
-            Handler::Admin(
-                admin::Handler::Admin(handler)
-                | admin::Handler::Immediate(handler)
-                | admin::Handler::Ending(handler),
-            ) => {
+            Handler::Admin(admin::Handler::Script(call)) => {
+                match self.script(session, entry, call, arguments, &mut reply, round) {
+                    Ok(done) => done,
+                    Err(Contended) => return Step::Contended,
+                }
+            }
+            Handler::Admin(admin::Handler::Immediate(handler)) => {
+                let mut caller = admin::Caller {
+                    server: &self.server,
+                    session,
+                    now: self.now,
+                    in_transaction: false,
+                };
+                handler(&mut args, &mut caller, &mut reply)
+            }
+            Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Ending(handler)) => {
                 // These look at the accounts: settle what the batch has changed so far.
-                self.end_batch();
+                self.settle_batch();
                 let mut caller = admin::Caller {
                     server: &self.server,
                     session,
@@ -631,7 +675,7 @@ impl Runner {
             keyspace,
             who,
             (self.now, &self.rules),
-            arguments,
+            (entry, arguments),
             (locked, known),
             &mut self.effects,
             work,
@@ -674,7 +718,7 @@ impl Runner {
                 keyspace,
                 who,
                 (self.now, &self.rules),
-                arguments,
+                (entry, arguments),
                 (locked, None),
                 &mut self.effects,
                 run,
@@ -726,7 +770,13 @@ impl Runner {
                     self.effects.append(&server.keyspace.listeners);
                 }
                 Err(Contended) => {
-                    sweeping.round += 1;
+                    if let Some(error) = self.is_busy(&[place]) {
+                        reply.truncate(sweeping.mark);
+                        self.reject(None, &error, &mut reply);
+                        self.replied(session, sweeping.mark, output);
+                        return None;
+                    }
+                    sweeping.round = self.next_round(sweeping.round);
                     sweeping.place = Some(place);
                 }
             }
@@ -853,6 +903,9 @@ impl Runner {
             }
             output.append(std::mem::take(&mut session.messages));
         }
+        if session.tracker.is_some() {
+            self.end_tracked(session, output);
+        }
         Step::Done
     }
 }
@@ -869,7 +922,7 @@ fn on_locked<'k, T>(
     keyspace: &'k Keyspace,
     who: Who<'k>,
     (now, rules): (Millis, &'k Rules),
-    arguments: Arguments<'_>,
+    (entry, arguments): (&Entry<Handler>, Arguments<'_>),
     (locked, known): (Locked<'k>, Option<(&[u8], u64)>),
     effects: &'k mut Effects,
     work: impl FnOnce(&mut View<'_>) -> T,
@@ -885,6 +938,9 @@ fn on_locked<'k, T>(
     let mut view = View::new(keyspace, who.database, locked, run, known, effects);
     let done = work(&mut view);
     view.end(arguments);
+    if who.reader != 0 {
+        tracked::remember(who.reader, entry, arguments, known, &mut view);
+    }
     if !interest.is_empty() {
         view.append();
     }
@@ -924,6 +980,22 @@ fn is_ending(entry: &Entry<Handler>) -> bool {
 
 fn is_exec(entry: &Entry<Handler>) -> bool {
     matches!(entry.handler, Handler::Admin(admin::Handler::Exec))
+}
+
+/// The keys that the row finds in a request.
+fn keys_of<'a>(
+    entry: &Entry<Handler>,
+    arguments: Arguments<'a>,
+    keys: &mut Vec<(usize, KeyAccess)>,
+) -> SmallVec<[&'a [u8]; 4]> {
+    let key = |position: usize| arguments.get(position).unwrap_or_default();
+    match entry.shape.positions(arguments.len()) {
+        Some(positions) => positions.map(key).collect(),
+        None => {
+            let _ = locate(entry.command, &arguments, keys);
+            keys.iter().map(|(position, _)| key(*position)).collect()
+        }
+    }
 }
 
 /// The partitions of the keys that the row finds in a request.

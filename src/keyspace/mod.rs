@@ -13,6 +13,8 @@ pub mod hash;
 pub mod lock;
 pub mod partition;
 pub mod sweep;
+pub mod tracking;
+mod undo;
 pub mod view;
 pub mod waiting;
 pub mod watching;
@@ -124,6 +126,8 @@ pub struct Keyspace {
     /// locked what its client's number meant. Sequentially consistent with the lock's own acquire.
     version: AtomicU64,
     mapping_lock: Mutex<()>,
+    /// See [`lock::Leave`].
+    leave: Mutex<()>,
     hasher: KeyHasher,
     /// Bytes of all entries and tables. Added to once per run; read by the memory check.
     used: AtomicI64,
@@ -145,10 +149,11 @@ impl Keyspace {
             mapping: (0..databases.max(1) as u32).map(AtomicU32::new).collect(),
             version: AtomicU64::new(0),
             mapping_lock: Mutex::new(()),
+            leave: Mutex::new(()),
+            listeners: Listeners::new(hasher.clone()),
             hasher,
             used: AtomicI64::new(0),
             dirty: AtomicU64::new(0),
-            listeners: Listeners::default(),
             waiting: Waiting::default(),
             pool: Mutex::new(evict::Pool::default()),
             born: now,

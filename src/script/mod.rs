@@ -4,7 +4,20 @@
 //! It knows no keyspace: what a script asks of the server goes through a [`Host`], which dispatch implements, and comes
 //! back as the bytes of a reply.
 
+pub mod engine;
+pub mod header;
 pub mod lib;
+
+mod api;
+mod arguments;
+mod fence;
+mod globals;
+mod raise;
+mod random;
+mod to_lua;
+mod to_reply;
+
+pub use self::header::sha1_hex;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -69,6 +82,11 @@ impl Interrupt {
         self.0.store(1, Ordering::Relaxed);
     }
 
+    /// Begins a run.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     /// Whether it was asked to end.
     #[inline]
     pub fn is_killed(&self) -> bool {
@@ -77,7 +95,10 @@ impl Interrupt {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod interrupt_tests {
     use super::*;
 
     #[test]

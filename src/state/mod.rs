@@ -1,6 +1,7 @@
 //! The shared parts of a running server, built once and passed explicitly.
 
 pub mod clients;
+pub mod functions;
 pub mod key_events;
 pub mod latency;
 pub mod log_level;
@@ -10,9 +11,11 @@ pub mod open_files;
 pub mod pause;
 pub mod pubsub;
 pub mod rates;
+pub mod scripts;
 pub mod session;
 pub mod slowlog;
 pub mod stats;
+pub mod tracking;
 pub mod transaction;
 
 use std::sync::Arc;
@@ -34,14 +37,17 @@ use crate::keyspace::evict::{Policy, Rules};
 use crate::keyspace::hash::KeyHasher;
 use crate::table::Table;
 use clients::Clients;
+use functions::Functions;
 use key_events::KeyEventPublisher;
 use latency::{LatencyEvent, LatencyMonitor};
 use memory::Peak;
 use monitor::Monitors;
 use pause::Pause;
 use pubsub::PubSub;
+use scripts::Scripts;
 use slowlog::Slowlog;
 use stats::Stats;
+use tracking::Tracking;
 
 /// One server.
 pub struct Server {
@@ -64,7 +70,7 @@ pub struct Server {
     /// All rows without their handlers: what COMMAND, INFO and ACL categories ask.
     pub commands: Table<()>,
     /// Connections.
-    pub clients: Clients,
+    pub clients: Arc<Clients>,
     /// Counters.
     pub stats: Stats,
     /// SLOWLOG.
@@ -75,6 +81,12 @@ pub struct Server {
     pub monitors: Monitors,
     /// SUBSCRIBE and PUBLISH.
     pub pubsub: Arc<PubSub>,
+    /// EVAL, and what runs.
+    pub scripts: Arc<Scripts>,
+    /// Libraries of functions.
+    pub functions: Functions,
+    /// CLIENT TRACKING.
+    pub tracking: Arc<Tracking>,
     /// notify-keyspace-events.
     pub key_events: Arc<KeyEventPublisher>,
     /// CLIENT PAUSE.
@@ -155,6 +167,13 @@ impl Server {
         let key_events = Arc::new(KeyEventPublisher::new(Arc::clone(&pubsub)));
         let keyspace = Keyspace::new(settings.databases as usize, KeyHasher::random(), now);
         keyspace.listeners.add(key_events.clone());
+        let clients = Arc::<Clients>::default();
+        let tracking = Arc::new(Tracking::new(
+            Arc::clone(&keyspace.listeners.tracking),
+            Arc::clone(&clients),
+            Arc::clone(&stats.output_limit_disconnections),
+        ));
+        keyspace.listeners.add(tracking.clone());
         let server = Server {
             rules: ArcSwap::from_pointee(rules),
             keyspace,
@@ -164,13 +183,16 @@ impl Server {
             tcp_port: AtomicU16::new(0),
             peak: Peak::default(),
             pending_frees,
-            clients: Clients::default(),
+            clients,
             stats,
             commands,
             slowlog,
             latency: LatencyMonitor::default(),
             monitors: Monitors::default(),
             pubsub,
+            scripts: Scripts::new(settings.machine.memory_limit_bytes),
+            functions: Functions::default(),
+            tracking,
             key_events,
             pause: Pause::default(),
             shutdown: Shutdown::default(),
@@ -184,10 +206,12 @@ impl Server {
         Arc::new(server)
     }
 
-    /// Takes over what the parameters say of messages: the limit of a subscriber, and the events of keys that are published.
+    /// Takes over what the parameters say of messages: the limit of a subscriber, the bounds of tracking, and the events of
+    /// keys that are published.
     fn choose_messages(&self, settings: &Settings) {
         let limit = settings.client_output_buffer_limit.pubsub.hard_bytes;
         self.pubsub.set_limit(limit);
+        self.tracking.choose(settings);
         self.key_events.choose(settings.notify_keyspace_events);
         self.keyspace.listeners.renew();
     }

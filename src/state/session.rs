@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::clients::{Client, client_flags};
 use super::pubsub::Subscriptions;
+use super::tracking::Tracker;
 use super::transaction::{Transaction, Watches};
 use crate::base::rng::Rng;
 use crate::resp::reply::{Output, Protocol};
@@ -62,10 +63,16 @@ pub struct Session {
     pub watches: Option<Watches>,
     /// What it is subscribed to; none when it is empty.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// How it tracks; none when it does not.
+    pub tracker: Option<Box<Tracker>>,
     /// Messages of a command whose reply CLIENT REPLY suppresses: they are sent in its place.
     pub messages: Output,
     /// Since MULTI.
     transaction: Option<Box<Transaction>>,
+    /// That of the transaction before, empty: its memory serves again.
+    spare: Option<Box<Transaction>>,
+    /// Whether a script of this connection runs: what it calls is shown as its own.
+    pub in_script: bool,
     /// Chance.
     pub rng: Rng,
 }
@@ -85,8 +92,11 @@ impl Session {
             after: After::Nothing,
             watches: None,
             subscriptions: None,
+            tracker: None,
             messages: Output::new(),
             transaction: None,
+            spare: None,
+            in_script: false,
             rng: Rng::from_system(),
         }
     }
@@ -103,24 +113,31 @@ impl Session {
     }
 
     /// MULTI.
-    pub fn begin_transaction(&mut self, transaction: Transaction) {
-        self.transaction = Some(Box::new(transaction));
+    pub fn begin_transaction(&mut self) {
+        self.transaction = Some(self.spare.take().unwrap_or_default());
+        self.client.set_flag(client_flags::MULTI, true);
         self.show_queued();
     }
 
     /// EXEC, DISCARD.
     pub fn take_transaction(&mut self) -> Option<Box<Transaction>> {
         let taken = self.transaction.take();
+        self.client.set_flag(client_flags::MULTI, false);
         self.show_queued();
         taken
     }
 
-    /// Shows the others how many commands are queued.
+    /// Keeps what a transaction took for the next one.
+    pub fn keep_spare(&mut self, mut transaction: Box<Transaction>) {
+        transaction.clear();
+        self.spare = Some(transaction);
+    }
+
+    /// Shows the others how many commands are queued since MULTI.
     pub fn show_queued(&self) {
         let queued = self
             .transaction()
-            .map(|transaction| transaction.queued().len() as i64);
-        self.client.set_flag(client_flags::MULTI, queued.is_some());
+            .map(|transaction| transaction.len() as i64);
         self.client
             .queued
             .store(queued.unwrap_or(-1), Ordering::Relaxed);
@@ -133,6 +150,21 @@ impl Session {
             self.client.watched.store(0, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// The client's id if the keys that it reads are to be remembered for it, else 0.
+    #[inline]
+    pub fn reader(&self) -> u64 {
+        self.tracker.as_ref().map_or(0, |tracker| tracker.reader())
+    }
+
+    /// The command that CLIENT CACHING was for has run, unless a transaction is queued: then it is for all of that.
+    pub fn end_caching(&mut self) {
+        if self.transaction.is_none()
+            && let Some(tracker) = &mut self.tracker
+        {
+            tracker.is_caching = false;
+        }
     }
 
     /// Whether it is subscribed to something.
@@ -176,6 +208,7 @@ impl Session {
         client.labels.lock().name.clear();
         client.database.store(0, Ordering::Relaxed);
         for flag in [
+            client_flags::MULTI,
             client_flags::MONITOR,
             client_flags::NO_EVICT,
             client_flags::NO_TOUCH,
