@@ -5,10 +5,12 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
+pub mod functions;
 pub mod info;
 pub mod latency;
 pub mod memory;
 pub mod pubsub;
+pub mod scripts;
 pub mod server;
 pub mod slowlog;
 #[cfg(test)]
@@ -39,18 +41,40 @@ pub struct Caller<'a> {
     pub in_transaction: bool,
 }
 
+/// How a command names the script that it runs, and what it lets it do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScriptCall {
+    /// How argument 1 names it.
+    pub named: Named,
+    /// Whether it may only read.
+    pub is_read_only: bool,
+}
+
+/// How a script is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// By its text.
+    Text,
+    /// By the SHA-1 of its text.
+    Sha1,
+    /// A function, by its name.
+    Function,
+}
+
 /// What runs an administrative command.
 #[derive(Clone, Copy)]
 pub enum Handler {
     /// Works on the session and the server. It may lock leaves and partitions one at a time, never awaits, and leaves to
     /// its connection what has to wait (`Session::after`).
     Admin(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
-    /// As [`Handler::Admin`], and inside a transaction it is not queued.
+    /// As [`Handler::Admin`], but it looks at no account, and inside a transaction it is not queued.
     Immediate(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
     /// The same, and it ends a transaction.
     Ending(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
     /// EXEC: runs what was queued.
     Exec,
+    /// Runs a script or a function.
+    Script(ScriptCall),
     /// Has subcommands only.
     Container,
 }
@@ -87,10 +111,12 @@ pub const FAMILIES: &[&[Row<Handler>]] = &[
     command::ROWS,
     config::ROWS,
     debug::ROWS,
+    functions::ROWS,
     info::ROWS,
     latency::ROWS,
     memory::ROWS,
     pubsub::ROWS,
+    scripts::ROWS,
     server::ROWS,
     slowlog::ROWS,
     transactions::ROWS,

@@ -86,6 +86,36 @@ pub fn read(payload: &[u8], rules: &Rules<'_>) -> Result<Dumped, Refused> {
     decode::value(value, rules).map_err(|read::Malformed| Refused::Format)
 }
 
+/// The opcode before a library's text.
+const LIBRARY: u8 = 245;
+
+/// A payload of libraries, in the form of FUNCTION DUMP.
+pub fn write_libraries<'a>(texts: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    for text in texts {
+        payload.push(LIBRARY);
+        encode::write_length(&mut payload, text.len() as u64);
+        payload.extend_from_slice(text);
+    }
+    seal(&mut payload, VERSION);
+    payload
+}
+
+/// The texts of the libraries of a payload.
+pub fn read_libraries(payload: &[u8]) -> Result<Vec<Vec<u8>>, Refused> {
+    let mut reader = read::Reader::new(checked(payload).ok_or(Refused::Footer)?);
+    let mut texts = Vec::new();
+    while reader.remaining() > 0 {
+        let text = reader.byte().and_then(|opcode| match opcode {
+            LIBRARY => reader.string(),
+            _ => Err(read::Malformed),
+        });
+        let text = text.map_err(|read::Malformed| Refused::Format)?;
+        texts.push(text.into_vec());
+    }
+    Ok(texts)
+}
+
 /// Whether version and checksum of a payload are right.
 pub fn is_intact(payload: &[u8]) -> bool {
     checked(payload).is_some()

@@ -143,6 +143,18 @@ fn eviction_turns(server: &Server) -> u32 {
     }
 }
 
+/// Whether memory is over the limit, after what [`run`] has made room.
+pub fn is_over_memory(server: &Server, rules: &Rules, session: &Session, now: Millis) -> bool {
+    let pressure = Pressure {
+        rules,
+        base_bytes: server.base_bytes.load(Ordering::Relaxed),
+        now,
+        rng: &session.rng,
+        watch: None,
+    };
+    pressure.is_over(&server.keyspace, 0)
+}
+
 /// Makes room when memory is over the limit, a turn's worth.
 #[cold]
 fn memory(

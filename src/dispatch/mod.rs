@@ -13,6 +13,7 @@ mod blocking;
 mod checks;
 mod migrating;
 mod record;
+mod script;
 mod transaction;
 
 use std::sync::atomic::Ordering;
@@ -31,7 +32,7 @@ use crate::config::Settings;
 use crate::keyspace::Keyspace;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::Rules;
-use crate::keyspace::lock::{Contended, Locked, Place, Places, Plan, lock_all, lock_one};
+use crate::keyspace::lock::{Contended, Locked, PATIENCE, Place, Places, Plan, lock_all, lock_one};
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::{Outcome, Waiter};
@@ -165,6 +166,13 @@ pub struct Sweeping {
     round: u32,
 }
 
+impl Sweeping {
+    /// Whether its next partition is locked by somebody else.
+    pub fn is_held_up(&self) -> bool {
+        self.round > 0
+    }
+}
+
 /// What was found out about a request before its turn.
 #[derive(Clone, Copy, Default)]
 struct Foreseen {
@@ -198,6 +206,8 @@ pub struct Runner {
     keys: Vec<(usize, KeyAccess)>,
     /// The requests of the decoder's window.
     foreseen: Vec<Foreseen>,
+    /// Whether the script that was contended has to have the leave when it begins again.
+    wants_leave: bool,
 }
 
 impl Runner {
@@ -214,8 +224,19 @@ impl Runner {
             now: server.clock.now(),
             keys: Vec::new(),
             foreseen: Vec::new(),
+            wants_leave: false,
             server,
         }
+    }
+
+    /// The round after one that was contended. While a script runs for long, nobody's patience ends: he would wait in the
+    /// lock's queue, and a thread with him.
+    #[inline]
+    pub fn next_round(&self, round: u32) -> u32 {
+        if self.server.scripts.has_long_runs() {
+            return (round + 1).min(PATIENCE - 1);
+        }
+        round.saturating_add(1)
     }
 
     /// The server it runs requests of.
@@ -395,28 +416,19 @@ impl Runner {
             self.tally.skip();
             return self.replied(session, mark, output);
         }
-        if arguments.len() > HEAVY_ARGUMENTS {
-            return give_worker_away(|| {
-                self.execute(
-                    session,
-                    entry,
-                    arguments,
-                    output,
-                    mark,
-                    foreseen.hash,
-                    round,
-                )
-            });
+        let mut execute = || {
+            let hash = foreseen.hash;
+            self.execute(session, entry, arguments, output, mark, hash, round)
+        };
+        let step = if arguments.len() > HEAVY_ARGUMENTS {
+            give_worker_away(execute)
+        } else {
+            execute()
+        };
+        if matches!(step, Step::Contended) && self.server.scripts.has_long_runs() {
+            return self.held_up(session, entry, arguments, output, mark);
         }
-        self.execute(
-            session,
-            entry,
-            arguments,
-            output,
-            mark,
-            foreseen.hash,
-            round,
-        )
+        step
     }
 
     #[expect(
@@ -530,11 +542,22 @@ impl Runner {
                 Ok(done) => done,
                 Err(Contended) => return Step::Contended,
             },
-            Handler::Admin(
-                admin::Handler::Admin(handler)
-                | admin::Handler::Immediate(handler)
-                | admin::Handler::Ending(handler),
-            ) => {
+            Handler::Admin(admin::Handler::Script(call)) => {
+                match self.script(session, entry, call, arguments, &mut reply, round) {
+                    Ok(done) => done,
+                    Err(Contended) => return Step::Contended,
+                }
+            }
+            Handler::Admin(admin::Handler::Immediate(handler)) => {
+                let mut caller = admin::Caller {
+                    server: &self.server,
+                    session,
+                    now: self.now,
+                    in_transaction: false,
+                };
+                handler(&mut args, &mut caller, &mut reply)
+            }
+            Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Ending(handler)) => {
                 // These look at the accounts: settle what the batch has changed so far.
                 self.end_batch();
                 let mut caller = admin::Caller {
@@ -726,7 +749,13 @@ impl Runner {
                     self.effects.append(&server.keyspace.listeners);
                 }
                 Err(Contended) => {
-                    sweeping.round += 1;
+                    if let Some(error) = self.is_busy(&[place]) {
+                        reply.truncate(sweeping.mark);
+                        self.reject(None, &error, &mut reply);
+                        self.replied(session, sweeping.mark, output);
+                        return None;
+                    }
+                    sweeping.round = self.next_round(sweeping.round);
                     sweeping.place = Some(place);
                 }
             }
@@ -924,6 +953,22 @@ fn is_ending(entry: &Entry<Handler>) -> bool {
 
 fn is_exec(entry: &Entry<Handler>) -> bool {
     matches!(entry.handler, Handler::Admin(admin::Handler::Exec))
+}
+
+/// The keys that the row finds in a request.
+fn keys_of<'a>(
+    entry: &Entry<Handler>,
+    arguments: Arguments<'a>,
+    keys: &mut Vec<(usize, KeyAccess)>,
+) -> SmallVec<[&'a [u8]; 4]> {
+    let key = |position: usize| arguments.get(position).unwrap_or_default();
+    match entry.shape.positions(arguments.len()) {
+        Some(positions) => positions.map(key).collect(),
+        None => {
+            let _ = locate(entry.command, &arguments, keys);
+            keys.iter().map(|(position, _)| key(*position)).collect()
+        }
+    }
 }
 
 /// The partitions of the keys that the row finds in a request.

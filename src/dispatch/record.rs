@@ -103,6 +103,18 @@ impl Tally {
         (nanos >= self.slow_nanos).then(|| Duration::from_nanos(nanos))
     }
 
+    /// Leaves out the time of what runs within a command from the runs that it consists of; returns when the command began.
+    pub fn begin_nested(&mut self) -> u64 {
+        let begun = self.last;
+        self.skip();
+        begun
+    }
+
+    /// The end of that: the command took as long as all of it.
+    pub fn end_nested(&mut self, begun: u64) {
+        self.last = begun;
+    }
+
     /// Counts a request that was refused before it ran.
     pub fn rejected(&mut self, stats: &Stats, id: u16) {
         stats.command(id).rejected.add(1);
@@ -209,13 +221,24 @@ pub fn monitor(
     command: &Command,
     arguments: Arguments<'_>,
 ) {
-    if command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
-        return;
+    if !command.flags.intersects(Flags::SKIP_MONITOR | Flags::ADMIN) {
+        monitor_always(server, session, command, arguments);
     }
+}
+
+/// As [`monitor`], whatever the row says.
+#[cold]
+pub fn monitor_always(
+    server: &Arc<Server>,
+    session: &Session,
+    command: &Command,
+    arguments: Arguments<'_>,
+) {
     let settings = server.config.settings();
     let micros = server.clock.micros();
     let (seconds, micros) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
     let from = match &settings.unixsocket {
+        _ if session.in_script => "lua".to_owned(),
         Some(path) if session.client.is_unix => format!("unix:{}", path.display()),
         _ => session.client.addr.clone(),
     };

@@ -1,5 +1,6 @@
 //! EXEC: what was queued since MULTI runs as one, on the union of the keys.
 
+use super::script::Grip;
 use super::{Handler, Runner, plan, record, settle};
 use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
@@ -9,14 +10,23 @@ use crate::keyspace::sweep::Scene;
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::Outcome;
 use crate::resp::decode::Arguments;
-use crate::resp::reply::Reply;
+use crate::resp::reply::{Mark, Reply};
 use crate::state::session::Session;
-use crate::state::transaction::{Queued, Transaction, Watches};
+use crate::state::transaction::{Transaction, Watches};
 use crate::table::lookup::Entry;
 use crate::table::{Args, CommandError, Scope};
 use crate::{admin, commands};
 
 type Done = Result<(), CommandError>;
+
+/// What the commands of a transaction need.
+struct Union {
+    places: Plan,
+    /// Whether a command goes through whole databases.
+    is_whole: bool,
+    /// Whether a command finds out while it runs what it needs.
+    has_scripts: bool,
+}
 
 /// Commands from which a transaction may take more than a millisecond.
 const HEAVY_COMMANDS: usize = 512;
@@ -40,31 +50,46 @@ impl Runner {
         }
         let server = self.server.clone();
         let keyspace = &server.keyspace;
-        let (mut plan, is_whole) = self.union(session, transaction);
-        // The partitions of a plan are built by this, which must not happen while the mapping is held.
-        let mut locked = lock_all(keyspace, &mut plan, round)?;
-        let mut _mapping = None;
-        if is_whole {
-            drop(locked);
-            let everything = give_worker_away(|| keyspace.lock_everything());
-            _mapping = Some(everything.0);
-            locked = everything.1;
-        }
+        let mut union = self.union(session, transaction);
+        // A script may find out that it needs more.
+        let mut grip = Grip::none(keyspace);
+        let locked = if union.is_whole {
+            // No database is built while the mapping is held.
+            for place in &union.places {
+                keyspace.database(place.database);
+            }
+            grip.lock_everything()
+        } else {
+            if union.has_scripts && !grip.try_leave() {
+                return Err(Contended);
+            }
+            lock_all(keyspace, &mut union.places, round)?
+        };
         let watches = session.take_watches();
         let transaction = session.take_transaction().unwrap_or_default();
         if watches.is_some_and(|watches| self.is_changed(&watches, &locked)) {
             reply.null_array();
             return Ok(Ok(()));
         }
-        let queued = transaction.queued();
-        reply.array(queued.len());
+        reply.array(transaction.len());
         // The accounts are the transaction's until its end.
         let mut effects = std::mem::take(&mut self.effects);
-        if queued.len() > HEAVY_COMMANDS {
-            give_worker_away(|| self.run_all(session, queued, locked, &mut effects, reply));
+        let run = || {
+            self.run_all(
+                session,
+                &transaction,
+                locked,
+                &mut grip,
+                &mut effects,
+                reply,
+            )
+        };
+        if transaction.len() > HEAVY_COMMANDS {
+            give_worker_away(run);
         } else {
-            self.run_all(session, queued, locked, &mut effects, reply);
+            run();
         }
+        session.keep_spare(transaction);
         self.effects = effects;
         Ok(Ok(()))
     }
@@ -72,8 +97,9 @@ impl Runner {
     fn run_all(
         &mut self,
         session: &mut Session,
-        queued: &[Queued],
+        transaction: &Transaction,
         locked: Locked<'_>,
+        grip: &mut Grip<'_>,
         effects: &mut Effects,
         reply: &mut Reply<'_>,
     ) {
@@ -93,8 +119,9 @@ impl Runner {
             here.push(held);
         }
         let mut view = View::new(&server.keyspace, asked_in, here, run, None, effects);
-        for command in queued {
-            self.run_queued(session, command, &mut view, reply);
+        for (id, request) in transaction.queued() {
+            let entry = self.table.entry(id);
+            self.run_queued(session, entry, request, &mut view, grip, reply);
         }
         view.effects.wrap_records(asked_in);
         // With the view the locks go: only now others may see it.
@@ -107,20 +134,25 @@ impl Runner {
         session.take_watches();
     }
 
-    /// The partitions of all commands and of the watched keys, and whether a command goes through whole databases.
-    fn union(&mut self, session: &Session, transaction: &Transaction) -> (Plan, bool) {
+    /// The partitions that all commands and the watched keys need.
+    pub(super) fn union_places(&mut self, session: &Session, transaction: &Transaction) -> Plan {
+        self.union(session, transaction).places
+    }
+
+    /// What all commands and the watched keys need.
+    fn union(&mut self, session: &Session, transaction: &Transaction) -> Union {
         let server = self.server.clone();
         let keyspace = &server.keyspace;
         let mut places = Plan::new();
-        let mut is_whole = false;
+        let (mut is_whole, mut has_scripts) = (false, false);
         let mut database = session.database;
-        for Queued { id, request } in transaction.queued() {
-            let entry = self.table.entry(*id);
-            let arguments = request.as_arguments();
+        for (id, arguments) in transaction.queued() {
+            let entry = self.table.entry(id);
             // What it reaches for depends on what those before it leave.
             if let Handler::Data(commands::Handler::Reach(..)) = entry.handler {
                 places.extend(Places::all(database).iter());
             }
+            has_scripts |= matches!(entry.handler, Handler::Admin(admin::Handler::Script(_)));
             match entry.command.scope {
                 Scope::None => {}
                 Scope::Sweep => is_whole = true,
@@ -139,7 +171,11 @@ impl Runner {
             watched
                 .map(|(database, key, _)| keyspace.place(*database, keyspace.hasher().hash(key))),
         );
-        (places, is_whole)
+        Union {
+            places,
+            is_whole,
+            has_scripts,
+        }
     }
 
     /// Whether a watched key was changed, or is there and its time is over.
@@ -159,14 +195,44 @@ impl Runner {
     fn run_queued(
         &mut self,
         session: &mut Session,
-        command: &Queued,
+        entry: &'static Entry<Handler>,
+        arguments: Arguments<'_>,
+        view: &mut View<'_>,
+        grip: &mut Grip<'_>,
+        reply: &mut Reply<'_>,
+    ) {
+        if let Handler::Admin(admin::Handler::Script(call)) = entry.handler {
+            let mark = reply.mark();
+            let done = self.script_within(session, entry, call, arguments, view, grip, reply);
+            self.finish_within(session, entry, arguments, view, reply, (mark, done));
+        } else {
+            self.run_within(session, entry, arguments, view, reply);
+        }
+    }
+
+    /// Runs one command on what a transaction or a script has locked, and writes its reply, which may be a refusal.
+    pub(super) fn run_within(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry<Handler>,
+        arguments: Arguments<'_>,
         view: &mut View<'_>,
         reply: &mut Reply<'_>,
     ) {
-        let entry = self.table.entry(command.id);
-        let arguments = command.request.as_arguments();
         let mark = reply.mark();
-        let done = self.handle_queued(session, entry, arguments, view, reply);
+        let done = self.handle_within(session, entry, arguments, view, reply);
+        self.finish_within(session, entry, arguments, view, reply, (mark, done));
+    }
+
+    fn finish_within(
+        &mut self,
+        session: &mut Session,
+        entry: &'static Entry<Handler>,
+        arguments: Arguments<'_>,
+        view: &mut View<'_>,
+        reply: &mut Reply<'_>,
+        (mark, done): (Mark, Done),
+    ) {
         if let Some(later) = view.effects.take_later() {
             give_worker_away(|| later(reply));
         }
@@ -183,7 +249,7 @@ impl Runner {
         self.show(session, entry.command, arguments);
     }
 
-    fn handle_queued(
+    fn handle_within(
         &mut self,
         session: &mut Session,
         entry: &'static Entry<Handler>,
@@ -207,7 +273,7 @@ impl Runner {
                 }),
             // What is locked here must not wait for another server.
             Handler::Data(commands::Handler::Migrate(_)) => Err(CommandError::fixed(
-                "ERR keys cannot be sent to another server inside a transaction",
+                "ERR keys cannot be sent to another server inside a transaction or a script",
             )),
             Handler::Data(commands::Handler::Sweep(begin)) => {
                 sweep_within(&self.scene(session), begin, &mut args, view, reply)
@@ -218,8 +284,10 @@ impl Runner {
                 | admin::Handler::Ending(handler),
             ) => {
                 // What happened to keys before a message was published is told before it.
-                view.effects.publish(&self.server.keyspace.listeners);
-                settle(&self.server, view.effects);
+                if !view.keeps_undo() {
+                    view.effects.publish(&self.server.keyspace.listeners);
+                    settle(&self.server, view.effects);
+                }
                 self.end_batch();
                 let mut caller = admin::Caller {
                     server: &self.server,
@@ -232,7 +300,9 @@ impl Runner {
                 self.tally.follow(&self.settings);
                 done
             }
-            Handler::Admin(admin::Handler::Exec | admin::Handler::Container)
+            Handler::Admin(
+                admin::Handler::Exec | admin::Handler::Script(_) | admin::Handler::Container,
+            )
             | Handler::Data(commands::Handler::Container) => {
                 Err(CommandError::Arity(entry.full_name.as_str().into()))
             }

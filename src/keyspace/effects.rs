@@ -203,6 +203,16 @@ pub type Later = Box<dyn FnOnce(&mut Reply<'_>) + Send>;
 /// Garbage that one run may leave before the rest is freed at once: bounds what waits for the background.
 const GARBAGE_MAX: usize = 1024;
 
+/// How far the effects of a run went at some time.
+pub struct Mark {
+    dirty: u64,
+    hits: u64,
+    misses: u64,
+    records: usize,
+    events: usize,
+    ready: usize,
+}
+
 /// The effects of one run. Reused from run to run.
 #[derive(Default)]
 pub struct Effects {
@@ -340,6 +350,38 @@ impl Effects {
         {
             self.garbage.push(garbage);
         }
+    }
+
+    /// Where the effects stand now.
+    pub fn mark(&mut self) -> Mark {
+        Mark {
+            dirty: self.dirty,
+            hits: self.hits.get(),
+            misses: self.misses.get(),
+            records: self.records.len(),
+            events: self.events.get_mut().len(),
+            ready: self.ready.len(),
+        }
+    }
+
+    /// Forgets what was noted since, but what was found expired and its events.
+    pub fn rewind(&mut self, mark: &Mark) {
+        self.dirty = mark.dirty;
+        self.hits.set(mark.hits);
+        self.misses.set(mark.misses);
+        self.records.truncate(mark.records);
+        let events = self.events.get_mut();
+        let since = events.split_off(mark.events);
+        let is_expired = |event: &Event| event.class == EventClass::EXPIRED;
+        events.extend(since.into_iter().filter(is_expired));
+        self.ready.truncate(mark.ready);
+        self.later.get_mut().take();
+        self.forget_touched();
+    }
+
+    /// Forgets the records since: followers are not to be told.
+    pub fn forget_records(&mut self, mark: &Mark) {
+        self.records.truncate(mark.records);
     }
 
     /// Notes that a key may be what somebody waits for.

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::effects::Effects;
-use super::lock::{PATIENCE, Place, lock_one};
+use super::lock::{Place, lock_one};
 use super::partition::Expired;
 use super::{Keyspace, PARTITIONS};
 use crate::base::clock::Millis;
@@ -82,7 +82,8 @@ fn sweep_partition(
     effects: &mut Effects,
 ) -> (usize, bool) {
     // By the database's number, so that the records name the database that the keys are in, whatever SWAPDB does.
-    let Ok(mut held) = lock_one(keyspace, place, PATIENCE) else {
+    // A script may hold it for long. It is looked at again in the next cycle.
+    let Ok(mut held) = lock_one(keyspace, place, 0) else {
         return (0, true);
     };
     effects.begin(keyspace.listeners.interest());

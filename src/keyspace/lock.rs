@@ -1,6 +1,7 @@
 //! Locks of partitions, and THE LOCK ORDER of the whole server.
 //!
 //! # The order
+//! 0. The leave to wait for partitions while others are held ([`Leave`]), never waited for while a partition is held.
 //! 1. The mapping of databases (SWAPDB, FLUSHALL, the building of a database), never taken while a partition is held: a
 //!    database is built before its first partition is locked.
 //! 2. Partitions, ascending by (database, number). A plan is sorted and its duplicates removed before the first lock.
@@ -12,16 +13,23 @@
 //! # Waiting
 //! Nobody blocks a thread for a partition at first: a taker tries, spins for a few microseconds, and then gives up with
 //! [`Contended`]; its task yields and comes back. A plan of many partitions that meets a locked one gives back what it
-//! holds. After [`PATIENCE`] such rounds it waits in the lock's queue instead, in the same order, so that it gets its turn.
+//! holds. After [`PATIENCE`] such rounds it waits in the lock's queue instead, so that it gets its turn; the worker's other
+//! tasks are given away meanwhile.
+//!
+//! Scripts find out what they need while they run, in any order. What keeps them from waiting for each other for ever: who
+//! waits for a partition while it holds another has the [`Leave`], of which there is one. All others give back what they
+//! hold, or hold but one.
 //!
 //! Guards are not `Send`: holding one across an `.await` does not compile.
 
 use dashmap::RwLock;
 use hashbrown::raw::RawTable;
+use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::partition::{Partition, Slot};
 use super::{Database, Keyspace, PARTITIONS};
+use crate::base::worker::give_worker_away;
 
 /// Tries of a lock before its taker yields: about two microseconds.
 const SPINS: u32 = 64;
@@ -31,6 +39,24 @@ pub const PATIENCE: u32 = 64;
 /// A partition was locked by somebody else for longer than a short spin; nothing is held.
 #[derive(Debug)]
 pub struct Contended;
+
+/// The leave to wait for partitions while others are held. There is one in a keyspace.
+pub struct Leave<'k>(
+    #[expect(dead_code, reason = "what it is worth is to be held")] MutexGuard<'k, ()>,
+);
+
+impl Keyspace {
+    /// Takes the leave, unless somebody has it.
+    pub fn try_leave(&self) -> Option<Leave<'_>> {
+        self.leave.try_lock().map(Leave)
+    }
+
+    /// Takes the leave, and waits for it. No partition may be held.
+    pub fn wait_for_leave(&self) -> Leave<'_> {
+        self.try_leave()
+            .unwrap_or_else(|| give_worker_away(|| Leave(self.leave.lock())))
+    }
+}
 
 /// A partition of a database, by the numbers of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -146,6 +172,17 @@ pub fn lock_all<'k>(
     plan.sort_unstable();
     plan.dedup();
     plan.retain(|place| (place.database as usize) < keyspace.database_count());
+    // A patient taker of several waits while it holds some. While somebody else may, it goes on trying.
+    let leave = if round >= PATIENCE && plan.len() > 1 {
+        keyspace.try_leave()
+    } else {
+        None
+    };
+    let round = if plan.len() > 1 && leave.is_none() {
+        0
+    } else {
+        round
+    };
     loop {
         let version = keyspace.mapping_version();
         // The order is that of the databases themselves, fixed before the first lock whatever SWAPDB does meanwhile. They
@@ -176,6 +213,24 @@ pub fn lock_all<'k>(
     }
 }
 
+/// Locks more partitions beside those that are held, and waits for each. No SWAPDB is under way: it takes the leave too.
+pub fn lock_more<'k>(
+    keyspace: &'k Keyspace,
+    locked: &mut Locked<'k>,
+    places: impl Iterator<Item = Place>,
+    _leave: &Leave<'_>,
+) {
+    for place in places {
+        let Err(index) = locked.binary_search_by_key(&place, |held| held.place) else {
+            continue;
+        };
+        let physical = keyspace.physical(place.database);
+        if let Ok(held) = take(keyspace, physical, place, PATIENCE) {
+            locked.insert(index, held);
+        }
+    }
+}
+
 /// Locks a partition of a database that is known already, whatever number clients call it by meanwhile.
 pub fn lock_in<'k>(
     keyspace: &'k Keyspace,
@@ -196,14 +251,15 @@ pub fn lock_in<'k>(
 }
 
 /// Locks all partitions of databases, which are given in their own order: for what must be one instant (FLUSHALL, SWAPDB).
-/// Waits for each in the lock's queue, so that it gets all in the end however busy they are. The mapping must be held.
+/// Waits for each in the lock's queue, so that it gets all in the end however busy they are. The leave and the mapping must be
+/// held.
 pub(super) fn lock_whole<'k>(
     keyspace: &'k Keyspace,
     databases: impl Iterator<Item = &'k Database>,
 ) -> Vec<Partition<'k>> {
     let partition = |database: &'k Database, number| {
         Partition::new(
-            database.shard(number).write(),
+            wait(database.shard(number)),
             database.counters(number),
             keyspace.hasher(),
         )
@@ -259,5 +315,12 @@ fn acquire(
             return Some(guard);
         }
     }
-    (round >= PATIENCE).then(|| shard.write())
+    (round >= PATIENCE).then(|| wait(shard))
+}
+
+/// Waits in the lock's queue. A script may hold it for long.
+fn wait(shard: &RwLock<RawTable<Slot>>) -> dashmap::RwLockWriteGuard<'_, RawTable<Slot>> {
+    shard
+        .try_write()
+        .unwrap_or_else(|| give_worker_away(|| shard.write()))
 }

@@ -13,6 +13,7 @@ pub mod hash;
 pub mod lock;
 pub mod partition;
 pub mod sweep;
+mod undo;
 pub mod view;
 pub mod waiting;
 pub mod watching;
@@ -124,6 +125,8 @@ pub struct Keyspace {
     /// locked what its client's number meant. Sequentially consistent with the lock's own acquire.
     version: AtomicU64,
     mapping_lock: Mutex<()>,
+    /// See [`lock::Leave`].
+    leave: Mutex<()>,
     hasher: KeyHasher,
     /// Bytes of all entries and tables. Added to once per run; read by the memory check.
     used: AtomicI64,
@@ -145,6 +148,7 @@ impl Keyspace {
             mapping: (0..databases.max(1) as u32).map(AtomicU32::new).collect(),
             version: AtomicU64::new(0),
             mapping_lock: Mutex::new(()),
+            leave: Mutex::new(()),
             hasher,
             used: AtomicI64::new(0),
             dirty: AtomicU64::new(0),

@@ -13,8 +13,10 @@ use super::effects::{Effects, EventClass, Interest, Later};
 use super::entry::{Entry, NewValue};
 use super::evict::Rules;
 use super::hash::KeyHasher;
-use super::lock::{Locked, Place, Places, position};
+use super::lock::{Leave, Locked, Place, Places, Plan, lock_more, position};
 use super::partition::Partition;
+use super::undo::Undo;
+use super::whole::Mapping;
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
@@ -89,6 +91,8 @@ pub struct View<'k> {
     is_woken: bool,
     /// Keys whose collection was left empty: they read as absent and are removed at the end of the command.
     pub(super) emptied: Vec<(u32, u64, Vec<u8>)>,
+    /// The entries as they were, when the changes may have to be taken back.
+    pub(super) undo: Option<Box<Undo>>,
 }
 
 impl<'k> View<'k> {
@@ -114,6 +118,7 @@ impl<'k> View<'k> {
             overdue: RefCell::new(Vec::new()),
             is_woken: false,
             emptied: Vec::new(),
+            undo: None,
         }
     }
 
@@ -508,10 +513,13 @@ impl<'k> View<'k> {
         }
     }
 
-    /// Removes a key if it is expired, and tells followers; or if its collection was left empty.
+    /// Removes a key if it is expired, and tells followers; or if its collection was left empty. All changes of a key begin here.
     #[inline]
     pub(super) fn purge(&mut self, hash: u64, key: &[u8]) {
         let now = self.run.now;
+        if self.undo.is_some() {
+            self.save(hash, key);
+        }
         if !self.emptied.is_empty() {
             self.remove_emptied(key);
         }
@@ -564,6 +572,26 @@ impl<'k> View<'k> {
     /// To collect where keys are kept.
     pub fn places(&self) -> Places {
         Places::new(self.database)
+    }
+
+    /// Locks more partitions beside those that it has.
+    pub fn lock_more(&mut self, places: &[Place], leave: &Leave<'_>) {
+        lock_more(
+            self.keyspace,
+            &mut self.locked,
+            places.iter().copied(),
+            leave,
+        );
+    }
+
+    /// Locks all that it has not.
+    pub fn lock_rest(&mut self, leave: &Leave<'_>, mapping: &Mapping<'_>) {
+        self.keyspace.lock_rest(&mut self.locked, leave, mapping);
+    }
+
+    /// The partitions that are locked.
+    pub fn held_places(&self) -> Plan {
+        self.locked.iter().map(|held| held.place).collect()
     }
 
     /// Whether all of these are locked.

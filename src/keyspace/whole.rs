@@ -12,13 +12,14 @@ use parking_lot::MutexGuard;
 
 use super::effects::Effects;
 use super::hash::partition_of;
-use super::lock::{Held, Locked, Place, lock_whole, position};
+use super::lock::{Leave, Locked, Place, lock_more, lock_whole, position};
 use super::partition::{Detached, Partition};
 use super::{Database, Keyspace, PARTITIONS};
 
 impl Keyspace {
     /// Empties a database. The content is the caller's to drop; followers are told `command`.
     pub fn flush(&self, database: u32, command: &[&[u8]], effects: &mut Effects) -> Vec<Detached> {
+        let _leave = self.wait_for_leave();
         let _mapping = self.mapping_lock.lock();
         self.flush_those(
             database,
@@ -35,6 +36,7 @@ impl Keyspace {
         command: &[&[u8]],
         effects: &mut Effects,
     ) -> Vec<Detached> {
+        let _leave = self.wait_for_leave();
         let _mapping = self.mapping_lock.lock();
         let built = self.databases.iter().filter_map(|one| one.get());
         self.flush_those(database, built, command, effects)
@@ -74,6 +76,7 @@ impl Keyspace {
 
     /// Exchanges two databases for all clients, and tells followers so. Runs that hold partitions end before.
     pub fn swap(&self, first: u32, second: u32, effects: &mut Effects) {
+        let _leave = self.wait_for_leave();
         let _mapping = self.mapping_lock.lock();
         let (a, b) = (self.physical(first), self.physical(second));
         let order = if a == b {
@@ -172,30 +175,29 @@ impl Keyspace {
         own.is_some_and(|own| std::ptr::eq(own, database))
     }
 
-    /// Locks the mapping and all partitions of all databases there are, for a transaction that goes through whole databases.
-    pub fn lock_everything(&self) -> (MutexGuard<'_, ()>, Locked<'_>) {
-        let mapping = self.mapping_lock.lock();
-        let mut numbers: Vec<(usize, u32)> = (0..self.databases.len() as u32)
-            .map(|number| (self.physical(number), number))
-            .filter(|(physical, _)| self.databases[*physical].get().is_some())
-            .collect();
-        numbers.sort_unstable();
-        let databases = numbers
-            .iter()
-            .filter_map(|(physical, _)| self.databases[*physical].get());
-        let partitions = lock_whole(self, databases);
-        let places = numbers.iter().flat_map(|(_, number)| {
-            (0..PARTITIONS as u32).map(|partition| Place {
-                database: *number,
-                partition,
+    /// Keeps databases from being built and exchanged. Partitions may be held: while somebody has the leave, nobody else
+    /// holds the mapping and waits for a partition.
+    pub fn hold_mapping(&self, _leave: &Leave<'_>) -> Mapping<'_> {
+        Mapping(self.mapping_lock.lock())
+    }
+
+    /// Locks all partitions of all databases there are, beside those that are held.
+    pub fn lock_rest<'k>(
+        &'k self,
+        locked: &mut Locked<'k>,
+        leave: &Leave<'_>,
+        _mapping: &Mapping<'_>,
+    ) {
+        let places: Vec<Place> = self
+            .built()
+            .flat_map(|(database, _)| {
+                (0..PARTITIONS as u32).map(move |partition| Place {
+                    database,
+                    partition,
+                })
             })
-        });
-        let mut locked: Locked<'_> = places
-            .zip(partitions)
-            .map(|(place, partition)| Held { place, partition })
             .collect();
-        locked.sort_unstable_by_key(|held| held.place);
-        (mapping, locked)
+        lock_more(self, locked, places.into_iter(), leave);
     }
 
     fn has(&self, everything: &Locked<'_>, database: u32, key: &[u8]) -> bool {
@@ -229,6 +231,11 @@ impl Keyspace {
         );
     }
 }
+
+/// The mapping of databases, held.
+pub struct Mapping<'k>(
+    #[expect(dead_code, reason = "what it is worth is to be held")] MutexGuard<'k, ()>,
+);
 
 /// What a flush inside a transaction empties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

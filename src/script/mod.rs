@@ -4,6 +4,19 @@
 //! It knows no keyspace: what a script asks of the server goes through a [`Host`], which dispatch implements, and comes
 //! back as the bytes of a reply.
 
+pub mod engine;
+pub mod header;
+
+mod api;
+mod arguments;
+mod fence;
+mod globals;
+mod raise;
+mod random;
+mod to_lua;
+mod to_reply;
+
+pub use self::header::sha1_hex;
 pub mod lib;
 
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -67,6 +80,11 @@ impl Interrupt {
     /// Asks the script to end. It ends at its next line, call or step of a pattern.
     pub fn kill(&self) {
         self.0.store(1, Ordering::Relaxed);
+    }
+
+    /// Begins a run.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 
     /// Whether it was asked to end.

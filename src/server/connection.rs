@@ -61,6 +61,8 @@ const IO_SLICES: usize = 64;
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Rounds of a contended request that only yield; then it sleeps in between.
 const YIELD_ROUNDS: u32 = 16;
+/// How long who waits for a partition rests while scripts run for long, unless one of them ends.
+const LONG_RUN_PATIENCE: Duration = Duration::from_millis(5);
 
 thread_local! {
     static SPARE_INPUT: Spare = const { Spare::new() };
@@ -271,6 +273,8 @@ impl<S: Stream> Connection<S> {
                 {
                     return Ok(true);
                 }
+                // Whoever left mail may have company that is about to run: a subscriber sends what all of them leave at once.
+                Woken::Signal if self.session.is_subscribed() => tokio::task::yield_now().await,
                 Woken::Wrote | Woken::Signal => {}
             }
         }
@@ -434,8 +438,12 @@ impl<S: Stream> Connection<S> {
             match runner.run(session, decoder.arguments(input), output, turn, round) {
                 Step::Done => return,
                 Step::Contended => {
-                    rest(round).await;
-                    round = round.saturating_add(1);
+                    if self.server().scripts.has_long_runs() {
+                        // The replies to what ran before do not wait. An error shows again when the batch is written.
+                        let _ = self.try_write();
+                    }
+                    rest(self.server(), round).await;
+                    round = self.runner.next_round(round);
                     if round > YIELD_ROUNDS && self.client().killed().is_some() {
                         self.session.after = After::Drop;
                         return;
@@ -468,6 +476,11 @@ impl<S: Stream> Connection<S> {
                 ..
             } = self;
             next = runner.sweep_step(session, sweeping, decoder.arguments(input), output);
+            if next.as_ref().is_some_and(Sweeping::is_held_up)
+                && self.server().scripts.has_long_runs()
+            {
+                rest(self.server(), 0).await;
+            }
             if begun.elapsed() >= SLICE {
                 tokio::task::yield_now().await;
                 begun = Instant::now();
@@ -503,10 +516,10 @@ impl<S: Stream> Connection<S> {
             } = self;
             let request = decoder.arguments(input);
             match runner.migrated(session, &migrating, &arrived, request, output, round) {
-                Step::Contended => rest(round).await,
+                Step::Contended => rest(self.server(), round).await,
                 _ => return,
             }
-            round = round.saturating_add(1);
+            round = self.runner.next_round(round);
         }
     }
 
@@ -862,8 +875,10 @@ async fn killed(client: &Client) {
 }
 
 /// Lets others go on while a partition is locked: yields at first, then sleeps.
-async fn rest(round: u32) {
-    if round < YIELD_ROUNDS {
+async fn rest(server: &Server, round: u32) {
+    if server.scripts.has_long_runs() {
+        server.scripts.a_long_run_ends(LONG_RUN_PATIENCE).await;
+    } else if round < YIELD_ROUNDS {
         std::thread::yield_now();
         tokio::task::yield_now().await;
     } else {

@@ -1,6 +1,7 @@
 //! The shared parts of a running server, built once and passed explicitly.
 
 pub mod clients;
+pub mod functions;
 pub mod key_events;
 pub mod latency;
 pub mod log_level;
@@ -10,6 +11,7 @@ pub mod open_files;
 pub mod pause;
 pub mod pubsub;
 pub mod rates;
+pub mod scripts;
 pub mod session;
 pub mod slowlog;
 pub mod stats;
@@ -34,12 +36,14 @@ use crate::keyspace::evict::{Policy, Rules};
 use crate::keyspace::hash::KeyHasher;
 use crate::table::Table;
 use clients::Clients;
+use functions::Functions;
 use key_events::KeyEventPublisher;
 use latency::{LatencyEvent, LatencyMonitor};
 use memory::Peak;
 use monitor::Monitors;
 use pause::Pause;
 use pubsub::PubSub;
+use scripts::Scripts;
 use slowlog::Slowlog;
 use stats::Stats;
 
@@ -75,6 +79,10 @@ pub struct Server {
     pub monitors: Monitors,
     /// SUBSCRIBE and PUBLISH.
     pub pubsub: Arc<PubSub>,
+    /// EVAL, and what runs.
+    pub scripts: Arc<Scripts>,
+    /// Libraries of functions.
+    pub functions: Functions,
     /// notify-keyspace-events.
     pub key_events: Arc<KeyEventPublisher>,
     /// CLIENT PAUSE.
@@ -171,6 +179,8 @@ impl Server {
             latency: LatencyMonitor::default(),
             monitors: Monitors::default(),
             pubsub,
+            scripts: Scripts::new(settings.machine.memory_limit_bytes),
+            functions: Functions::default(),
             key_events,
             pause: Pause::default(),
             shutdown: Shutdown::default(),

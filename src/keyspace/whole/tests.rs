@@ -60,7 +60,13 @@ fn on_keys<T>(
     }
     let mut effects = Effects::default();
     effects.begin(keyspace.listeners.interest());
-    let locked = lock_all(keyspace, &mut plan, PATIENCE).expect("a patient taker waits");
+    // A patient taker waits, but not while somebody else may wait with locks in his hands.
+    let locked = loop {
+        if let Ok(locked) = lock_all(keyspace, &mut plan, PATIENCE) {
+            break locked;
+        }
+        std::thread::yield_now();
+    };
     let mut view = View::new(keyspace, databases[0], locked, run, None, &mut effects);
     let result = work(&mut view);
     view.finish();

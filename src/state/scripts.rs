@@ -1,0 +1,505 @@
+//! The scripts of a server, the machines that run them, and the runs that are under way.
+//!
+//! A script is known by the SHA-1 of its text from its first EVAL or SCRIPT LOAD on. What came by EVAL only is forgotten
+//! when there are too many ([`EVAL_SCRIPTS`]), the longest unused first; what was loaded stays until SCRIPT FLUSH.
+//!
+//! Every thread that runs scripts has a [`Seat`] with a Lua machine of its own, built when it is first needed. The seat shows
+//! to others what runs in it and since when: SCRIPT KILL, FUNCTION STATS and those who wait for the run's keys look there.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::functions::Library;
+use crate::base::version::REDIS_VERSION;
+use crate::base::worker::give_worker_away;
+use crate::keyspace::lock::{Place, Plan};
+use crate::resp::decode::{Arguments, OwnedArguments};
+use crate::script::engine::{Engine, EngineOptions};
+use crate::script::{Interrupt, Script, ScriptFlags};
+use crate::table::CommandError;
+
+/// Scripts that are kept although nobody loaded them: what redis-server 7.4 keeps.
+const EVAL_SCRIPTS: usize = 500;
+/// Bytes of their texts.
+const EVAL_BYTES: usize = 64 * 1024 * 1024;
+/// What one machine's values may take, at most.
+const MEMORY_LIMIT: usize = 256 * 1024 * 1024;
+
+/// A script and what was found out about it.
+pub struct Known {
+    /// The script.
+    pub script: Script,
+    /// Whether it was loaded: then it stays.
+    is_loaded: AtomicBool,
+    /// Whether it was used since it was last looked at. A hint, so relaxed, as the next one.
+    is_used: AtomicBool,
+    /// Whether it has reached for keys that it did not declare: it is run with the leave to lock more from the start.
+    strays: AtomicBool,
+}
+
+/// Texts that came by EVAL, in the order of their coming.
+#[derive(Default)]
+struct Evaluated {
+    order: VecDeque<[u8; 40]>,
+    bytes: usize,
+}
+
+/// The scripts of a server and their runs.
+pub struct Scripts {
+    known: DashMap<[u8; 40], Arc<Known>>,
+    /// A leaf lock.
+    evaluated: Mutex<Evaluated>,
+    /// Texts forgotten since the start.
+    evicted: AtomicU64,
+    /// Counts SCRIPT FLUSHes: a machine that was filled before the last one is emptied before it is used again.
+    flushes: AtomicU64,
+    /// A leaf lock.
+    seats: Mutex<Vec<Weak<Seat>>>,
+    /// Runs that have taken longer than a millisecond. Who waits for partitions rests longer while there are some.
+    long_runs: AtomicUsize,
+    /// Somebody waits for the end of a long run.
+    ended: Notify,
+    memory_limit: usize,
+}
+
+/// Where one thread runs scripts of one server.
+pub struct Seat {
+    scripts: Weak<Scripts>,
+    /// How the run is ended from outside.
+    pub interrupt: Arc<Interrupt>,
+    /// Whether the run has called a command that writes. Written by the run, read by SCRIPT KILL.
+    pub has_written: AtomicBool,
+    /// Bytes of the machine's values after its last run.
+    memory_bytes: AtomicUsize,
+    /// A leaf lock.
+    running: Mutex<Running>,
+}
+
+/// What runs in a seat.
+#[derive(Default)]
+struct Running {
+    begun: Option<Instant>,
+    is_long: bool,
+    /// Of a function.
+    function: Option<String>,
+    request: OwnedArguments,
+    places: Plan,
+}
+
+/// What is run.
+#[derive(Clone)]
+pub enum Subject {
+    /// A script.
+    Script(Arc<Known>),
+    /// A function of a library.
+    Function(Arc<Library>, String),
+}
+
+impl Subject {
+    /// What it may do.
+    pub fn flags(&self) -> ScriptFlags {
+        match self {
+            Subject::Script(known) => known.script.flags,
+            Subject::Function(library, name) => {
+                let spec = library.functions.iter().find(|spec| spec.name == *name);
+                spec.map_or(ScriptFlags::empty(), |spec| spec.flags)
+            }
+        }
+    }
+
+    /// Whether it has reached for keys that it did not declare.
+    pub fn strays(&self) -> bool {
+        self.straying().load(Ordering::Relaxed)
+    }
+
+    /// Notes that it has.
+    pub fn note_straying(&self) {
+        self.straying().store(true, Ordering::Relaxed);
+    }
+
+    fn straying(&self) -> &AtomicBool {
+        match self {
+            Subject::Script(known) => &known.strays,
+            Subject::Function(library, _) => &library.strays,
+        }
+    }
+}
+
+/// A run under way, as FUNCTION STATS shows it.
+pub struct Shown {
+    /// The function's name, or nothing for a script.
+    pub function: Option<String>,
+    /// The request.
+    pub request: OwnedArguments,
+    /// How long it has run.
+    pub took: Duration,
+}
+
+/// How an attempt to end the runs went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    /// At least one ends.
+    Done,
+    /// None is under way.
+    NotBusy,
+    /// What is under way has written.
+    Unkillable,
+    /// What is under way is a script, and a function was to be ended, or the other way round.
+    OtherKind,
+}
+
+struct Workbench {
+    seat: Arc<Seat>,
+    engine: Engine,
+    flushes: u64,
+}
+
+thread_local! {
+    static WORKBENCH: RefCell<Option<Workbench>> = const { RefCell::new(None) };
+    /// The seat of the run under way on this thread.
+    static SEATED: RefCell<Option<Arc<Seat>>> = const { RefCell::new(None) };
+}
+
+impl Scripts {
+    /// None. `memory_bytes`: what the machine has, if it is known; a script may take a quarter of it.
+    pub fn new(memory_bytes: Option<u64>) -> Arc<Scripts> {
+        let quarter = memory_bytes.map_or(MEMORY_LIMIT, |bytes| (bytes / 4) as usize);
+        Arc::new(Scripts {
+            known: DashMap::new(),
+            evaluated: Mutex::default(),
+            evicted: AtomicU64::new(0),
+            flushes: AtomicU64::new(0),
+            seats: Mutex::default(),
+            long_runs: AtomicUsize::new(0),
+            ended: Notify::new(),
+            memory_limit: quarter.min(MEMORY_LIMIT),
+        })
+    }
+
+    /// The script with this SHA-1, in digits of either case.
+    pub fn find(&self, sha1: &[u8]) -> Option<Arc<Known>> {
+        let mut digits = <[u8; 40]>::try_from(sha1).ok()?;
+        digits.make_ascii_lowercase();
+        let known = self.known.get(&digits)?;
+        known.is_used.store(true, Ordering::Relaxed);
+        Some(Arc::clone(&known))
+    }
+
+    /// The script of this text; compiled and kept if it is not known.
+    ///
+    /// # Errors
+    /// It is not a script.
+    pub fn of_text(self: &Arc<Self>, text: &[u8]) -> Result<Arc<Known>, CommandError> {
+        let sha1 = crate::script::sha1_hex(text);
+        match self.find(&sha1) {
+            Some(known) => Ok(known),
+            None => self.add(text, false),
+        }
+    }
+
+    /// Keeps a script until SCRIPT FLUSH.
+    ///
+    /// # Errors
+    /// It is not a script.
+    pub fn load(self: &Arc<Self>, text: &[u8]) -> Result<Arc<Known>, CommandError> {
+        let sha1 = crate::script::sha1_hex(text);
+        match self.find(&sha1) {
+            Some(known) => {
+                known.is_loaded.store(true, Ordering::Relaxed);
+                Ok(known)
+            }
+            None => self.add(text, true),
+        }
+    }
+
+    fn add(self: &Arc<Self>, text: &[u8], is_loaded: bool) -> Result<Arc<Known>, CommandError> {
+        let script = Script::new(Bytes::copy_from_slice(text))?;
+        self.with_engine(|engine, _| engine.compile(&script))?;
+        let sha1 = script.sha1;
+        let known = Arc::new(Known {
+            script,
+            is_loaded: AtomicBool::new(is_loaded),
+            is_used: AtomicBool::new(false),
+            strays: AtomicBool::new(false),
+        });
+        if self.known.insert(sha1, Arc::clone(&known)).is_none() && !is_loaded {
+            self.note_evaluated(sha1, text.len());
+        }
+        Ok(known)
+    }
+
+    /// Forgets what is too much.
+    fn note_evaluated(&self, sha1: [u8; 40], bytes: usize) {
+        let mut evicted = Vec::new();
+        let mut evaluated = self.evaluated.lock();
+        evaluated.order.push_back(sha1);
+        evaluated.bytes += bytes;
+        // Each is looked at twice at most: once it loses its mark of use, then it goes.
+        let mut looks = 2 * evaluated.order.len();
+        while (evaluated.order.len() > EVAL_SCRIPTS || evaluated.bytes > EVAL_BYTES) && looks > 0 {
+            looks -= 1;
+            let Some(oldest) = evaluated.order.pop_front() else {
+                break;
+            };
+            let Some(known) = self.known.get(&oldest).map(|known| Arc::clone(&known)) else {
+                continue;
+            };
+            if known.is_used.swap(false, Ordering::Relaxed) && oldest != sha1 {
+                evaluated.order.push_back(oldest);
+                continue;
+            }
+            evaluated.bytes = evaluated.bytes.saturating_sub(known.script.text.len());
+            if !known.is_loaded.load(Ordering::Relaxed) {
+                evicted.push(oldest);
+            }
+        }
+        drop(evaluated);
+        self.evicted
+            .fetch_add(evicted.len() as u64, Ordering::Relaxed);
+        for sha1 in evicted {
+            self.known.remove(&sha1);
+        }
+    }
+
+    /// Forgets all.
+    pub fn flush(&self) {
+        let mut evaluated = self.evaluated.lock();
+        *evaluated = Evaluated::default();
+        self.known.clear();
+        self.flushes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many are known.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Bytes of their texts.
+    pub fn text_bytes(&self) -> usize {
+        self.known.iter().map(|known| known.script.text.len()).sum()
+    }
+
+    /// Bytes of all machines' values.
+    pub fn machine_bytes(&self) -> usize {
+        let seats = self.seats.lock();
+        let alive = seats.iter().filter_map(Weak::upgrade);
+        alive
+            .map(|seat| seat.memory_bytes.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Scripts forgotten since the start because there were too many.
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// Lets `work` use the thread's machine.
+    pub fn with_engine<T>(self: &Arc<Self>, work: impl FnOnce(&mut Engine, &Arc<Seat>) -> T) -> T {
+        WORKBENCH.with_borrow_mut(|workbench| {
+            let flushes = self.flushes.load(Ordering::Acquire);
+            let is_ours = |bench: &Workbench| {
+                std::ptr::eq(bench.seat.scripts.as_ptr(), Arc::as_ptr(self))
+                    && !bench.engine.is_spoiled()
+            };
+            let bench = match workbench {
+                Some(bench) if is_ours(bench) => bench,
+                _ => workbench.insert(self.workbench(flushes)),
+            };
+            if bench.flushes != flushes {
+                bench.engine.flush();
+                bench.flushes = flushes;
+            }
+            work(&mut bench.engine, &bench.seat)
+        })
+    }
+
+    fn workbench(self: &Arc<Self>, flushes: u64) -> Workbench {
+        let seat = Arc::new(Seat {
+            scripts: Arc::downgrade(self),
+            interrupt: Arc::default(),
+            has_written: AtomicBool::new(false),
+            memory_bytes: AtomicUsize::new(0),
+            running: Mutex::default(),
+        });
+        let mut seats = self.seats.lock();
+        seats.retain(|seat| seat.strong_count() > 0);
+        seats.push(Arc::downgrade(&seat));
+        drop(seats);
+        let engine = Engine::new(EngineOptions {
+            memory_limit: self.memory_limit,
+            breathe,
+            redis_version: REDIS_VERSION,
+        });
+        Workbench {
+            seat,
+            engine,
+            flushes,
+        }
+    }
+
+    /// Whether a run has taken longer than a millisecond.
+    #[inline]
+    pub fn has_long_runs(&self) -> bool {
+        self.long_runs.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits until a long run ends, or for a while.
+    pub async fn a_long_run_ends(&self, patience: Duration) {
+        let ended = self.ended.notified();
+        let _ = tokio::time::timeout(patience, ended).await;
+    }
+
+    /// Whether a run that has taken longer than `limit` holds one of these partitions; `true` in it for a function's.
+    pub fn overdue(&self, limit: Duration, wants: impl Fn(&[Place]) -> bool) -> Option<bool> {
+        let seats = self.seats.lock();
+        seats.iter().filter_map(Weak::upgrade).find_map(|seat| {
+            let running = seat.running.lock();
+            let is_over = running.begun?.elapsed() >= limit && wants(&running.places);
+            is_over.then_some(running.function.is_some())
+        })
+    }
+
+    /// The runs under way.
+    pub fn shown(&self) -> Vec<Shown> {
+        let seats = self.seats.lock();
+        let alive = seats.iter().filter_map(Weak::upgrade);
+        alive
+            .filter_map(|seat| {
+                let running = seat.running.lock();
+                Some(Shown {
+                    function: running.function.clone(),
+                    request: running.request.clone(),
+                    took: running.begun?.elapsed(),
+                })
+            })
+            .collect()
+    }
+
+    /// Ends the scripts, or the functions, that have run for longer than `limit`.
+    pub fn kill(&self, functions: bool, limit: Duration) -> Kill {
+        let seats = self.seats.lock();
+        let mut outcome = Kill::NotBusy;
+        for seat in seats.iter().filter_map(Weak::upgrade) {
+            let running = seat.running.lock();
+            if running.begun.is_none_or(|begun| begun.elapsed() < limit) {
+                continue;
+            }
+            if running.function.is_some() != functions {
+                if outcome == Kill::NotBusy {
+                    outcome = Kill::OtherKind;
+                }
+            } else if seat.has_written.load(Ordering::Relaxed) {
+                if outcome != Kill::Done {
+                    outcome = Kill::Unkillable;
+                }
+            } else {
+                seat.interrupt.kill();
+                outcome = Kill::Done;
+            }
+        }
+        outcome
+    }
+}
+
+impl Seat {
+    /// Shows a run until what is returned is dropped.
+    pub fn sit<'s>(
+        self: &'s Arc<Seat>,
+        subject: &Subject,
+        request: Arguments<'_>,
+        places: impl Iterator<Item = Place>,
+    ) -> Sitting<'s> {
+        let mut running = self.running.lock();
+        running.begun = Some(Instant::now());
+        running.is_long = false;
+        running.function = match subject {
+            Subject::Script(_) => None,
+            Subject::Function(_, name) => Some(name.clone()),
+        };
+        running.request.clear();
+        request.iter().for_each(|part| running.request.push(part));
+        running.places.clear();
+        running.places.extend(places);
+        self.has_written.store(false, Ordering::Relaxed);
+        self.interrupt.reset();
+        drop(running);
+        SEATED.with_borrow_mut(|seated| *seated = Some(Arc::clone(self)));
+        Sitting(self)
+    }
+
+    /// Adds to the partitions that the run holds.
+    pub fn add_places(&self, places: &[Place]) {
+        self.running.lock().places.extend_from_slice(places);
+    }
+
+    /// Notes what the machine takes.
+    pub fn note_memory(&self, bytes: usize) {
+        self.memory_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        SEATED.with_borrow_mut(Option::take);
+        let mut running = self.running.lock();
+        running.begun = None;
+        let was_long = std::mem::take(&mut running.is_long);
+        drop(running);
+        if was_long && let Some(scripts) = self.scripts.upgrade() {
+            scripts.long_runs.fetch_sub(1, Ordering::Relaxed);
+            scripts.ended.notify_waiters();
+        }
+    }
+
+    /// Called about every millisecond of a run: lets the worker's other tasks go to another thread.
+    fn breathe(&self) {
+        let mut running = self.running.lock();
+        if !running.is_long {
+            running.is_long = true;
+            if let Some(scripts) = self.scripts.upgrade() {
+                scripts.long_runs.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let is_young = running
+            .begun
+            .is_some_and(|begun| begun.elapsed() < GIVING_AWAY);
+        drop(running);
+        if is_young {
+            // The worker is taken over by another thread while this one is away; when that one is late, this one takes it
+            // back, and tries again.
+            give_worker_away(|| std::thread::sleep(AWAY));
+        }
+    }
+}
+
+/// How long a run tries to give its worker away.
+const GIVING_AWAY: Duration = Duration::from_millis(10);
+/// How long it stays away for that: a thread is woken in less.
+const AWAY: Duration = Duration::from_micros(100);
+
+/// A run that is shown.
+pub struct Sitting<'s>(&'s Arc<Seat>);
+
+impl Drop for Sitting<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+fn breathe() {
+    let seat = SEATED.with_borrow(Option::clone);
+    if let Some(seat) = seat {
+        seat.breathe();
+    }
+}
