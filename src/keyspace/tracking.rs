@@ -38,6 +38,9 @@ pub enum Invalidation {
         key: Box<[u8]>,
         /// Who has read it.
         readers: Readers,
+        /// The client whose command changed it or found it expired, by its id; 0: it was evicted, from the keyspace or from the
+        /// table.
+        writer: u64,
     },
     /// All clients: everything.
     Everything,
@@ -243,7 +246,11 @@ impl TrackingTable {
             let mut shard = shards[(first + ahead) % SHARDS].lock();
             let tracked = self.draw_one(&mut shard.keys, rng)?;
             let (key, readers) = self.taken(&mut shard, tracked);
-            Some(Invalidation::Key { key, readers })
+            Some(Invalidation::Key {
+                key,
+                readers,
+                writer: 0,
+            })
         })
     }
 
@@ -426,8 +433,12 @@ mod tests {
                 .evicted
                 .iter()
                 .map(|invalidation| match invalidation {
-                    Invalidation::Key { key, readers } => {
-                        assert_eq!(readers.as_slice(), [7]);
+                    Invalidation::Key {
+                        key,
+                        readers,
+                        writer,
+                    } => {
+                        assert_eq!((readers.as_slice(), *writer), (&[7][..], 0));
                         key.clone()
                     }
                     Invalidation::Everything => panic!("one key goes at a time"),

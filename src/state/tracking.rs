@@ -121,7 +121,7 @@ impl Tracking {
         let evicted: Vec<Invalidation> = std::iter::from_fn(|| self.table.evict(rng))
             .take(EVICTED_AT_ONCE)
             .collect();
-        self.invalidate(&evicted, 0);
+        self.invalidate(&evicted);
         if self.table.is_untidy() {
             let is_gone = |client| self.clients.get(client).is_none();
             give_worker_away(|| self.table.tidy(is_gone));
@@ -267,11 +267,15 @@ impl Listener for Tracking {
 
     fn publish(&self, _: &[Event]) {}
 
-    fn invalidate(&self, invalidated: &[Invalidation], writer: u64) {
+    fn invalidate(&self, invalidated: &[Invalidation]) {
         let tell = || {
             for invalidation in invalidated {
                 match invalidation {
-                    Invalidation::Key { key, readers } => self.tell_readers(key, readers, writer),
+                    Invalidation::Key {
+                        key,
+                        readers,
+                        writer,
+                    } => self.tell_readers(key, readers, *writer),
                     Invalidation::Everything => self.tell_all(),
                 }
             }
