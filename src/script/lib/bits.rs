@@ -8,10 +8,13 @@ use mlua::{Lua, MultiValue, Result, Table, Value};
 
 use super::call::Call;
 
+type Unary = fn(u32) -> u32;
+type Binary = fn(u32, u32) -> u32;
+
 /// The table `bit`.
 pub fn open(lua: &Lua) -> Result<Table> {
     let table = lua.create_table()?;
-    let one: [(&str, fn(u32) -> u32); 3] = [
+    let one: [(&str, Unary); 3] = [
         ("tobit", |bits| bits),
         ("bnot", |bits| !bits),
         ("bswap", u32::swap_bytes),
@@ -23,7 +26,7 @@ pub fn open(lua: &Lua) -> Result<Table> {
         })?;
         table.raw_set(name, function)?;
     }
-    let many: [(&str, fn(u32, u32) -> u32); 3] = [
+    let many: [(&str, Binary); 3] = [
         ("band", |a, b| a & b),
         ("bor", |a, b| a | b),
         ("bxor", |a, b| a ^ b),
@@ -40,7 +43,7 @@ pub fn open(lua: &Lua) -> Result<Table> {
         })?;
         table.raw_set(name, function)?;
     }
-    let shifts: [(&str, fn(u32, u32) -> u32); 5] = [
+    let shifts: [(&str, Binary); 5] = [
         ("lshift", |bits, by| bits << by),
         ("rshift", |bits, by| bits >> by),
         ("arshift", |bits, by| ((bits as i32) >> by) as u32),

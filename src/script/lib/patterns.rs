@@ -278,7 +278,6 @@ const FEW: usize = 4;
 
 /// The next match from a place: the number of captures, its begin and end, and the captures if they are few. Nil if there
 /// is none. Who wants only the first capture is not told that another is unfinished.
-#[expect(clippy::type_complexity, reason = "a list for Lua, not a type of ours")]
 fn step(
     lua: &Lua,
     (source, pattern, start, anchored, only_first): (LuaString, LuaString, usize, bool, bool),

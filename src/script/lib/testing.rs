@@ -51,3 +51,20 @@ pub(super) fn compare(list: &str) {
     assert!(count > 0, "the list has no scripts");
     assert!(found.is_empty(), "these differ:\n{found}");
 }
+
+/// A machine whose functions are to end when they have asked so often, and may gather so many bytes.
+pub(super) fn bounded(asked: usize, buffer_bytes: usize) -> Lua {
+    let lua = machine();
+    let left = std::cell::Cell::new(asked);
+    lua.set_app_data(super::bounds::Bounds {
+        is_over: Box::new(move || match left.get() {
+            0 => true,
+            more => {
+                left.set(more - 1);
+                false
+            }
+        }),
+        buffer_bytes,
+    });
+    lua
+}
