@@ -222,9 +222,16 @@ impl Writer<'_, '_> {
             self.reply.simple_bytes(c_text(&text));
             return Ok(());
         }
-        if let Ok(Some(number)) = table.raw_get::<Value>("double").map(|value| value.as_f64()) {
-            self.reply.double(number);
-            return Ok(());
+        match table.raw_get::<Value>("double") {
+            Ok(Value::Number(number)) => {
+                self.reply.double(number);
+                return Ok(());
+            }
+            Ok(Value::Integer(number)) => {
+                self.reply.double(number as f64);
+                return Ok(());
+            }
+            _ => {}
         }
         if let Some(digits) = string_field(&table, "big_number") {
             let digits = blank_breaks(&digits.as_bytes());
