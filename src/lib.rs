@@ -26,7 +26,8 @@
 //! A blocking command (BLPOP) that finds nothing leaves a [`keyspace::waiting::Waiter`] in the queues of its keys. Whoever
 //! makes a key ready runs the waiters' commands after its own, in the order in which they came (`dispatch/blocking.rs`).
 //! Between MULTI and EXEC commands are queued in the session; EXEC locks the keys of all of them and runs one after the
-//! other on that (`dispatch/transaction.rs`).
+//! other on that (`dispatch/transaction.rs`). A [`script`] runs on the keys that it declares, and may lock more while it
+//! runs (`dispatch/script.rs`).
 //!
 //! # To add a command
 //!

@@ -67,7 +67,7 @@ pub enum Handler {
     /// Works on the session and the server. It may lock leaves and partitions one at a time, never awaits, and leaves to
     /// its connection what has to wait (`Session::after`).
     Admin(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
-    /// As [`Handler::Admin`], and inside a transaction it is not queued.
+    /// As [`Handler::Admin`], but it looks at no account, and inside a transaction it is not queued.
     Immediate(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
     /// The same, and it ends a transaction.
     Ending(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),

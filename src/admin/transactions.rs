@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::{Caller, Done, Handler};
 use crate::keyspace::lock::{PATIENCE, lock_one};
 use crate::resp::reply::Reply;
-use crate::state::transaction::{Transaction, Watches};
+use crate::state::transaction::Watches;
 use crate::table::keys::{KeyAccess, KeySpec};
 use crate::table::{Args, Command, CommandError, Family, Flags, Row};
 
@@ -88,7 +88,7 @@ fn multi(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Do
     if caller.session.transaction().is_some() {
         return Err(CommandError::fixed("ERR MULTI calls can not be nested"));
     }
-    caller.session.begin_transaction(Transaction::default());
+    caller.session.begin_transaction();
     reply.ok();
     Ok(())
 }

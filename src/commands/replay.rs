@@ -450,6 +450,50 @@ fn a_follower_has_what_was_propagated() {
     }
 }
 
+/// A script that has to begin again has done nothing: not to the keys, and not for those who listen.
+#[test]
+fn what_is_taken_back_was_never_there() {
+    let seed = std::env::var("QUOIT_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(7);
+    for round in 0..10 {
+        println!("seed {seed}, round {round}");
+        let mut requests = Requests {
+            rng: fastrand::Rng::with_seed(seed + round),
+        };
+        let world = World::new();
+        for _ in 0..300 {
+            world.database.set(requests.rng.u32(0..2));
+            let request = requests.next(&world);
+            // What goes through whole databases is not taken back: a script that does it has the leave.
+            let name = request[0].to_ascii_uppercase();
+            let is_whole = [
+                &b"FLUSHDB"[..],
+                b"FLUSHALL",
+                b"SWAPDB",
+                b"SCAN",
+                b"RANDOMKEY",
+            ];
+            if !is_whole.contains(&&name[..]) {
+                let before = content(&world);
+                let hits = world.hits.get();
+                world.take_records();
+                world.events();
+                world.takes_back.set(true);
+                run_parts(&world, &request);
+                world.takes_back.set(false);
+                let request = shown(&request);
+                assert!(before == content(&world), "{request}");
+                assert_eq!(world.hits.get(), hits, "{request}");
+                assert_eq!(world.take_records(), [], "{request}");
+                assert_eq!(world.events(), Vec::<String>::new(), "{request}");
+            }
+            run_parts(&world, &request);
+        }
+    }
+}
+
 /// No command that writes is left out above.
 #[test]
 fn the_requests_are_of_all_commands_that_write() {

@@ -46,6 +46,8 @@ pub struct World {
     pub touch: Cell<bool>,
     /// Reads that found their key, and that did not.
     pub hits: Cell<(u64, u64)>,
+    /// Whether what commands on keys do is taken back at once.
+    pub takes_back: Cell<bool>,
     now: Cell<Millis>,
     rng: Rng,
     heard: Arc<Heard>,
@@ -71,6 +73,7 @@ impl World {
             protocol: Cell::new(Protocol::Resp2),
             touch: Cell::new(true),
             hits: Cell::new((0, 0)),
+            takes_back: Cell::new(false),
             now: Cell::new(now),
             rng: Rng::seeded(7),
             heard,
@@ -191,6 +194,9 @@ impl World {
             None,
             &mut effects,
         );
+        if self.takes_back.get() {
+            view.keep_undo();
+        }
         let result = match entry.handler {
             Handler::Reach(_, handler) => handler(&mut args, &mut view, reply),
             // The other server takes everything.
@@ -222,6 +228,7 @@ impl World {
             Ok(()) => {}
         }
         view.finish();
+        view.undo();
         view.append();
         drop(view);
         self.settle(&mut effects, reply);

@@ -151,7 +151,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "acllog-max-len",
     "enable-protected-configs",
     "enable-module-command",
-    "busy-reply-threshold",
     "list-compress-depth",
 ];
 

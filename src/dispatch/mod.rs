@@ -548,11 +548,16 @@ impl Runner {
                     Err(Contended) => return Step::Contended,
                 }
             }
-            Handler::Admin(
-                admin::Handler::Admin(handler)
-                | admin::Handler::Immediate(handler)
-                | admin::Handler::Ending(handler),
-            ) => {
+            Handler::Admin(admin::Handler::Immediate(handler)) => {
+                let mut caller = admin::Caller {
+                    server: &self.server,
+                    session,
+                    now: self.now,
+                    in_transaction: false,
+                };
+                handler(&mut args, &mut caller, &mut reply)
+            }
+            Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Ending(handler)) => {
                 // These look at the accounts: settle what the batch has changed so far.
                 self.end_batch();
                 let mut caller = admin::Caller {

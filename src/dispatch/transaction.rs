@@ -12,7 +12,7 @@ use crate::keyspace::waiting::Outcome;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Reply};
 use crate::state::session::Session;
-use crate::state::transaction::{Queued, Transaction, Watches};
+use crate::state::transaction::{Transaction, Watches};
 use crate::table::lookup::Entry;
 use crate::table::{Args, CommandError, Scope};
 use crate::{admin, commands};
@@ -71,17 +71,25 @@ impl Runner {
             reply.null_array();
             return Ok(Ok(()));
         }
-        let queued = transaction.queued();
-        reply.array(queued.len());
+        reply.array(transaction.len());
         // The accounts are the transaction's until its end.
         let mut effects = std::mem::take(&mut self.effects);
-        if queued.len() > HEAVY_COMMANDS {
-            give_worker_away(|| {
-                self.run_all(session, queued, locked, &mut grip, &mut effects, reply)
-            });
+        let run = || {
+            self.run_all(
+                session,
+                &transaction,
+                locked,
+                &mut grip,
+                &mut effects,
+                reply,
+            )
+        };
+        if transaction.len() > HEAVY_COMMANDS {
+            give_worker_away(run);
         } else {
-            self.run_all(session, queued, locked, &mut grip, &mut effects, reply);
+            run();
         }
+        session.keep_spare(transaction);
         self.effects = effects;
         Ok(Ok(()))
     }
@@ -89,7 +97,7 @@ impl Runner {
     fn run_all(
         &mut self,
         session: &mut Session,
-        queued: &[Queued],
+        transaction: &Transaction,
         locked: Locked<'_>,
         grip: &mut Grip<'_>,
         effects: &mut Effects,
@@ -111,8 +119,9 @@ impl Runner {
             here.push(held);
         }
         let mut view = View::new(&server.keyspace, asked_in, here, run, None, effects);
-        for command in queued {
-            self.run_queued(session, command, &mut view, grip, reply);
+        for (id, request) in transaction.queued() {
+            let entry = self.table.entry(id);
+            self.run_queued(session, entry, request, &mut view, grip, reply);
         }
         view.effects.wrap_records(asked_in);
         // With the view the locks go: only now others may see it.
@@ -137,9 +146,8 @@ impl Runner {
         let mut places = Plan::new();
         let (mut is_whole, mut has_scripts) = (false, false);
         let mut database = session.database;
-        for Queued { id, request } in transaction.queued() {
-            let entry = self.table.entry(*id);
-            let arguments = request.as_arguments();
+        for (id, arguments) in transaction.queued() {
+            let entry = self.table.entry(id);
             // What it reaches for depends on what those before it leave.
             if let Handler::Data(commands::Handler::Reach(..)) = entry.handler {
                 places.extend(Places::all(database).iter());
@@ -187,13 +195,12 @@ impl Runner {
     fn run_queued(
         &mut self,
         session: &mut Session,
-        command: &Queued,
+        entry: &'static Entry<Handler>,
+        arguments: Arguments<'_>,
         view: &mut View<'_>,
         grip: &mut Grip<'_>,
         reply: &mut Reply<'_>,
     ) {
-        let entry = self.table.entry(command.id);
-        let arguments = command.request.as_arguments();
         if let Handler::Admin(admin::Handler::Script(call)) = entry.handler {
             let mark = reply.mark();
             let done = self.script_within(session, entry, call, arguments, view, grip, reply);

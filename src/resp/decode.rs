@@ -687,12 +687,7 @@ impl<'a> Arguments<'a> {
     /// A copy that outlives the input. What was received apart is shared, not copied.
     pub fn to_owned(&self) -> OwnedArguments {
         let mut owned = OwnedArguments::default();
-        for index in 0..self.len() {
-            match self.large(index) {
-                Some(bytes) => owned.push_shared(bytes.clone()),
-                None => owned.push(&self[index]),
-            }
-        }
+        owned.append(*self);
         owned
     }
 
@@ -743,6 +738,20 @@ impl OwnedArguments {
     /// Appends an argument.
     pub fn push(&mut self, part: &[u8]) {
         push_part(&mut self.base, &mut self.slots, part);
+    }
+
+    /// Appends all of these. What was received apart is shared, not copied.
+    pub fn append(&mut self, arguments: Arguments<'_>) {
+        let is_small = |slot: &&Slot| slot.start != LARGE;
+        let small = arguments.slots.iter().filter(is_small);
+        self.base.reserve(small.map(|slot| slot.len).sum());
+        self.slots.reserve(arguments.len());
+        for (index, part) in arguments.iter().enumerate() {
+            match arguments.large(index) {
+                Some(bytes) => self.push_shared(bytes.clone()),
+                None => self.push(part),
+            }
+        }
     }
 
     /// Appends an argument that can be kept without being copied.

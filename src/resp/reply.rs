@@ -130,6 +130,16 @@ impl Output {
         self.tail.extend_from_slice(bytes);
     }
 
+    /// As [`Output::push_shared`], for bytes that the caller keeps.
+    #[inline]
+    pub fn push_part(&mut self, bytes: &Bytes) {
+        if bytes.len() < SHARED_BYTES {
+            self.push(bytes);
+        } else {
+            self.push_shared(bytes.clone());
+        }
+    }
+
     /// Appends shared bytes that are already a reply; 16 KiB or more are not copied.
     pub fn push_shared(&mut self, bytes: Bytes) {
         if bytes.len() < SHARED_BYTES {
@@ -142,10 +152,20 @@ impl Output {
 
     /// Appends all that `other` has still to send.
     pub fn append(&mut self, other: Output) {
+        if self.is_empty() && self.tail.capacity() < other.tail.capacity() {
+            let sent_bytes = self.sent_bytes;
+            *self = other;
+            self.sent_bytes = sent_bytes;
+            return;
+        }
         for chunk in other.queue {
             self.push_shared(chunk);
         }
-        self.push_shared(other.tail.freeze());
+        if other.tail.len() < SHARED_BYTES {
+            self.push(&other.tail);
+        } else {
+            self.push_shared(other.tail.freeze());
+        }
     }
 
     /// The end of what has been written so far.

@@ -313,7 +313,7 @@ impl PubSub {
             for client in &subscribers.0 {
                 let within = client.deliver(limit, |protocol, outbox| {
                     for part in message.for_protocol(protocol) {
-                        outbox.push_shared(part.clone());
+                        outbox.push_part(part);
                     }
                 });
                 if !within {

@@ -66,6 +66,8 @@ pub struct Session {
     pub messages: Output,
     /// Since MULTI.
     transaction: Option<Box<Transaction>>,
+    /// That of the transaction before, empty: its memory serves again.
+    spare: Option<Box<Transaction>>,
     /// Whether a script of this connection runs: what it calls is shown as its own.
     pub in_script: bool,
     /// Chance.
@@ -89,6 +91,7 @@ impl Session {
             subscriptions: None,
             messages: Output::new(),
             transaction: None,
+            spare: None,
             in_script: false,
             rng: Rng::from_system(),
         }
@@ -106,24 +109,31 @@ impl Session {
     }
 
     /// MULTI.
-    pub fn begin_transaction(&mut self, transaction: Transaction) {
-        self.transaction = Some(Box::new(transaction));
+    pub fn begin_transaction(&mut self) {
+        self.transaction = Some(self.spare.take().unwrap_or_default());
+        self.client.set_flag(client_flags::MULTI, true);
         self.show_queued();
     }
 
     /// EXEC, DISCARD.
     pub fn take_transaction(&mut self) -> Option<Box<Transaction>> {
         let taken = self.transaction.take();
+        self.client.set_flag(client_flags::MULTI, false);
         self.show_queued();
         taken
     }
 
-    /// Shows the others how many commands are queued.
+    /// Keeps what a transaction took for the next one.
+    pub fn keep_spare(&mut self, mut transaction: Box<Transaction>) {
+        transaction.clear();
+        self.spare = Some(transaction);
+    }
+
+    /// Shows the others how many commands are queued since MULTI.
     pub fn show_queued(&self) {
         let queued = self
             .transaction()
-            .map(|transaction| transaction.queued().len() as i64);
-        self.client.set_flag(client_flags::MULTI, queued.is_some());
+            .map(|transaction| transaction.len() as i64);
         self.client
             .queued
             .store(queued.unwrap_or(-1), Ordering::Relaxed);
@@ -179,6 +189,7 @@ impl Session {
         client.labels.lock().name.clear();
         client.database.store(0, Ordering::Relaxed);
         for flag in [
+            client_flags::MULTI,
             client_flags::MONITOR,
             client_flags::NO_EVICT,
             client_flags::NO_TOUCH,

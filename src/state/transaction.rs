@@ -7,17 +7,23 @@ use crate::keyspace::watching::Watch;
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::table::Flags;
 
+/// What a connection keeps for its next transaction.
+const KEPT_BYTES: usize = 4096;
+const KEPT_COMMANDS: usize = 64;
+
 /// A command that waits for EXEC.
-pub struct Queued {
+struct Queued {
     /// Its number in the table.
-    pub id: u16,
-    /// The request.
-    pub request: OwnedArguments,
+    id: u16,
+    /// Where its arguments end among those of all.
+    end: usize,
 }
 
 /// The commands between MULTI and EXEC.
 pub struct Transaction {
     queued: Vec<Queued>,
+    /// Of all commands, one after the other.
+    arguments: OwnedArguments,
     /// Whether a command was refused: EXEC runs none then.
     pub is_refused: bool,
     flags: Flags,
@@ -28,6 +34,7 @@ impl Default for Transaction {
     fn default() -> Self {
         Transaction {
             queued: Vec::new(),
+            arguments: OwnedArguments::default(),
             is_refused: false,
             flags: Flags::empty(),
             bytes: 0,
@@ -38,15 +45,47 @@ impl Default for Transaction {
 impl Transaction {
     /// Adds a command.
     pub fn push(&mut self, id: u16, flags: Flags, arguments: Arguments<'_>) {
-        let request = arguments.to_owned();
         self.flags |= flags;
         self.bytes += size_of::<Queued>() + arguments.iter().map(<[u8]>::len).sum::<usize>();
-        self.queued.push(Queued { id, request });
+        self.arguments.append(arguments);
+        self.queued.push(Queued {
+            id,
+            end: self.arguments.as_arguments().len(),
+        });
     }
 
-    /// The commands in their order.
-    pub fn queued(&self) -> &[Queued] {
-        &self.queued
+    /// The commands in their order: the numbers in the table, and the requests.
+    pub fn queued(&self) -> impl Iterator<Item = (u16, Arguments<'_>)> {
+        let all = self.arguments.as_arguments();
+        let mut begin = 0;
+        self.queued.iter().map(move |queued| {
+            let request = all.range(begin, queued.end);
+            begin = queued.end;
+            (queued.id, request)
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.queued.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.queued.is_empty()
+    }
+
+    /// Forgets all, for the next MULTI. What has grown large is given back.
+    pub fn clear(&mut self) {
+        if self.arguments.memory_bytes() > KEPT_BYTES || self.queued.capacity() > KEPT_COMMANDS {
+            *self = Transaction::default();
+            return;
+        }
+        self.queued.clear();
+        self.arguments.clear();
+        self.is_refused = false;
+        self.flags = Flags::empty();
+        self.bytes = 0;
     }
 
     /// What any of the commands is.

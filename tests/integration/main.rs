@@ -16,6 +16,7 @@ mod migrate;
 mod protocol;
 mod pubsub;
 mod script;
+mod scripting;
 mod server;
 mod sets;
 mod streams;

@@ -273,6 +273,27 @@ fn damaged_footers_are_refused() {
     assert_eq!(read(&later, &rules).err(), Some(Refused::Footer));
 }
 
+/// The payload is what redis-server 7.0.15 answers to FUNCTION DUMP with this one library.
+#[test]
+fn libraries_are_written_and_read_as_redis_does() {
+    let text = b"#!lua name=a\nredis.register_function(\"f\", function(k,a) return 1 end)";
+    let footer = [0x0a, 0x00, 0xe4, 0xb3, 0x5f, 0xc4, 0xde, 0x06, 0x01, 0x14];
+    let payload = [&[0xf5, 0x40, 0x45][..], text, &footer].concat();
+    assert_eq!(write_libraries([&text[..]].into_iter()), payload);
+    assert_eq!(read_libraries(&payload), Ok(vec![text.to_vec()]));
+    assert_eq!(write_libraries(std::iter::empty())[..2], [0x0a, 0x00]);
+    assert_eq!(
+        read_libraries(&write_libraries(std::iter::empty())),
+        Ok(vec![])
+    );
+    assert_eq!(read_libraries(b"x"), Err(Refused::Footer));
+    let value = write(ValueRef::String(b"value"), NOW, &hasher());
+    assert_eq!(read_libraries(&value), Err(Refused::Format));
+    let mut short = vec![0xf5, 0x40, 0xff, b'x'];
+    seal(&mut short, VERSION);
+    assert_eq!(read_libraries(&short), Err(Refused::Format));
+}
+
 /// What no Redis writes and some attackers do.
 #[test]
 fn hostile_values_are_refused() {
