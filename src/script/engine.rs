@@ -1,10 +1,36 @@
 //! One Lua 5.1 machine: it compiles scripts and libraries, keeps them, and runs them.
+//!
+//! ```text
+//!     eval -> compiled before? -> KEYS and ARGV as tables -> prelude: xpcall(script) -> result as a reply
+//!                                                              | redis.call
+//!                                                              v
+//!                                    api -> Host -> the bytes of a reply -> Lua values
+//! ```
+//!
+//! Limits. Memory: an allocation beyond the limit fails inside of Lua ("not enough memory"), which ends the script unless it
+//! catches that. Time: a hook every thousand instructions looks for SCRIPT KILL and breathes. Compiled scripts: 512, of
+//! together 8 MiB of text; libraries: 256; the least recently used is dropped and compiled again when it is needed.
+//!
+//! mlua keeps the Lua values that Rust holds in a stack of 8,000 slots, which redis.call needs for its arguments. Compiled
+//! scripts therefore lie in a Lua table, not in Rust.
 
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use mlua::{Function, Lua, Table, Value};
 
-use super::{Host, Interrupt, Script, ScriptFlags};
+pub use super::header::{FunctionSpec, LibraryText};
+
+use super::api::{HOST, Loading, Shared};
+use super::globals::{Prelude, machine};
+use super::header::body;
+use super::raise::{ErrorReply, Failure, OUT_OF_MEMORY, Raised, c_text, text_of};
+use super::to_lua::text_value;
+use super::to_reply::{error_of, one_line, to_reply};
+use super::{Host, Interrupt, Script};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
 use crate::table::error::CommandError;
@@ -12,7 +38,7 @@ use crate::table::error::CommandError;
 /// How an engine is built.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
-    /// The most its Lua values may take, in bytes.
+    /// The most its Lua values may take, in bytes. A machine without scripts takes about 100 KiB.
     pub memory_limit: usize,
     /// Called about every millisecond that a script has run, after the first: dispatch gives the worker away there.
     pub breathe: fn(),
@@ -28,57 +54,68 @@ pub struct ScriptRun<'a> {
     pub interrupt: &'a Arc<Interrupt>,
 }
 
-/// A library of functions, its header parsed.
-#[derive(Clone, Debug)]
-pub struct LibraryText {
-    /// Its name: letters, digits and underscores.
-    pub name: String,
-    /// All of its text, the `#!` line included.
-    pub text: Bytes,
-    /// Differs between any two calls of `parse`: engines know by it whether they have this version.
-    version: u64,
-}
-
-impl LibraryText {
-    /// Reads the header, `#!lua name=...`.
-    ///
-    /// # Errors
-    /// Those of FUNCTION LOAD for a header that is missing or wrong.
-    pub fn parse(text: Bytes) -> Result<LibraryText, CommandError> {
-        let _ = text;
-        Err(not_yet())
-    }
-
-    /// The number of this version, never given twice.
-    pub fn version(&self) -> u64 {
-        self.version
-    }
-}
-
-/// A function as its library has registered it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FunctionSpec {
-    /// Its name: letters, digits and underscores.
-    pub name: String,
-    /// What it is for, as its author says.
-    pub description: Option<Bytes>,
-    /// What it may do.
-    pub flags: ScriptFlags,
-}
-
 /// A Lua machine. It belongs to one thread.
-#[derive(Debug)]
 pub struct Engine {
-    options: EngineOptions,
+    // Before `lua`, so that it is dropped first: these are references into it.
+    prelude: Prelude,
+    /// Compiled scripts and the functions of libraries, by slot.
+    kept: Table,
+    lua: Lua,
+    shared: Rc<Shared>,
+    scripts: Cache<[u8; 40]>,
+    libraries: Cache<u64>,
+    slots: Slots,
+    /// With more memory in use after a run the collector goes through all of it.
+    collect_above: usize,
+    is_error_counted: bool,
+    is_spoiled: bool,
 }
+
+/// The most scripts that are kept compiled, and the most text of theirs.
+const MAX_SCRIPTS: usize = 512;
+const MAX_SCRIPT_BYTES: usize = 8 * 1024 * 1024;
+
+/// The most libraries that are kept loaded.
+const MAX_LIBRARIES: usize = 256;
+const MAX_LIBRARY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Garbage of up to this much is left to Lua's own collector, which works while scripts allocate.
+const COLLECT_ABOVE: usize = 4 * 1024 * 1024;
+
+/// Texts from this length on take long enough to compile that others are let through first.
+const LONG_TEXT: usize = 32 * 1024;
+
+/// What a Lua string takes beside its bytes, with its place in a table.
+const ARGUMENT_BYTES: usize = 64;
 
 impl Engine {
     /// A machine with nothing compiled in it.
+    ///
+    /// # Panics
+    /// There is no memory for it.
     pub fn new(options: EngineOptions) -> Engine {
-        Engine { options }
+        let shared = Rc::new(Shared::new(options.memory_limit, options.breathe));
+        let built = machine(&shared, options.redis_version)
+            .and_then(|(lua, prelude)| Ok((lua.create_table()?, lua, prelude)));
+        let (kept, lua, prelude) = built.expect("the prelude is sound, without a limit of memory");
+        Engine {
+            prelude,
+            kept,
+            lua,
+            shared,
+            scripts: Cache::new(MAX_SCRIPTS, MAX_SCRIPT_BYTES),
+            libraries: Cache::new(MAX_LIBRARIES, MAX_LIBRARY_BYTES),
+            slots: Slots::default(),
+            collect_above: COLLECT_ABOVE.min(options.memory_limit / 2),
+            is_error_counted: false,
+            is_spoiled: false,
+        }
     }
 
-    /// Runs a script and writes its result. An error is returned, then nothing is written.
+    /// Runs a script and writes its result.
+    ///
+    /// # Errors
+    /// The script does not compile, has failed, was killed, or returned an error. Nothing is written then.
     pub fn eval(
         &mut self,
         script: &Script,
@@ -87,8 +124,11 @@ impl Engine {
         run: ScriptRun<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), CommandError> {
-        let _ = (script, keys, values, run, reply);
-        Err(not_yet())
+        self.is_error_counted = false;
+        let function = self.script(script)?;
+        let name = Shown::Sha1(&script.sha1);
+        let runner = self.prelude.run_script.clone();
+        self.run(&runner, function, (keys, values), run, name, reply)
     }
 
     /// Compiles a script and keeps it.
@@ -96,8 +136,7 @@ impl Engine {
     /// # Errors
     /// The text is no Lua.
     pub fn compile(&mut self, script: &Script) -> Result<(), CommandError> {
-        let _ = script;
-        Err(not_yet())
+        self.script(script).map(|_| ())
     }
 
     /// Runs a library's code, which registers its functions, and keeps them. Returns them in the order of registration.
@@ -109,11 +148,32 @@ impl Engine {
         library: &LibraryText,
         run: ScriptRun<'_>,
     ) -> Result<Vec<FunctionSpec>, CommandError> {
-        let _ = (library, run);
-        Err(not_yet())
+        self.is_error_counted = false;
+        let compiled = self.compile_text(&library.text, CompiledAs::Library);
+        let code = compiled.map_err(|reason| failed("ERR Error compiling function: ", &reason))?;
+        let loaded = self.run_library(code, run);
+        let loaded = loaded.unwrap_or_else(|error| Err(self.fault(&error)));
+        self.clean_up();
+        let loading = loaded.map_err(|text| failed("ERR Error registering functions: ", &text))?;
+        if loading.specs.is_empty() {
+            return Err(CommandError::fixed("ERR No functions registered"));
+        }
+        let bytes = library.text.len();
+        let functions = Value::Table(loading.functions);
+        self.keep(
+            functions,
+            |engine| &mut engine.libraries,
+            library.version(),
+            bytes,
+        )
+        .map_err(|error| failed("ERR Error registering functions: ERR ", &self.fault(&error)))?;
+        Ok(loading.specs)
     }
 
-    /// Runs a function; its library is loaded first, if this engine does not have this version of it.
+    /// Runs a function and writes its result; its library is loaded first, if this engine does not have this version of it.
+    ///
+    /// # Errors
+    /// There is no such function, it has failed, was killed, or returned an error. Nothing is written then.
     pub fn call_function(
         &mut self,
         library: &LibraryText,
@@ -123,24 +183,348 @@ impl Engine {
         run: ScriptRun<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), CommandError> {
-        let _ = (library, name, keys, values, run, reply);
-        Err(not_yet())
+        self.is_error_counted = false;
+        let ScriptRun { host, interrupt } = run;
+        if self.libraries.get(&library.version()).is_none() {
+            let host = &mut *host;
+            self.load_library(library, ScriptRun { host, interrupt })?;
+        }
+        let functions = self.libraries.get(&library.version());
+        let functions = functions.and_then(|slot| self.kept.raw_get::<Table>(slot).ok());
+        let function = functions.and_then(|functions| functions.raw_get::<Function>(name).ok());
+        let function = function.ok_or(CommandError::fixed("ERR Function not found"))?;
+        let runner = self.prelude.run_function.clone();
+        let run = ScriptRun { host, interrupt };
+        self.run(
+            &runner,
+            function,
+            (keys, values),
+            run,
+            Shown::Name(name),
+            reply,
+        )
     }
 
     /// Forgets all compiled scripts and libraries.
-    pub fn flush(&mut self) {}
+    pub fn flush(&mut self) {
+        self.scripts.clear();
+        self.libraries.clear();
+        self.slots = Slots::default();
+        match self.lua.create_table() {
+            Ok(kept) => self.kept = kept,
+            Err(_) => self.is_spoiled = true,
+        }
+        self.collect();
+    }
 
     /// The memory of all its Lua values, in bytes.
     pub fn used_memory(&self) -> usize {
-        self.options.memory_limit.min(0)
+        self.lua.used_memory()
     }
 
-    /// Whether the engine must not be used again: it has met its memory limit outside of a script.
+    /// Whether the engine should not be used again: what scripts and libraries have left behind leaves too little of its
+    /// memory, or it has failed itself.
     pub fn is_spoiled(&self) -> bool {
-        false
+        self.is_spoiled
+    }
+
+    /// Whether the error that the last run ended with is one that [`Host::call`] has written: it is counted already.
+    pub fn is_error_counted(&self) -> bool {
+        self.is_error_counted
+    }
+
+    /// The compiled script.
+    fn script(&mut self, script: &Script) -> Result<Function, CommandError> {
+        if let Some(slot) = self.scripts.get(&script.sha1)
+            && let Ok(function) = self.kept.raw_get::<Function>(slot)
+        {
+            return Ok(function);
+        }
+        let compiled = self.compile_text(&script.text, CompiledAs::Script);
+        let context = "ERR Error compiling script (new function): ";
+        let function = compiled.map_err(|reason| failed(context, &reason))?;
+        let bytes = script.text.len();
+        let value = Value::Function(function.clone());
+        if bytes <= MAX_SCRIPT_BYTES {
+            self.keep(value, |engine| &mut engine.scripts, script.sha1, bytes)
+                .map_err(|error| failed(context, &self.fault(&error)))?;
+        }
+        Ok(function)
+    }
+
+    fn compile_text(&self, text: &[u8], kind: CompiledAs) -> Result<Function, Vec<u8>> {
+        if text.len() >= LONG_TEXT {
+            self.shared.breathe();
+        }
+        let (compiler, name) = match kind {
+            CompiledAs::Script => (&self.prelude.compile_script, "@user_script"),
+            CompiledAs::Library => (&self.prelude.compile_library, "@user_function"),
+        };
+        let compiled = self.limited(|| {
+            let text = self.lua.create_string(body(text))?;
+            compiler.call::<(Option<Function>, Value)>((text, name))
+        });
+        match compiled {
+            Ok((Some(function), _)) => Ok(function),
+            Ok((None, reason)) => Err(text_of(&self.lua, &reason).unwrap_or_default()),
+            Err(error) => Err(self.fault(&error)),
+        }
+    }
+
+    /// Puts a value into a slot and notes that in the cache, which may push others out.
+    fn keep<K: Hash + Eq + Copy>(
+        &mut self,
+        value: Value,
+        cache: impl Fn(&mut Engine) -> &mut Cache<K>,
+        key: K,
+        bytes: usize,
+    ) -> mlua::Result<()> {
+        while let Some(slot) = cache(self).push_out(bytes) {
+            self.kept.raw_set(slot, Value::Nil)?;
+            self.slots.free.push(slot);
+        }
+        let slot = self.slots.take();
+        self.kept.raw_set(slot, value)?;
+        cache(self).insert(key, slot, bytes);
+        Ok(())
+    }
+
+    /// Runs a compiled function and writes its result.
+    fn run(
+        &mut self,
+        runner: &Function,
+        function: Function,
+        (keys, values): (Arguments<'_>, Arguments<'_>),
+        run: ScriptRun<'_>,
+        name: Shown<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), CommandError> {
+        self.shared.begin(run.interrupt);
+        let lua = &self.lua;
+        let ran = HOST.set(run.host, || {
+            let arguments = (function, self.table(keys)?, self.table(values)?);
+            self.limited(|| runner.call::<(bool, Value)>(arguments))
+        });
+        let failure = self.shared.failure.borrow_mut().take();
+        let written = match ran {
+            Ok((true, value)) => match error_of(&value) {
+                Some((text, is_counted)) => {
+                    self.is_error_counted = is_counted;
+                    Err(CommandError::Quoting(text))
+                }
+                None => {
+                    to_reply(value, self.shared.protocol.get(), &self.prelude.next, reply);
+                    Ok(())
+                }
+            },
+            Ok((false, reason)) => match failure {
+                Some(failure) => {
+                    self.is_error_counted = failure.is_counted;
+                    Err(name.failure(failure))
+                }
+                None => Err(name.broken(&text_of(lua, &reason).unwrap_or_default())),
+            },
+            Err(error) => Err(name.broken(&self.fault(&error))),
+        };
+        self.clean_up();
+        written
+    }
+
+    /// Runs the code of a library. The error is what it failed with, code first.
+    fn run_library(
+        &self,
+        code: Function,
+        run: ScriptRun<'_>,
+    ) -> mlua::Result<Result<Loading, Vec<u8>>> {
+        self.shared.begin(run.interrupt);
+        *self.shared.loading.borrow_mut() = Some(Loading::begin(self.lua.create_table()?));
+        let ran = HOST.set(run.host, || {
+            self.limited(|| self.prelude.run_library.call::<bool>(code))
+        });
+        let loading = self.shared.loading.borrow_mut().take();
+        let failure = self.shared.failure.borrow_mut().take();
+        Ok(match (ran?, loading, failure) {
+            (true, Some(loading), _) => Ok(loading),
+            (_, _, Some(failure)) => Err(failure.text),
+            _ => Err(ErrorReply::of("not enough memory").text),
+        })
+    }
+
+    /// Runs Lua code under the limit of memory.
+    fn limited<T>(&self, run: impl FnOnce() -> mlua::Result<T>) -> mlua::Result<T> {
+        self.lua.set_memory_limit(self.shared.memory_limit)?;
+        let result = run();
+        self.lua.set_memory_limit(0)?;
+        result
+    }
+
+    /// Arguments as a table of strings.
+    fn table(&self, arguments: Arguments<'_>) -> mlua::Result<Table> {
+        let bytes: usize = arguments.iter().map(<[u8]>::len).sum();
+        let bytes = bytes + arguments.len() * ARGUMENT_BYTES;
+        if self.lua.used_memory() + bytes > self.shared.memory_limit {
+            return Err(mlua::Error::MemoryError(String::new()));
+        }
+        self.lua
+            .create_sequence_from(arguments.iter().map(text_value))
+    }
+
+    /// The text of an error that has left Lua.
+    fn fault(&self, error: &mlua::Error) -> Vec<u8> {
+        match Raised::from_error(error) {
+            Raised::Text(text) => text,
+            Raised::Reply(reply) => reply.text,
+            raised => raised.to_string().into_bytes(),
+        }
+    }
+
+    /// After a run: the hook is the ordinary one again, and what a large run has left is collected.
+    fn clean_up(&mut self) {
+        if self.shared.end() && self.shared.set_hook(&self.lua).is_err() {
+            self.is_spoiled = true;
+        }
+        if self.lua.used_memory() > self.collect_above {
+            self.collect();
+        }
+    }
+
+    fn collect(&mut self) {
+        let forgotten = self.prelude.forget_run.call::<()>(());
+        if forgotten.and_then(|()| self.lua.gc_collect()).is_err() {
+            self.is_spoiled = true;
+        }
+        let used = self.lua.used_memory();
+        let limit = self.shared.memory_limit;
+        self.collect_above = (used * 2).max(COLLECT_ABOVE).min(limit / 2);
+        self.is_spoiled |= used > limit / 2;
     }
 }
 
-fn not_yet() -> CommandError {
-    CommandError::fixed("ERR the Lua engine is not built yet")
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("used_memory", &self.used_memory())
+            .field("scripts", &self.scripts.entries.len())
+            .field("libraries", &self.libraries.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+enum CompiledAs {
+    Script,
+    Library,
+}
+
+/// What errors call the function that has failed.
+#[derive(Clone, Copy)]
+enum Shown<'a> {
+    Sha1(&'a [u8; 40]),
+    Name(&'a str),
+}
+
+impl Shown<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Shown::Sha1(sha1) => &sha1[..],
+            Shown::Name(name) => name.as_bytes(),
+        }
+    }
+
+    /// The error of a script that has failed in Lua.
+    fn failure(&self, failure: Failure) -> CommandError {
+        let mut text = failure.text;
+        if let Some((source, line)) = failure.place {
+            text.extend_from_slice(b" script: ");
+            text.extend_from_slice(self.bytes());
+            text.extend_from_slice(format!(", on {source}:{line}.").as_bytes());
+        }
+        CommandError::Quoting(one_line(&text))
+    }
+
+    /// The error of a script that could not be run, or that not even its error handler could look at.
+    fn broken(&self, reason: &[u8]) -> CommandError {
+        let reason = &reason[..reason.len().min(100)];
+        let text = [b"ERR Error running script ", self.bytes(), b", ", reason].concat();
+        CommandError::Quoting(one_line(&text))
+    }
+}
+
+fn failed(context: &str, reason: &[u8]) -> CommandError {
+    CommandError::Quoting(one_line(&[context.as_bytes(), c_text(reason)].concat()))
+}
+
+/// Numbers of places in the table of what is kept.
+#[derive(Debug, Default)]
+struct Slots {
+    last: usize,
+    free: Vec<usize>,
+}
+
+impl Slots {
+    fn take(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.last += 1;
+            self.last
+        })
+    }
+}
+
+/// Which slots are in use, for what, and since when.
+#[derive(Debug)]
+struct Cache<K> {
+    entries: HashMap<K, Entry>,
+    max_entries: usize,
+    max_bytes: usize,
+    bytes: usize,
+    /// Counts uses: the clock by which the least recent one is known.
+    uses: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    slot: usize,
+    bytes: usize,
+    used: u64,
+}
+
+impl<K: Hash + Eq + Copy> Cache<K> {
+    fn new(max_entries: usize, max_bytes: usize) -> Cache<K> {
+        Cache {
+            entries: HashMap::new(),
+            max_entries,
+            max_bytes,
+            bytes: 0,
+            uses: 0,
+        }
+    }
+
+    fn get(&mut self, key: &K) -> Option<usize> {
+        self.uses += 1;
+        let entry = self.entries.get_mut(key)?;
+        entry.used = self.uses;
+        Some(entry.slot)
+    }
+
+    /// Takes the least recently used entry out if there is no room for another one of `bytes`, and returns its slot.
+    fn push_out(&mut self, bytes: usize) -> Option<usize> {
+        if self.entries.len() < self.max_entries && self.bytes + bytes <= self.max_bytes {
+            return None;
+        }
+        let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
+        let key = *oldest?.0;
+        let entry = self.entries.remove(&key)?;
+        self.bytes -= entry.bytes;
+        Some(entry.slot)
+    }
+
+    fn insert(&mut self, key: K, slot: usize, bytes: usize) {
+        let used = self.uses;
+        self.bytes += bytes;
+        self.entries.insert(key, Entry { slot, bytes, used });
+    }
+
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.bytes = 0;
+    }
 }

@@ -5,15 +5,25 @@
 //! back as the bytes of a reply.
 
 pub mod engine;
+pub mod header;
+
+mod api;
+mod arguments;
+mod fence;
+mod globals;
+mod raise;
+mod random;
+mod to_lua;
+mod to_reply;
+
+pub use self::header::sha1_hex;
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
-use sha1::{Digest, Sha1};
 
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Output, Protocol};
-use crate::table::error::CommandError;
 
 /// What a script may ask of the server it runs in.
 pub trait Host {
@@ -59,27 +69,6 @@ pub struct Script {
     pub text: Bytes,
     /// What its `#!` line says.
     pub flags: ScriptFlags,
-}
-
-impl Script {
-    /// Reads the `#!` line, if there is one, and takes the SHA-1 of the text.
-    ///
-    /// # Errors
-    /// The `#!` line names another engine than lua, or flags that do not exist.
-    pub fn new(text: Bytes) -> Result<Script, CommandError> {
-        let _ = text;
-        Err(CommandError::fixed("ERR the Lua engine is not built yet"))
-    }
-}
-
-/// The SHA-1 of a text, in lower-case hexadecimal digits.
-pub fn sha1_hex(text: &[u8]) -> [u8; 40] {
-    let mut digits = [0; 40];
-    for (index, byte) in Sha1::digest(text).iter().enumerate() {
-        digits[2 * index] = b"0123456789abcdef"[usize::from(byte >> 4)];
-        digits[2 * index + 1] = b"0123456789abcdef"[usize::from(byte & 15)];
-    }
-    digits
 }
 
 /// The state of a running script that others may look at and change: how SCRIPT KILL reaches it.

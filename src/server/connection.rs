@@ -273,6 +273,8 @@ impl<S: Stream> Connection<S> {
                 {
                     return Ok(true);
                 }
+                // Whoever left mail may have company that is about to run: a subscriber sends what all of them leave at once.
+                Woken::Signal if self.session.is_subscribed() => tokio::task::yield_now().await,
                 Woken::Wrote | Woken::Signal => {}
             }
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::script::engine::{FunctionSpec, LibraryText};
+use crate::script::header::{FunctionSpec, LibraryText};
 
 /// A library.
 pub struct Library {

@@ -1,0 +1,64 @@
+//! A new Lua machine: libraries opened, the prelude run.
+
+use std::rc::Rc;
+
+use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
+
+use super::api::{Shared, add_to_libraries, native};
+use super::raise::PRELUDE;
+
+/// What the engine calls of the prelude.
+#[derive(Debug)]
+pub struct Prelude {
+    /// (text, chunk name) to a function, or to nil and why there is none.
+    pub compile_script: Function,
+    /// The same for the code of a library.
+    pub compile_library: Function,
+    /// (function, KEYS, ARGV) to whether it succeeded, and its result.
+    pub run_script: Function,
+    /// (function, keys, arguments) to whether it succeeded, and its result.
+    pub run_function: Function,
+    /// (function) to whether it succeeded.
+    pub run_library: Function,
+    /// Drops what the last run has left reachable.
+    pub forget_run: Function,
+    /// Lua's `next`.
+    pub next: Function,
+}
+
+/// Builds a machine.
+///
+/// # Errors
+/// None but for a fault of ours.
+pub fn machine(shared: &Rc<Shared>, version: &str) -> mlua::Result<(Lua, Prelude)> {
+    let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
+    let lua = Lua::new_with(libraries, LuaOptions::new())?;
+    let next = lua.globals().get("next")?;
+    let native = native(&lua, shared, version)?;
+    let opened = open_libraries(&lua, shared)?;
+    let prelude = lua.load(include_str!("prelude.lua")).set_name(PRELUDE);
+    let prelude: Table = prelude.call((native, opened))?;
+    let prelude = Prelude {
+        compile_script: prelude.get("compile_script")?,
+        compile_library: prelude.get("compile_library")?,
+        run_script: prelude.get("run_script")?,
+        run_function: prelude.get("run_function")?,
+        run_library: prelude.get("run_library")?,
+        forget_run: prelude.get("forget_run")?,
+        next,
+    };
+    shared.set_hook(&lua)?;
+    Ok((lua, prelude))
+}
+
+/// The libraries that scripts see, by name.
+fn open_libraries(lua: &Lua, shared: &Rc<Shared>) -> mlua::Result<Table> {
+    let opened = lua.create_table()?;
+    for name in ["string", "table", "math", "coroutine"] {
+        opened.set(name, lua.globals().get::<Value>(name)?)?;
+    }
+    let os = lua.create_table()?;
+    add_to_libraries(lua, shared, &opened.get("math")?, &os)?;
+    opened.set("os", os)?;
+    Ok(opened)
+}
