@@ -3,8 +3,9 @@
 'use strict';
 
 const assert = require('node:assert');
+const { createHash } = require('node:crypto');
 const Redis = require('ioredis');
-const { FlowProducer, Queue, QueueEvents, UnrecoverableError, WaitingChildrenError, Worker } = require('bullmq');
+const { FlowProducer, Queue, QueueEvents, Relay, UnrecoverableError, WaitingChildrenError, Worker } = require('bullmq');
 const { redis, run, event, collector, until } = require('./steps');
 
 const connection = { ...redis, maxRetriesPerRequest: null };
@@ -39,6 +40,17 @@ async function open(name, options = {}) {
 const counts = (queue, ...states) => queue.getJobCounts(...states);
 
 run({
+  async 'every script of it is compiled'() {
+    const client = new Redis(redis);
+    const scripts = Object.values(require('bullmq/dist/cjs/scripts')).filter(({ content }) => content);
+    assert.ok(scripts.length > 50);
+    for (const { name, content } of scripts) {
+      const sha = createHash('sha1').update(content).digest('hex');
+      assert.strictEqual(await client.script('LOAD', content), sha, name);
+    }
+    client.disconnect();
+  },
+
   async 'adds and processes'() {
     const q = await open('plain');
     await q.worker(async (job) => ({ doubled: job.data.n * 2, name: job.name }));
@@ -217,6 +229,15 @@ run({
       ],
     });
     assert.deepStrictEqual(await ignoring.job.waitUntilFinished(q.events), [7]);
+    assert.deepStrictEqual(await ignoring.job.getDependenciesCount({ processed: true, ignored: true }), { processed: 1, ignored: 1 });
+    assert.deepStrictEqual(Object.values((await ignoring.job.getDependencies({ processed: {} })).processed), [7]);
+    // A parent that is freed of one child waits for the other.
+    await children.queue.pause();
+    const freed = await flow.add({ name: 'freed', queueName: 'parents', children: [child(8), child(9)] });
+    assert.strictEqual(await freed.children[0].job.removeChildDependency(), true);
+    assert.strictEqual(await freed.job.getState(), 'waiting-children');
+    await freed.job.removeUnprocessedChildren();
+    assert.deepStrictEqual(await freed.job.waitUntilFinished(q.events), []);
     await flow.close();
     await children.close();
     await q.close();
@@ -291,6 +312,7 @@ run({
     await q.queue.addBulk([{ name: 'a', data: {} }, { name: 'b', data: {} }]);
     const a = await worker.getNextJob('mine');
     assert.strictEqual(await a.extendLock('mine', 30_000), 1);
+    assert.deepStrictEqual(await worker.extendJobLocks([a.id, 'none'], ['mine', 'mine'], 30_000), ['none']);
     await assert.rejects(a.moveToCompleted('x', 'not mine'), /lock mismatch|Missing lock|not owned/i);
     const [next, id] = await a.moveToCompleted('x', 'mine');
     assert.strictEqual(next.name, 'b');
@@ -298,20 +320,28 @@ run({
     await b.moveToFailed(new Error('no'), 'mine', false);
     assert.strictEqual(await b.getState(), 'failed');
     assert.strictEqual(await worker.getNextJob('mine', { block: false }), undefined);
+    await b.retry();
+    const again = await worker.getNextJob('mine');
+    assert.strictEqual(await again.getState(), 'active');
+    await again.moveToWait('mine');
+    assert.strictEqual(await again.getState(), 'waiting');
     await q.close();
   },
 
   async 'limits: rate, global concurrency, deduplication'() {
     const q = await open('limits');
-    await q.worker(async () => Date.now(), { limiter: { max: 2, duration: 150 } });
+    await q.worker(async () => Date.now(), { limiter: { max: 2, duration: 150 }, metrics: { maxDataPoints: 10 } });
     const jobs = await q.queue.addBulk(Array.from({ length: 4 }, (_, n) => ({ name: 'n', data: n })));
     const times = [];
     for (const job of jobs) times.push(await job.waitUntilFinished(q.events));
     assert.ok(Math.max(...times) - Math.min(...times) >= 100, `two at a time: ${times}`);
+    assert.ok((await q.queue.getRateLimitTtl(2)) <= 150);
+    assert.strictEqual((await q.queue.getMetrics('completed')).meta.count, 4);
     await q.close();
 
     const one = await open('one at a time');
     await one.queue.setGlobalConcurrency(1);
+    assert.strictEqual(await one.queue.isMaxed(), false);
     let active = 0;
     let most = 0;
     await one.worker(
@@ -335,7 +365,36 @@ run({
     assert.strictEqual(second.id, first.id);
     assert.strictEqual(await same.queue.getDeduplicationJobId('same'), first.id);
     assert.strictEqual(await same.queue.count(), 1);
+    assert.strictEqual(await same.queue.removeDeduplicationKey('same'), 1);
+    assert.notStrictEqual((await same.queue.add('x', {}, { deduplication })).id, first.id);
     await same.close();
+  },
+
+  async 'relays: topics and patterns between nodes, and a message that is kept for who comes later'() {
+    const one = new Relay({ connection, nodeId: 'one', blockTimeout: 200 });
+    const two = new Relay({ connection, nodeId: 'two', blockTimeout: 200 });
+    const seen = collector();
+    for (const each of [one, two]) {
+      each.on('error', failOnError);
+      await each.waitUntilReady();
+    }
+    await one.subscribe('jobs.*.done', ({ topic, data }) => seen.push(['one', topic, data]));
+    const all = await two.subscribe('jobs.>', ({ topic, data }) => seen.push(['two', topic, data]));
+    assert.strictEqual((await one.publish('jobs.7.done', { n: 1 })).nodes, 2);
+    assert.deepStrictEqual([...(await seen.has(2))].sort(), [
+      ['one', 'jobs.7.done', { n: 1 }],
+      ['two', 'jobs.7.done', { n: 1 }],
+    ]);
+    assert.strictEqual((await one.publish('other.7', {})).nodes, 0);
+    await all.unsubscribe();
+    await one.publish('jobs.7.state', { n: 2 }, { retain: 60_000 });
+    await two.subscribe('jobs.7.state', ({ data, retained }) => seen.push(['two', retained, data]));
+    assert.deepStrictEqual((await seen.has(3))[2], ['two', true, { n: 2 }]);
+    assert.deepStrictEqual((await one.getNodes()).map(({ id }) => id).sort(), ['one', 'two']);
+    assert.strictEqual(await one.deleteRetained('jobs.7.state'), true);
+    await two.close();
+    assert.strictEqual((await one.publish('jobs.7.state', {})).nodes, 0);
+    await one.close();
   },
 
   async 'keeps a number of finished jobs, lists, cleans, removes, drains, obliterates'() {
