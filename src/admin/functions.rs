@@ -228,6 +228,7 @@ fn delete(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -
 }
 
 fn flush(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+    at_most(args, 1)?;
     flush_mode(args, "ERR FUNCTION FLUSH only supports SYNC|ASYNC option")?;
     let mut change = caller.server.functions.change();
     change.next = Libraries::default();
@@ -246,6 +247,15 @@ fn dump_all(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) ->
     Ok(())
 }
 
+/// Redis's refusal of more arguments than a subcommand takes, where its row does not bound them.
+fn at_most(args: &Args<'_>, count: usize) -> Done {
+    if args.remaining() <= count {
+        return Ok(());
+    }
+    let name = args.all().get(1).unwrap_or_default();
+    Err(CommandError::subcommand_syntax("FUNCTION", name))
+}
+
 /// What becomes of the libraries that are there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Policy {
@@ -255,6 +265,7 @@ enum Policy {
 }
 
 fn restore(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+    at_most(args, 2)?;
     let payload = args.bytes()?;
     let policy = if args.is_empty() || args.keyword("APPEND") {
         Policy::Append
@@ -267,7 +278,6 @@ fn restore(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) 
             "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.",
         ));
     };
-    args.end()?;
     let texts = dump::read_libraries(payload).map_err(|refused| {
         CommandError::fixed(match refused {
             dump::Refused::Footer => "ERR DUMP payload version or checksum are wrong",
@@ -418,43 +428,23 @@ fn function_help(_: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) ->
         reply,
         "FUNCTION",
         &[
-            "LOAD [REPLACE] <FUNCTION CODE>",
-            "    Create a new library with the given library name and code.",
-            "DELETE <LIBRARY NAME>",
-            "    Delete the given library.",
-            "LIST [LIBRARYNAME PATTERN] [WITHCODE]",
-            "    Return general information on all the libraries:",
-            "    * Library name",
-            "    * The engine used to run the Library",
-            "    * Library description",
-            "    * Functions list",
-            "    * Library code (if WITHCODE is given)",
-            "    It also possible to get only function that matches a pattern using LIBRARYNAME argument.",
-            "STATS",
-            "    Return information about the current function running:",
-            "    * Function name",
-            "    * Command used to run the function",
-            "    * Duration in MS that the function is running",
-            "    If no function is running, return nil",
-            "    In addition, returns a list of available engines.",
-            "KILL",
-            "    Kill the current running function.",
-            "FLUSH [ASYNC|SYNC]",
-            "    Delete all the libraries.",
-            "    When called without the optional mode argument, the behavior is determined by the",
-            "    lazyfree-lazy-user-flush configuration directive. Valid modes are:",
-            "    * ASYNC: Asynchronously flush the libraries.",
-            "    * SYNC: Synchronously flush the libraries.",
+            "DELETE <library name>",
+            "    Remove a library and its functions.",
             "DUMP",
-            "    Return a serialized payload representing the current libraries, can be restored using FUNCTION RESTORE command",
-            "RESTORE <PAYLOAD> [FLUSH|APPEND|REPLACE]",
-            "    Restore the libraries represented by the given payload, it is possible to give a restore policy to",
-            "    control how to handle existing libraries (default APPEND):",
-            "    * FLUSH: delete all existing libraries.",
-            "    * APPEND: appends the restored libraries to the existing libraries. On collision, abort.",
-            "    * REPLACE: appends the restored libraries to the existing libraries, On collision, replace the old",
-            "      libraries with the new libraries (notice that even on this option there is a chance of failure",
-            "      in case of functions name collision with another library).",
+            "    All libraries in one payload, for FUNCTION RESTORE.",
+            "FLUSH [ASYNC|SYNC]",
+            "    Remove all libraries. Both ways are the same.",
+            "KILL",
+            "    End the functions that have run for a while and have not written.",
+            "LIST [LIBRARYNAME <pattern>] [WITHCODE]",
+            "    The libraries with their functions, and their code if it is asked for.",
+            "LOAD [REPLACE] <function code>",
+            "    Add a library, in place of the one of the same name if that is allowed.",
+            "RESTORE <payload> [FLUSH|APPEND|REPLACE]",
+            "    Add the libraries of a payload: after removing all, when no name is taken (the default), or in place of",
+            "    those of the same names.",
+            "STATS",
+            "    What runs for how long, and how many libraries and functions there are.",
         ],
     );
     Ok(())

@@ -19,7 +19,7 @@ use super::raise::{
     text_of, to_int, without_prelude_place,
 };
 use super::random::Random;
-use super::to_lua::{bstr, error_table, field, lua_bytes, to_lua};
+use super::to_lua::{error_table, field, lua_bytes, to_lua};
 use super::{Host, Interrupt, ScriptFlags};
 use crate::resp::reply::{Output, Protocol};
 

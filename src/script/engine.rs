@@ -27,7 +27,7 @@ pub use super::header::{FunctionSpec, LibraryText};
 use super::api::{HOST, Loading, Shared};
 use super::globals::{Prelude, machine};
 use super::header::body;
-use super::raise::{ErrorReply, Failure, OUT_OF_MEMORY, Raised, c_text, text_of};
+use super::raise::{ErrorReply, Failure, Raised, c_text, text_of};
 use super::to_lua::text_value;
 use super::to_reply::{error_of, one_line, to_reply};
 use super::{Host, Interrupt, Script};
@@ -159,6 +159,9 @@ impl Engine {
             return Err(CommandError::fixed("ERR No functions registered"));
         }
         let bytes = library.text.len();
+        if let Some(slot) = self.libraries.remove(&library.version()) {
+            self.slots.free.push(slot);
+        }
         let functions = Value::Table(loading.functions);
         self.keep(
             functions,
@@ -318,16 +321,22 @@ impl Engine {
                 }
             },
             Ok((false, reason)) => match failure {
-                Some(failure) => {
-                    self.is_error_counted = failure.is_counted;
-                    Err(name.failure(failure))
-                }
+                Some(failure) => Err(self.failed(name, failure)),
                 None => Err(name.broken(&text_of(lua, &reason).unwrap_or_default())),
             },
-            Err(error) => Err(name.broken(&self.fault(&error))),
+            // A killed script ends the prelude's function around it, too.
+            Err(error) => match failure {
+                Some(failure) => Err(self.failed(name, failure)),
+                None => Err(name.broken(&self.fault(&error))),
+            },
         };
         self.clean_up();
         written
+    }
+
+    fn failed(&mut self, name: Shown<'_>, failure: Failure) -> CommandError {
+        self.is_error_counted = failure.is_counted;
+        name.failure(failure)
     }
 
     /// Runs the code of a library. The error is what it failed with, code first.
@@ -343,9 +352,10 @@ impl Engine {
         });
         let loading = self.shared.loading.borrow_mut().take();
         let failure = self.shared.failure.borrow_mut().take();
-        Ok(match (ran?, loading, failure) {
-            (true, Some(loading), _) => Ok(loading),
+        Ok(match (ran, loading, failure) {
+            (Ok(true), Some(loading), _) => Ok(loading),
             (_, _, Some(failure)) => Err(failure.text),
+            (Err(error), _, None) => return Err(error),
             _ => Err(ErrorReply::of("not enough memory").text),
         })
     }
@@ -512,15 +522,19 @@ impl<K: Hash + Eq + Copy> Cache<K> {
         }
         let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
         let key = *oldest?.0;
-        let entry = self.entries.remove(&key)?;
-        self.bytes -= entry.bytes;
-        Some(entry.slot)
+        self.remove(&key)
     }
 
     fn insert(&mut self, key: K, slot: usize, bytes: usize) {
         let used = self.uses;
         self.bytes += bytes;
         self.entries.insert(key, Entry { slot, bytes, used });
+    }
+
+    fn remove(&mut self, key: &K) -> Option<usize> {
+        let entry = self.entries.remove(key)?;
+        self.bytes -= entry.bytes;
+        Some(entry.slot)
     }
 
     fn clear(&mut self) {

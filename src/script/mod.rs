@@ -94,7 +94,10 @@ impl Interrupt {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod interrupt_tests {
     use super::*;
 
     #[test]

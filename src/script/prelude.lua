@@ -210,7 +210,8 @@ local environment
 local function compile(text, name, env)
   local refused = refusal(text)
   if refused then
-    return nil, refused
+    local chunk = name:match('^[@=](.*)') or '[string "..."]'
+    return nil, chunk .. ':1: ' .. refused
   end
   -- Bytecode begins with ESC. After a blank it is a text with an ESC in it, which does not compile.
   if text:byte() == 27 then

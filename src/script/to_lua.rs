@@ -42,7 +42,7 @@ pub fn field(lua: &Lua, name: &str, value: impl IntoLua) -> mlua::Result<Value> 
 /// The table that stands for an error.
 pub fn error_table(lua: &Lua, error: &ErrorReply) -> mlua::Result<Value> {
     let table = lua.create_table_with_capacity(0, 2)?;
-    table.raw_set("err", bstr(&error.text))?;
+    table.raw_set("err", text_value(&error.text))?;
     if error.is_counted {
         table.raw_set("ignore_error_stats_update", true)?;
     }
@@ -50,10 +50,6 @@ pub fn error_table(lua: &Lua, error: &ErrorReply) -> mlua::Result<Value> {
 }
 
 /// Bytes as a Lua string.
-pub fn bstr(bytes: &[u8]) -> impl IntoLua + '_ {
-    Text(bytes)
-}
-
 struct Text<'a>(&'a [u8]);
 
 impl IntoLua for Text<'_> {

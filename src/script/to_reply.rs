@@ -157,10 +157,10 @@ impl Writer<'_, '_> {
 
     /// Writes a value; of a table only its beginning.
     fn value(&mut self, value: Value) {
-        if self.slots >= MAX_OPEN_SLOTS {
-            return self.reply.error("ERR reached lua stack limit");
-        }
         match value {
+            Value::Table(_) if self.slots >= MAX_OPEN_SLOTS => {
+                self.reply.error("ERR reached lua stack limit");
+            }
             Value::String(text) => self.reply.bulk(&text.as_bytes()),
             Value::Integer(number) => self.reply.integer(number),
             Value::Number(number) => self.reply.integer(to_integer(number)),

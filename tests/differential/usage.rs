@@ -57,6 +57,9 @@ const LEFT_OUT: &[(&str, &str)] = &[
     ("bzpopmin", "blocks"),
     ("bzpopmax", "blocks"),
     ("bzmpop", "blocks"),
+    ("script|help", "our own words"),
+    ("function|help", "our own words"),
+    ("script|debug", "refused here"),
     ("object|help", "our own words"),
     ("pubsub|help", "our own words"),
     (
