@@ -22,6 +22,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "src/keyspace/mod.rs",
             "src/keyspace/lock.rs",
             "src/keyspace/partition.rs",
+            "src/keyspace/tracking.rs",
             "src/data/dense",
             "src/data/index",
         ],

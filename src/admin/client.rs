@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::connection::{DEFAULT_USER, client_name, label};
-use super::{Caller, Done, Handler, help, timeout_ms};
+use super::{Caller, Done, Handler, help, timeout_ms, tracking};
 use crate::base::clock::Millis;
 use crate::base::worker::give_worker_away;
 use crate::data::number;
@@ -22,7 +22,9 @@ use crate::state::session::{After, ReplyMode};
 use crate::table::{Args, Command, CommandError, Family, Flags, Row};
 
 /// Of all subcommands.
-const PLAIN: Flags = Flags::LOADING.union(Flags::STALE);
+const PLAIN: Flags = Flags::LOADING
+    .union(Flags::STALE)
+    .union(Flags::KEEPS_CACHING);
 /// Of those that scripts may not call.
 const OWN: Flags = PLAIN.union(Flags::NOSCRIPT);
 /// Of those that act on other clients.
@@ -68,7 +70,7 @@ const SUBCOMMANDS: &[Row<Handler>] = &[
             flags: OWN,
             ..Command::NEW
         },
-        client_caching,
+        tracking::client_caching,
     ),
     row(
         Command {
@@ -99,7 +101,7 @@ const SUBCOMMANDS: &[Row<Handler>] = &[
             flags: OWN,
             ..Command::NEW
         },
-        client_getredir,
+        tracking::client_getredir,
     ),
     row(
         Command {
@@ -250,13 +252,25 @@ const SUBCOMMANDS: &[Row<Handler>] = &[
     ),
     row(
         Command {
+            name: "tracking",
+            since: "6.0.0",
+            summary: "Tells the connection when keys change of which it may keep copies.",
+            complexity: "O(1). With prefixes O(N) in their number, when it begins and when it ends.",
+            usage: "status:(ON|OFF) [REDIRECT client-id:int] [PREFIX prefix ...] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
+            flags: OWN,
+            ..Command::NEW
+        },
+        tracking::client_tracking,
+    ),
+    row(
+        Command {
             name: "trackinginfo",
             since: "6.2.0",
             summary: "Describes how the keys this connection reads are tracked.",
             flags: OWN,
             ..Command::NEW
         },
-        client_trackinginfo,
+        tracking::client_trackinginfo,
     ),
     row(
         Command {
@@ -283,13 +297,6 @@ const SUBCOMMANDS: &[Row<Handler>] = &[
     ),
 ];
 
-fn client_caching(_: &mut Args<'_>, _: &mut Caller<'_>, _: &mut Reply<'_>) -> Done {
-    // No connection is ever in tracking mode: CLIENT TRACKING does not exist yet.
-    Err(CommandError::fixed(
-        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-    ))
-}
-
 fn client_capa(_: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     reply.ok();
     Ok(())
@@ -303,14 +310,6 @@ fn client_getname(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'
     }
     Ok(())
 }
-
-fn client_getredir(_: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
-    reply.integer(NO_REDIRECTION);
-    Ok(())
-}
-
-/// Redis's number for a client that is not tracked.
-const NO_REDIRECTION: i64 = -1;
 
 fn client_help(_: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     help(reply, "CLIENT", HELP);
@@ -366,6 +365,9 @@ const HELP: &[&str] = &[
     "    Tell the name or the version of the client library.",
     "SETNAME <name>",
     "    Name this connection.",
+    "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+    "         [OPTIN] [OPTOUT] [NOLOOP]",
+    "    Be told when keys change of which this connection may keep copies.",
     "TRACKINGINFO",
     "    Describe how this connection's keys are tracked.",
     "UNBLOCK <id> [TIMEOUT|ERROR]",
@@ -404,7 +406,7 @@ fn describe(server: &Server, client: &Client, now: Millis, text: &mut String) {
         text,
         "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} \
          qbuf={query} qbuf-free={free} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl={output} oll=0 omem={output} tot-mem={} \
-         events={} cmd={command} user=default redir={NO_REDIRECTION} resp={} lib-name={} lib-ver={}",
+         events={} cmd={command} user=default redir={} resp={} lib-name={} lib-ver={}",
         client.id,
         client.addr,
         client.laddr,
@@ -421,6 +423,7 @@ fn describe(server: &Server, client: &Client, now: Millis, text: &mut String) {
         client.watched.load(Ordering::Relaxed),
         client.memory_bytes(),
         if output > 0 { "rw" } else { "r" },
+        client.redirection(),
         client.protocol.load(Ordering::Relaxed),
         labels.lib_name,
         labels.lib_ver,
@@ -720,18 +723,6 @@ fn client_setname(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Repl
     Ok(())
 }
 
-fn client_trackinginfo(_: &mut Args<'_>, _: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(1);
-    reply.bulk(b"off");
-    reply.bulk(b"redirect");
-    reply.integer(NO_REDIRECTION);
-    reply.bulk(b"prefixes");
-    reply.array(0);
-    Ok(())
-}
-
 fn client_unblock(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     let id = args.bytes()?;
     let why = if args.is_empty() || args.keyword("TIMEOUT") {
@@ -965,10 +956,6 @@ mod tests {
                 "CLIENT UNBLOCK 1 x",
                 "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
             ),
-            (
-                "CLIENT CACHING yes",
-                "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-            ),
         ] {
             assert_eq!(client.run(line), format!("-{text}\r\n"), "{line}");
         }
@@ -1037,16 +1024,11 @@ mod tests {
         assert_eq!((left(&host), host.server.pause.mode()), (0, PauseMode::Off));
     }
 
-    /// What is not built says so truthfully: nobody is tracked. Nobody is blocked either.
+    /// Nobody is blocked, and what the client can do is passed over.
     #[test]
-    fn tracking_and_unblock() {
+    fn unblock_and_capa() {
         let host = Host::new();
         let mut client = host.client();
-        assert_eq!(client.run("CLIENT GETREDIR"), ":-1\r\n");
-        assert_eq!(
-            client.run("CLIENT TRACKINGINFO"),
-            "*6\r\n$5\r\nflags\r\n*1\r\n$3\r\noff\r\n$8\r\nredirect\r\n:-1\r\n$8\r\nprefixes\r\n*0\r\n"
-        );
         assert_eq!(client.run("CLIENT UNBLOCK 1 ERROR"), ":0\r\n");
         assert_eq!(client.run("CLIENT CAPA redirect anything"), "+OK\r\n");
     }

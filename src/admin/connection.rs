@@ -303,6 +303,7 @@ fn quit(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Don
 fn reset(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     caller.server.monitors.remove(caller.session.client.id);
     caller.session.subscriptions = None;
+    caller.session.tracker = None;
     if let Some(mail) = caller.session.client.take_mail() {
         reply.output().append(mail);
     }

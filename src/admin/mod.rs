@@ -15,6 +15,7 @@ pub mod server;
 pub mod slowlog;
 #[cfg(test)]
 pub mod testing;
+pub mod tracking;
 pub mod transactions;
 
 use std::sync::Arc;

@@ -736,8 +736,9 @@ fn renamenx(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> 
 /// Moves a key that is there to another name, with its expiry and access clock, over whatever had that name.
 fn give_name(view: &mut View<'_>, key: &[u8], new: &[u8]) {
     as_one_change(view, |view| {
+        let entry = view.take(key);
         view.remove(new);
-        if let Some(entry) = view.take(key) {
+        if let Some(entry) = entry {
             view.put(new, entry);
         }
     });

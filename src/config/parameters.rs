@@ -147,7 +147,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "lazyfree-lazy-server-del",
     "lazyfree-lazy-user-del",
     "lazyfree-lazy-user-flush",
-    "tracking-table-max-keys",
     "acllog-max-len",
     "enable-protected-configs",
     "enable-module-command",

@@ -8,15 +8,14 @@ use crate::base::rng::Rng;
 use crate::commands;
 use crate::keyspace::lock::Contended;
 use crate::keyspace::waiting::{Cancel, Claim, Outcome, Waiter};
-use crate::resp::reply::{Mark, Output, Reply};
+use crate::resp::reply::{Output, Reply};
 use crate::state::session::{After, Session};
 use crate::table::{Args, CommandError};
 
-/// A blocked command: what its connection waits for, and where its reply begins.
+/// A blocked command: what its connection waits for.
 pub struct Blocked {
     /// The waiter, in the queues of its keys.
     pub waiter: Arc<Waiter>,
-    pub(super) mark: Mark,
 }
 
 impl Runner {
@@ -76,7 +75,9 @@ impl Runner {
             database: waiter.database,
             rng,
             touch: !waiter.no_touch,
+            reader: waiter.reader,
         };
+        let writer = std::mem::replace(&mut self.effects.writer, waiter.client);
         let mark = output.mark();
         let mut reply = Reply::new(output, waiter.protocol);
         let mut round = 0;
@@ -103,6 +104,7 @@ impl Runner {
             later(&mut reply);
         }
         self.after_release();
+        self.effects.writer = writer;
         let failed = done.is_err();
         if let Err(error) = &done {
             reply.truncate(mark);
@@ -123,6 +125,8 @@ impl Runner {
         end: Result<Output, Cancel>,
         output: &mut Output,
     ) -> Step {
+        // Messages may have been sent since it began to wait.
+        let mark = output.mark();
         match end {
             Ok(reply) => output.append(reply),
             Err(cancel) => {
@@ -140,7 +144,7 @@ impl Runner {
                 }
             }
         }
-        self.replied(session, blocked.mark, output)
+        self.replied(session, mark, output)
     }
 
     /// Counts a command that waited in vain, without the time for which it waited.

@@ -84,11 +84,12 @@ impl Runner {
             database: migrating.database,
             ..Who::of(session)
         };
+        let entry = self.table.entry(migrating.id);
         let done = super::on_locked(
             keyspace,
             who,
             (self.now, &self.rules),
-            arguments,
+            (entry, arguments),
             (locked, None),
             &mut self.effects,
             |view| {
@@ -100,7 +101,6 @@ impl Runner {
         self.serve_ready();
         let mut reply = Reply::new(output, session.protocol);
         let failed = done.is_err();
-        let entry = self.table.entry(migrating.id);
         match done {
             Ok(()) => reply.ok(),
             Err(error) => self.refuse(Some(entry.command), &error, &mut reply),

@@ -14,6 +14,7 @@ mod checks;
 mod migrating;
 mod record;
 mod script;
+mod tracked;
 mod transaction;
 
 use std::sync::atomic::Ordering;
@@ -145,14 +146,18 @@ struct Who<'s> {
     database: u32,
     rng: &'s Rng,
     touch: bool,
+    /// The client if the keys that it reads are to be remembered for it, by its id, else 0.
+    reader: u64,
 }
 
 impl<'s> Who<'s> {
+    #[inline]
     fn of(session: &'s Session) -> Who<'s> {
         Who {
             database: session.database,
             rng: &session.rng,
             touch: !session.no_touch,
+            reader: session.reader(),
         }
     }
 }
@@ -229,6 +234,12 @@ impl Runner {
         }
     }
 
+    /// The same for the requests of this client, by its id.
+    pub fn of_client(mut self, id: u64) -> Runner {
+        self.effects.writer = id;
+        self
+    }
+
     /// The round after one that was contended. While a script runs for long, nobody's patience ends: he would wait in the
     /// lock's queue, and a thread with him.
     #[inline]
@@ -278,8 +289,16 @@ impl Runner {
         }
     }
 
-    /// Ends a batch: settles the accounts.
+    /// Ends a batch: settles the accounts, and tells others what was left for its end. Comes before any of its replies is
+    /// sent, and before a wait.
     pub fn end_batch(&mut self) {
+        self.settle_batch();
+        self.effects.publish(&self.server.keyspace.listeners);
+        self.effects.broadcast(&self.server.keyspace.listeners);
+    }
+
+    /// Settles the accounts of what the batch has done so far.
+    fn settle_batch(&mut self) {
         self.settle();
         self.tally.flush(&self.server.stats);
     }
@@ -353,6 +372,7 @@ impl Runner {
                 if let Some(entry) = self.table.find_request(&arguments) {
                     self.tally.rejected(&self.server.stats, entry.id);
                 }
+                session.end_caching();
                 let is_exec = self.table.find_request(&arguments).is_some_and(is_exec);
                 self.reject_within(session, is_exec, command, error, &mut reply);
                 return self.replied(session, mark, output);
@@ -482,13 +502,14 @@ impl Runner {
             }
             Handler::Data(commands::Handler::Block(handler)) => {
                 let who = Who::of(session);
-                let protocol = session.protocol;
+                let (protocol, client) = (session.protocol, session.client.id);
                 let tried =
                     self.with_view(who, entry, arguments, hash, round, |view| {
                         match handler(&mut args, view, &mut reply)? {
                             Outcome::Served => Ok(None),
                             Outcome::Wait(wait) => {
-                                let waiter = Waiter::new(who.database, protocol, !who.touch, wait);
+                                let waiter = Waiter::new(who.database, protocol, !who.touch, wait)
+                                    .of_client(client, who.reader);
                                 Ok(Some(view.wait_for(waiter)))
                             }
                         }
@@ -502,7 +523,7 @@ impl Runner {
                         self.serve_ready();
                         self.tally.skip();
                         self.show(session, entry.command, arguments);
-                        return Step::Blocked(Blocked { waiter, mark });
+                        return Step::Blocked(Blocked { waiter });
                     }
                     Err(Contended) => return Step::Contended,
                 }
@@ -559,7 +580,7 @@ impl Runner {
             }
             Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Ending(handler)) => {
                 // These look at the accounts: settle what the batch has changed so far.
-                self.end_batch();
+                self.settle_batch();
                 let mut caller = admin::Caller {
                     server: &self.server,
                     session,
@@ -654,7 +675,7 @@ impl Runner {
             keyspace,
             who,
             (self.now, &self.rules),
-            arguments,
+            (entry, arguments),
             (locked, known),
             &mut self.effects,
             work,
@@ -697,7 +718,7 @@ impl Runner {
                 keyspace,
                 who,
                 (self.now, &self.rules),
-                arguments,
+                (entry, arguments),
                 (locked, None),
                 &mut self.effects,
                 run,
@@ -882,6 +903,9 @@ impl Runner {
             }
             output.append(std::mem::take(&mut session.messages));
         }
+        if session.tracker.is_some() {
+            self.end_tracked(session, output);
+        }
         Step::Done
     }
 }
@@ -898,7 +922,7 @@ fn on_locked<'k, T>(
     keyspace: &'k Keyspace,
     who: Who<'k>,
     (now, rules): (Millis, &'k Rules),
-    arguments: Arguments<'_>,
+    (entry, arguments): (&Entry<Handler>, Arguments<'_>),
     (locked, known): (Locked<'k>, Option<(&[u8], u64)>),
     effects: &'k mut Effects,
     work: impl FnOnce(&mut View<'_>) -> T,
@@ -914,6 +938,9 @@ fn on_locked<'k, T>(
     let mut view = View::new(keyspace, who.database, locked, run, known, effects);
     let done = work(&mut view);
     view.end(arguments);
+    if who.reader != 0 {
+        tracked::remember(who.reader, entry, arguments, known, &mut view);
+    }
     if !interest.is_empty() {
         view.append();
     }

@@ -1,7 +1,7 @@
 //! EXEC: what was queued since MULTI runs as one, on the union of the keys.
 
 use super::script::Grip;
-use super::{Handler, Runner, plan, record, settle};
+use super::{Handler, Runner, plan, record, settle, tracked};
 use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
 use crate::keyspace::effects::Effects;
@@ -288,7 +288,7 @@ impl Runner {
                     view.effects.publish(&self.server.keyspace.listeners);
                     settle(&self.server, view.effects);
                 }
-                self.end_batch();
+                self.settle_batch();
                 let mut caller = admin::Caller {
                     server: &self.server,
                     session,
@@ -308,6 +308,10 @@ impl Runner {
             }
         };
         view.end(arguments);
+        let reader = session.reader();
+        if reader != 0 {
+            tracked::remember(reader, entry, arguments, None, view);
+        }
         done
     }
 }

@@ -12,6 +12,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::entry::{Entry, Garbage};
+use super::hash::KeyHasher;
+use super::tracking::{Change, Invalidation, TrackingTable};
 use super::watching::{Watch, Watched};
 use crate::resp::reply::Reply;
 
@@ -23,6 +25,12 @@ bitflags::bitflags! {
         const JOURNAL = 1;
         /// Changes of watched keys.
         const WATCHES = 1 << 1;
+        /// Changes of keys that clients have read (CLIENT TRACKING).
+        const TRACKING = 1 << 2;
+        /// Changes of keys with certain prefixes (CLIENT TRACKING BCAST).
+        const BROADCAST = 1 << 3;
+        /// What notes the keys that are changed.
+        const CHANGES = 7 << 1;
         /// Keyspace events: a bit for each class, so that a run notes those alone that somebody wants.
         const EVENTS = !0 << EVENT_SHIFT;
     }
@@ -106,6 +114,10 @@ pub trait Listener: Send + Sync {
     fn append(&self, records: &[Record]);
     /// Takes events, after the partitions were released.
     fn publish(&self, events: &[Event]);
+    /// Takes what clients must forget, after the partitions were released. `writer` is the client that made the changes.
+    fn invalidate(&self, _invalidated: &[Invalidation], _writer: u64) {}
+    /// Takes what changed since the last time, without locks.
+    fn broadcast(&self, _changes: &[Change]) {}
 }
 
 /// The listeners of a keyspace.
@@ -116,19 +128,21 @@ pub struct Listeners {
     interest: AtomicU32,
     /// A leaf lock. While it is empty, nobody is interested in [`Interest::WATCHES`].
     watched: Mutex<Watched>,
+    /// Who has read which key. Each of its locks is a leaf.
+    pub tracking: Arc<TrackingTable>,
 }
 
-impl Default for Listeners {
-    fn default() -> Self {
+impl Listeners {
+    /// None yet. `hasher` is that of the keyspace.
+    pub fn new(hasher: KeyHasher) -> Listeners {
         Listeners {
             all: ArcSwap::from_pointee(Vec::new()),
             interest: AtomicU32::new(0),
             watched: Mutex::default(),
+            tracking: Arc::new(TrackingTable::new(hasher)),
         }
     }
-}
 
-impl Listeners {
     /// Adds one, for good.
     pub fn add(&self, listener: Arc<dyn Listener>) {
         self.interest
@@ -213,6 +227,24 @@ pub struct Mark {
     ready: usize,
 }
 
+/// A key that was changed.
+struct Touched {
+    database: u32,
+    key: Vec<u8>,
+    cause: Cause,
+}
+
+/// Why a key was changed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// By a command.
+    Command,
+    /// Its time, or that of a part of it, was over.
+    Expiry,
+    /// It was evicted.
+    Eviction,
+}
+
 /// The effects of one run. Reused from run to run.
 #[derive(Default)]
 pub struct Effects {
@@ -237,8 +269,16 @@ pub struct Effects {
     records: Vec<Record>,
     events: RefCell<Vec<Event>>,
     garbage: Vec<Garbage>,
-    /// Keys that were changed, and whether they expired.
-    touched: Vec<(u32, Vec<u8>, bool)>,
+    /// The client for which it runs, by its id; 0 is none.
+    pub writer: u64,
+    /// Keys that were changed by the command that runs.
+    touched: Vec<Touched>,
+    /// Whether whole databases were emptied by it.
+    flushed: bool,
+    /// What clients must forget.
+    invalidated: Vec<Invalidation>,
+    /// What is to be told to those who follow prefixes, at the end of the batch.
+    changes: Vec<Change>,
     /// Keys that somebody may wait for and that may be what they wait for.
     ready: Vec<(u32, Vec<u8>)>,
     later: RefCell<Option<Later>>,
@@ -293,17 +333,37 @@ impl Effects {
         }
     }
 
-    /// Notes that a key was changed, for those who watch it.
+    /// Notes that a key was changed, for those who watch it or hold a copy.
     #[inline]
     pub fn touch(&mut self, database: u32, key: &[u8]) {
-        if self.wants(Interest::WATCHES) {
-            self.touched.push((database, key.to_vec(), false));
+        self.touch_for(Cause::Command, database, key);
+    }
+
+    /// The same of a key that was evicted.
+    pub fn touch_evicted(&mut self, database: u32, key: &[u8]) {
+        self.touch_for(Cause::Eviction, database, key);
+    }
+
+    #[inline]
+    fn touch_for(&mut self, cause: Cause, database: u32, key: &[u8]) {
+        if self.wants(Interest::CHANGES) {
+            self.touched.push(Touched {
+                database,
+                key: key.to_vec(),
+                cause,
+            });
         }
     }
 
     /// Forgets what was noted of changes: there was none in the end.
     pub fn forget_touched(&mut self) {
-        self.touched.retain(|(_, _, by_expiry)| *by_expiry);
+        self.touched
+            .retain(|touched| touched.cause != Cause::Command);
+    }
+
+    /// Notes that whole databases were emptied, while they are locked: who holds copies must forget all of them.
+    pub fn flush(&mut self) {
+        self.flushed = true;
     }
 
     /// Takes an entry that was found expired and removed: tells followers, and keeps what is large for later.
@@ -314,9 +374,7 @@ impl Effects {
                 .push(Record::new(database, &[b"DEL", entry.key()]));
         }
         self.event(EventClass::EXPIRED, "expired", database, entry.key());
-        if self.wants(Interest::WATCHES) {
-            self.touched.push((database, entry.key().to_vec(), true));
-        }
+        self.touch_for(Cause::Expiry, database, entry.key());
         self.discard(entry.into_garbage());
     }
 
@@ -332,9 +390,7 @@ impl Effects {
             self.gone.push(Record::new(database, &command));
         }
         self.event(EventClass::HASH, "hexpired", database, key);
-        if self.wants(Interest::WATCHES) {
-            self.touched.push((database, key.to_vec(), true));
-        }
+        self.touch_for(Cause::Expiry, database, key);
     }
 
     /// Takes the entry of a collection that was left empty and removed; followers know from what left it so.
@@ -434,15 +490,53 @@ impl Effects {
         }
     }
 
-    /// Appends the records, and tells those who watch. Called while the run's partitions are locked.
+    /// Ends a command, while its keys are locked: tells those who watch what it changed, and takes note of the copies that
+    /// clients must forget.
     #[inline]
-    pub fn append(&mut self, listeners: &Listeners) {
-        if !self.touched.is_empty() {
+    pub fn settle_changes(&mut self, listeners: &Listeners) {
+        if !self.touched.is_empty() || self.flushed {
+            self.settle_all_changes(listeners);
+        }
+    }
+
+    #[cold]
+    fn settle_all_changes(&mut self, listeners: &Listeners) {
+        if std::mem::take(&mut self.flushed) {
+            listeners.tracking.forget_all();
+            self.invalidated.push(Invalidation::Everything);
+        }
+        if self.wants(Interest::WATCHES) {
             let watched = listeners.watched.lock();
-            for (database, key, by_expiry) in self.touched.drain(..) {
-                watched.touch(database, key, by_expiry);
+            for touched in &self.touched {
+                let by_expiry = touched.cause == Cause::Expiry;
+                watched.touch(touched.database, &touched.key, by_expiry);
             }
         }
+        let interest = Interest::from_bits_retain(self.interest.get());
+        for Touched { key, cause, .. } in self.touched.drain(..) {
+            if interest.contains(Interest::TRACKING)
+                && let Some(readers) = listeners.tracking.take(&key)
+            {
+                let key = key.clone().into();
+                self.invalidated.push(Invalidation::Key { key, readers });
+            }
+            if interest.contains(Interest::BROADCAST) {
+                let by_command = cause == Cause::Command;
+                let writer = if by_command { self.writer } else { 0 };
+                self.changes.push(Change { key, writer });
+            }
+        }
+    }
+
+    /// Notes that clients must forget a key although it was not changed.
+    pub fn invalidate(&mut self, invalidation: Invalidation) {
+        self.invalidated.push(invalidation);
+    }
+
+    /// Appends the records, and ends what [`Effects::settle_changes`] ends. Called while the run's partitions are locked.
+    #[inline]
+    pub fn append(&mut self, listeners: &Listeners) {
+        self.settle_changes(listeners);
         if !self.gone.is_empty() {
             self.gone.append(&mut self.records);
             std::mem::swap(&mut self.gone, &mut self.records);
@@ -453,12 +547,35 @@ impl Effects {
         }
     }
 
-    /// Publishes the events. Called after release.
+    /// Tells clients what to forget, and publishes the events. Called after release.
     #[inline]
     pub fn publish(&mut self, listeners: &Listeners) {
+        if self.events.get_mut().len() | self.invalidated.len() != 0 {
+            self.publish_all(listeners);
+        }
+    }
+
+    #[cold]
+    fn publish_all(&mut self, listeners: &Listeners) {
+        if !self.invalidated.is_empty() {
+            let invalidated = std::mem::take(&mut self.invalidated);
+            let interest = Interest::TRACKING | Interest::BROADCAST;
+            listeners.each(interest, |listener| {
+                listener.invalidate(&invalidated, self.writer);
+            });
+        }
         if !self.events.get_mut().is_empty() {
             let events = std::mem::take(self.events.get_mut());
             listeners.each(Interest::EVENTS, |listener| listener.publish(&events));
+        }
+    }
+
+    /// Tells those who follow prefixes what was changed since the last time. Called without locks.
+    #[inline]
+    pub fn broadcast(&mut self, listeners: &Listeners) {
+        if !self.changes.is_empty() {
+            let changes = std::mem::take(&mut self.changes);
+            listeners.each(Interest::BROADCAST, |listener| listener.broadcast(&changes));
         }
     }
 }

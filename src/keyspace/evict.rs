@@ -419,7 +419,7 @@ fn take(
     effects.bytes += held.partition.take_bytes();
     effects.begin(keyspace.listeners.interest());
     effects.record(candidate.database, &[b"DEL", entry.key()]);
-    effects.touch(candidate.database, entry.key());
+    effects.touch_evicted(candidate.database, entry.key());
     effects.append(&keyspace.listeners);
     drop(held);
     effects.event(

@@ -8,7 +8,7 @@
 //! 3. The changes of the configuration (CONFIG SET, CONFIG REWRITE), never taken while a partition is held; taking over
 //!    changed parameters may take leaves.
 //! 4. The leaves: client registry, a client's outbox and labels, slow log, latency log, monitors, the end of a pause, the
-//!    replication id, the eviction pool. A leaf is never held while another lock is taken.
+//!    replication id, the eviction pool, who watches keys, the tables of client tracking. A leaf is never held while another lock is taken.
 //!
 //! # Waiting
 //! Nobody blocks a thread for a partition at first: a taker tries, spins for a few microseconds, and then gives up with

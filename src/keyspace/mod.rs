@@ -13,6 +13,7 @@ pub mod hash;
 pub mod lock;
 pub mod partition;
 pub mod sweep;
+pub mod tracking;
 mod undo;
 pub mod view;
 pub mod waiting;
@@ -149,10 +150,10 @@ impl Keyspace {
             version: AtomicU64::new(0),
             mapping_lock: Mutex::new(()),
             leave: Mutex::new(()),
+            listeners: Listeners::new(hasher.clone()),
             hasher,
             used: AtomicI64::new(0),
             dirty: AtomicU64::new(0),
-            listeners: Listeners::default(),
             waiting: Waiting::default(),
             pool: Mutex::new(evict::Pool::default()),
             born: now,

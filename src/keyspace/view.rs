@@ -494,11 +494,21 @@ impl<'k> View<'k> {
             let command: Vec<&[u8]> = request.iter().collect();
             self.effects.record(self.database, &command);
         }
+        self.effects.settle_changes(&self.keyspace.listeners);
     }
 
     /// The partitions and the effects, for what works on whole partitions.
     pub fn parts(&mut self) -> (&mut Locked<'k>, &mut Effects) {
         (&mut self.locked, self.effects)
+    }
+
+    /// Remembers that a client has read a key, which is locked and whose hash this is.
+    pub fn remember_reader(&mut self, hash: u64, key: &[u8], client: u64) {
+        let tracking = &self.keyspace.listeners.tracking;
+        let effects = &mut *self.effects;
+        tracking.remember(hash, key, client, self.run.rng, |evicted| {
+            effects.invalidate(evicted);
+        });
     }
 
     /// Appends the run's records to the journal; called while the partitions are locked.

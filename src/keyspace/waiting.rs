@@ -91,6 +91,10 @@ pub struct Waiter {
     pub protocol: Protocol,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// The client's id: the changes that it makes when it is served are its own.
+    pub client: u64,
+    /// The same if it tracks what it reads, else 0.
+    pub reader: u64,
     /// What it waits for.
     pub wait: Wait,
     /// Place in all its queues. Written once by [`Waiting::add`].
@@ -130,9 +134,20 @@ impl Waiter {
             database,
             protocol,
             no_touch,
+            client: 0,
+            reader: 0,
             wait,
             ticket: AtomicUsize::new(0),
             state: Mutex::new((State::Waiting, None)),
+        }
+    }
+
+    /// For whom it is, by its id, and the same if it tracks what it reads.
+    pub fn of_client(self, client: u64, reader: u64) -> Waiter {
+        Waiter {
+            client,
+            reader,
+            ..self
         }
     }
 

@@ -68,8 +68,8 @@ impl Watched {
     }
 
     /// Tells those who watch a key that it was changed, or that it expired.
-    pub fn touch(&self, database: u32, key: Vec<u8>, by_expiry: bool) {
-        for one in self.0.get(&(database, key)).into_iter().flatten() {
+    pub fn touch(&self, database: u32, key: &[u8], by_expiry: bool) {
+        for one in self.0.get(&(database, key.to_vec())).into_iter().flatten() {
             if !(by_expiry && one.was_expired) {
                 one.watch.touch();
             }
@@ -97,12 +97,12 @@ mod tests {
         watched.add(0, b"a", &one, false);
         watched.add(0, b"a", &one, false);
         watched.add(0, b"b", &two, true);
-        watched.touch(1, b"a".to_vec(), false);
-        watched.touch(0, b"c".to_vec(), false);
-        watched.touch(0, b"b".to_vec(), true);
+        watched.touch(1, b"a", false);
+        watched.touch(0, b"c", false);
+        watched.touch(0, b"b", true);
         assert_eq!((one.is_touched(), two.is_touched()), (false, false));
-        watched.touch(0, b"a".to_vec(), true);
-        watched.touch(0, b"b".to_vec(), false);
+        watched.touch(0, b"a", true);
+        watched.touch(0, b"b", false);
         assert_eq!((one.is_touched(), two.is_touched()), (true, true));
         watched.remove(0, b"a", &one);
         watched.remove(0, b"a", &one);

@@ -68,6 +68,7 @@ impl Keyspace {
             |waited| databases.iter().any(|one| self.is_built_as(waited, one)),
             effects,
         );
+        effects.flush();
         // Told even when nothing was there: a follower may hold keys that we do not.
         effects.propagate(number, command);
         effects.append(&self.listeners);
@@ -151,6 +152,7 @@ impl Keyspace {
             .map(|held| &mut held.partition);
         let content = detach_all(partitions, effects);
         self.tell_all_readers(is_flushed, effects);
+        effects.flush();
         let (Flushed::One(number) | Flushed::All { asker: number }) = which;
         effects.propagate(number, command);
         content

@@ -23,6 +23,8 @@ const EVICT_EVERY: Duration = Duration::from_millis(100);
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 /// How often the memory of all clients is added up, if it is limited.
 const CLIENT_MEMORY_EVERY: Duration = Duration::from_millis(100);
+/// How often the table of CLIENT TRACKING is looked after.
+const TEND_EVERY: Duration = Duration::from_millis(100);
 /// How often idle clients are looked for.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
 /// Keys evicted in one go.
@@ -35,6 +37,7 @@ pub async fn run(server: Arc<Server>) {
         evict(&server),
         close_idle(&server),
         limit_client_memory(&server),
+        tend_tracking(&server),
         sample(&server)
     );
 }
@@ -129,6 +132,15 @@ fn evict_some(server: &Server, effects: &mut Effects) -> Outcome {
     outcome
 }
 
+/// Keeps the table of CLIENT TRACKING within its bounds.
+async fn tend_tracking(server: &Arc<Server>) {
+    let rng = Rng::from_system();
+    loop {
+        let is_unfinished = server.tracking.tend(&rng);
+        tokio::time::sleep(if is_unfinished { REST } else { TEND_EVERY }).await;
+    }
+}
+
 /// Closes clients that are too many bytes for maxmemory-clients.
 async fn limit_client_memory(server: &Arc<Server>) {
     loop {
@@ -166,6 +178,7 @@ async fn close_idle(server: &Arc<Server>) {
 
 fn settle(server: &Server, effects: &mut Effects) {
     effects.publish(&server.keyspace.listeners);
+    effects.broadcast(&server.keyspace.listeners);
     if let Some(garbage) = effects.take_garbage() {
         server.discard(garbage);
     }

@@ -29,6 +29,7 @@ use crate::resp::reply::{Output, Protocol, Reply};
 use crate::state::Server;
 use crate::state::clients::{Client, ClientKind, client_flags};
 use crate::state::session::{After, ReplyMode, Session};
+use crate::state::tracking::{LOSS_BYTES, write_loss};
 use crate::state::transaction::Transaction;
 
 /// What a connection runs over.
@@ -103,7 +104,7 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
         decoder: Decoder::new(),
         input: BytesMut::new(),
         output: Output::new(),
-        runner: Runner::new(Arc::clone(&server)),
+        runner: Runner::new(Arc::clone(&server)).of_client(client.id),
         read_bytes: READ_BYTES,
         over_soft_since: None,
         registered: None,
@@ -115,6 +116,7 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
     let end = connection.live().await;
     drop(registered);
     connection.session.subscriptions = None;
+    connection.session.tracker = None;
     match end {
         Err(error) => {
             tracing::debug!(client = client.id, addr = %client.addr, %error, "connection lost")
@@ -237,6 +239,7 @@ impl<S: Stream> Connection<S> {
                 self.output.append(mail);
                 self.try_write()?;
             }
+            self.make_up_loss()?;
             if !self.check_output_limit() {
                 return Ok(false);
             }
@@ -307,7 +310,10 @@ impl<S: Stream> Connection<S> {
                 client.register(context.waker());
                 *registered = Some(context.waker().clone());
             }
-            if client.has_signal() || may_end && shutdown.is_requested() {
+            if client.has_signal()
+                || can_make_up_loss(client, output)
+                || may_end && shutdown.is_requested()
+            {
                 return Poll::Ready(Ok(Woken::Signal));
             }
             let before = output.len_bytes();
@@ -353,6 +359,8 @@ impl<S: Stream> Connection<S> {
         if let Some(buffer) = SPARE_OUTPUT.with(Spare::take) {
             self.output.adopt(buffer);
         }
+        // What was there before the requests came does not come behind their replies.
+        self.take_mail();
         let now = self.runner.now();
         self.client()
             .last_interaction
@@ -404,8 +412,29 @@ impl<S: Stream> Connection<S> {
             .commands
             .fetch_add(requests as u64, Ordering::Relaxed);
         self.runner.end_batch();
+        self.take_mail();
         self.decoder.release(&mut self.input);
         Ok(end)
+    }
+
+    /// Sends what others left.
+    #[inline]
+    fn take_mail(&mut self) {
+        if let Some(mail) = self.session.client.take_mail() {
+            self.output.append(mail);
+        }
+    }
+
+    /// Tells a client that was not told something to forget everything, once it has read enough.
+    fn make_up_loss(&mut self) -> io::Result<()> {
+        if can_make_up_loss(&self.session.client, &self.output) && self.client().take_loss() {
+            let protocol = self.session.protocol_number();
+            if protocol == 3 || self.session.is_subscribed() {
+                write_loss(protocol, &mut self.output);
+                self.try_write()?;
+            }
+        }
+        Ok(())
     }
 
     /// Decodes the requests behind the one that was just decoded, and has their keys fetched into the cache.
@@ -535,7 +564,7 @@ impl<S: Stream> Connection<S> {
         };
         waits.client.set_waiter(Some(Arc::clone(&waiter)));
         self.publish();
-        let end = self.served(&waiter).await;
+        let (end, mail) = self.served(&waiter).await;
         drop(waits);
         self.runner.begin_batch();
         let Connection {
@@ -545,11 +574,14 @@ impl<S: Stream> Connection<S> {
             ..
         } = self;
         runner.unblocked(session, &blocked, end, output);
+        if let Some(mail) = mail {
+            output.append(mail);
+        }
     }
 
-    /// The end of a wait. Meanwhile replies and mail are sent, and what the client sends is kept; that it has left is seen
-    /// by the read.
-    async fn served(&mut self, waiter: &Waiter) -> Result<Output, Cancel> {
+    /// The end of a wait, and the mail that may have to come behind its reply. Meanwhile replies and mail are sent, and what the
+    /// client sends is kept; that it has left is seen by the read.
+    async fn served(&mut self, waiter: &Waiter) -> (Result<Output, Cancel>, Option<Output>) {
         let now = self.server().clock.now();
         let left = waiter
             .wait
@@ -562,8 +594,14 @@ impl<S: Stream> Connection<S> {
         poll_fn(|context| {
             self.client().register(context.waker());
             loop {
+                // Taken before the look at the waiter: that a key was changed after it was read for the reply is told behind
+                // the reply.
+                let mail = self.session.client.take_mail();
                 if let Some(end) = waiter.poll(context.waker()) {
-                    return Poll::Ready(end);
+                    return Poll::Ready((end, mail));
+                }
+                if let Some(mail) = mail {
+                    self.output.append(mail);
                 }
                 // From here on the waiter tells when it ends; what cannot be cancelled is being served.
                 if self.client().killed().is_some()
@@ -589,10 +627,8 @@ impl<S: Stream> Connection<S> {
 
     /// Sends and receives what can be without waiting. An error when the peer is gone, or over one of its limits.
     fn exchange(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        if let Some(mail) = self.session.client.take_mail() {
-            self.output.append(mail);
-        }
         self.send(context)?;
+        self.make_up_loss()?;
         if !self.check_output_limit() {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
@@ -614,6 +650,7 @@ impl<S: Stream> Connection<S> {
     /// Waits for the end of CLIENT PAUSE. A client that is killed meanwhile does not run its request any more.
     async fn paused(&mut self) {
         let server = Arc::clone(self.server());
+        self.runner.end_batch();
         // The replies to what ran before do not wait for the end. An error shows again when the batch is written.
         let _ = self.try_write();
         let left = server.pause.left_ms(server.clock.now());
@@ -630,6 +667,7 @@ impl<S: Stream> Connection<S> {
 
     /// Sleeps, unless the client is killed or the server ends.
     async fn sleep(&mut self, duration: Duration) {
+        self.runner.end_batch();
         tokio::select! {
             _ = tokio::time::sleep(duration) => {}
             _ = self.server().shutdown.requested() => {}
@@ -842,6 +880,12 @@ impl<S: Stream> Connection<S> {
 
 /// How long a closing connection waits for its peer to take the last replies.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Whether a client is to be told that something was lost, and has read what kept it from being told that.
+#[inline]
+fn can_make_up_loss(client: &Client, output: &Output) -> bool {
+    client.has_loss() && output.len_bytes() < LOSS_BYTES
+}
 
 /// Unsent replies from which a connection reads no more.
 fn output_pause(session: &Session) -> usize {

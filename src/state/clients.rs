@@ -81,6 +81,10 @@ pub struct Client {
     pub subscriptions: [AtomicU32; 3],
     /// What these take.
     pub subscription_bytes: AtomicUsize,
+    /// Whom the messages of CLIENT TRACKING go to, by its id; 0: to itself.
+    pub redirect: AtomicU64,
+    /// What the prefixes of BCAST take.
+    pub prefix_bytes: AtomicUsize,
     /// Bytes read and not yet run.
     pub query_bytes: AtomicUsize,
     /// Free bytes in the read buffer.
@@ -97,6 +101,8 @@ pub struct Client {
     killed: AtomicBool,
     /// Set with `killed` when what is in the output should be sent first.
     kill_after_reply: AtomicBool,
+    /// Whether it was not told something that it should forget. Set by any thread, cleared by the task.
+    has_loss: AtomicBool,
     /// Whether the outbox holds something. Set after the bytes are there (release), read by the task (acquire).
     has_mail: AtomicBool,
     outbox: Mutex<Output>,
@@ -119,6 +125,14 @@ pub mod client_flags {
     pub const BLOCKED: u32 = 1 << 4;
     /// Since MULTI (`x`).
     pub const MULTI: u32 = 1 << 5;
+    /// CLIENT TRACKING (`t`).
+    pub const TRACKING: u32 = 1 << 6;
+    /// With BCAST (`B`).
+    pub const BROADCAST: u32 = 1 << 7;
+    /// With NOLOOP.
+    pub const NOLOOP: u32 = 1 << 8;
+    /// The client that it redirects to is gone (`R`). Set by whoever has a message for it.
+    pub const BROKEN_REDIRECT: u32 = 1 << 9;
 }
 
 impl Client {
@@ -161,6 +175,8 @@ impl Client {
             watched: AtomicU32::new(0),
             subscriptions: Default::default(),
             subscription_bytes: AtomicUsize::new(0),
+            redirect: AtomicU64::new(0),
+            prefix_bytes: AtomicUsize::new(0),
             query_bytes: AtomicUsize::new(0),
             query_free: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
@@ -169,6 +185,7 @@ impl Client {
             commands: AtomicU64::new(0),
             killed: AtomicBool::new(false),
             kill_after_reply: AtomicBool::new(false),
+            has_loss: AtomicBool::new(false),
             has_mail: AtomicBool::new(false),
             outbox: Mutex::new(Output::new()),
             waker: Mutex::new(None),
@@ -207,6 +224,7 @@ impl Client {
             &self.query_free,
             &self.output_bytes,
             &self.subscription_bytes,
+            &self.prefix_bytes,
         ];
         let buffers = buffers.iter().map(|bytes| bytes.load(Ordering::Relaxed));
         buffers.sum::<usize>() + size_of::<Client>()
@@ -283,6 +301,45 @@ impl Client {
         true
     }
 
+    /// As [`Client::deliver`], for what the client must forget: with more than `loss_bytes` of unread output it is told
+    /// nothing, and that it lost something once it has read.
+    pub fn deliver_or_lose(&self, loss_bytes: usize, write: impl FnOnce(u8, &mut Output)) {
+        {
+            let mut outbox = self.outbox.lock();
+            let pending = outbox.len_bytes() + self.output_bytes.load(Ordering::Relaxed);
+            if pending > loss_bytes {
+                drop(outbox);
+                if !self.has_loss.swap(true, Ordering::AcqRel) {
+                    self.wake();
+                }
+                return;
+            }
+            write(self.protocol.load(Ordering::Relaxed), &mut outbox);
+        }
+        if !self.has_mail.swap(true, Ordering::AcqRel) {
+            self.wake();
+        }
+    }
+
+    /// Whether something was lost that [`Client::deliver_or_lose`] had.
+    #[inline]
+    pub fn has_loss(&self) -> bool {
+        self.has_loss.load(Ordering::Acquire)
+    }
+
+    /// The same, once: it is told now.
+    pub fn take_loss(&self) -> bool {
+        self.has_loss() && self.has_loss.swap(false, Ordering::AcqRel)
+    }
+
+    /// Where its messages of CLIENT TRACKING go: 0 is to itself, -1 that it does not track.
+    pub fn redirection(&self) -> i64 {
+        match self.flags.load(Ordering::Relaxed) & client_flags::TRACKING {
+            0 => -1,
+            _ => self.redirect.load(Ordering::Relaxed) as i64,
+        }
+    }
+
     /// Changes the protocol of what is delivered from here on, and takes what was delivered in the one before.
     pub fn switch_protocol(&self, protocol: u8) -> Option<Output> {
         let mut outbox = self.outbox.lock();
@@ -334,6 +391,9 @@ impl Client {
             (kind == ClientKind::Pubsub, 'P'),
             (is(client_flags::MULTI), 'x'),
             (is(client_flags::BLOCKED), 'b'),
+            (is(client_flags::TRACKING), 't'),
+            (is(client_flags::BROKEN_REDIRECT), 'R'),
+            (is(client_flags::BROADCAST), 'B'),
             (is(client_flags::CLOSE_AFTER_REPLY), 'c'),
             (self.is_unix, 'U'),
             (is(client_flags::NO_EVICT), 'e'),

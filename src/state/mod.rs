@@ -15,6 +15,7 @@ pub mod scripts;
 pub mod session;
 pub mod slowlog;
 pub mod stats;
+pub mod tracking;
 pub mod transaction;
 
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use pubsub::PubSub;
 use scripts::Scripts;
 use slowlog::Slowlog;
 use stats::Stats;
+use tracking::Tracking;
 
 /// One server.
 pub struct Server {
@@ -68,7 +70,7 @@ pub struct Server {
     /// All rows without their handlers: what COMMAND, INFO and ACL categories ask.
     pub commands: Table<()>,
     /// Connections.
-    pub clients: Clients,
+    pub clients: Arc<Clients>,
     /// Counters.
     pub stats: Stats,
     /// SLOWLOG.
@@ -83,6 +85,8 @@ pub struct Server {
     pub scripts: Arc<Scripts>,
     /// Libraries of functions.
     pub functions: Functions,
+    /// CLIENT TRACKING.
+    pub tracking: Arc<Tracking>,
     /// notify-keyspace-events.
     pub key_events: Arc<KeyEventPublisher>,
     /// CLIENT PAUSE.
@@ -163,6 +167,13 @@ impl Server {
         let key_events = Arc::new(KeyEventPublisher::new(Arc::clone(&pubsub)));
         let keyspace = Keyspace::new(settings.databases as usize, KeyHasher::random(), now);
         keyspace.listeners.add(key_events.clone());
+        let clients = Arc::<Clients>::default();
+        let tracking = Arc::new(Tracking::new(
+            Arc::clone(&keyspace.listeners.tracking),
+            Arc::clone(&clients),
+            Arc::clone(&stats.output_limit_disconnections),
+        ));
+        keyspace.listeners.add(tracking.clone());
         let server = Server {
             rules: ArcSwap::from_pointee(rules),
             keyspace,
@@ -172,7 +183,7 @@ impl Server {
             tcp_port: AtomicU16::new(0),
             peak: Peak::default(),
             pending_frees,
-            clients: Clients::default(),
+            clients,
             stats,
             commands,
             slowlog,
@@ -181,6 +192,7 @@ impl Server {
             pubsub,
             scripts: Scripts::new(settings.machine.memory_limit_bytes),
             functions: Functions::default(),
+            tracking,
             key_events,
             pause: Pause::default(),
             shutdown: Shutdown::default(),
@@ -194,10 +206,12 @@ impl Server {
         Arc::new(server)
     }
 
-    /// Takes over what the parameters say of messages: the limit of a subscriber, and the events of keys that are published.
+    /// Takes over what the parameters say of messages: the limit of a subscriber, the bounds of tracking, and the events of
+    /// keys that are published.
     fn choose_messages(&self, settings: &Settings) {
         let limit = settings.client_output_buffer_limit.pubsub.hard_bytes;
         self.pubsub.set_limit(limit);
+        self.tracking.choose(settings);
         self.key_events.choose(settings.notify_keyspace_events);
         self.keyspace.listeners.renew();
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::clients::{Client, client_flags};
 use super::pubsub::Subscriptions;
+use super::tracking::Tracker;
 use super::transaction::{Transaction, Watches};
 use crate::base::rng::Rng;
 use crate::resp::reply::{Output, Protocol};
@@ -62,6 +63,8 @@ pub struct Session {
     pub watches: Option<Watches>,
     /// What it is subscribed to; none when it is empty.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// How it tracks; none when it does not.
+    pub tracker: Option<Box<Tracker>>,
     /// Messages of a command whose reply CLIENT REPLY suppresses: they are sent in its place.
     pub messages: Output,
     /// Since MULTI.
@@ -89,6 +92,7 @@ impl Session {
             after: After::Nothing,
             watches: None,
             subscriptions: None,
+            tracker: None,
             messages: Output::new(),
             transaction: None,
             spare: None,
@@ -146,6 +150,21 @@ impl Session {
             self.client.watched.store(0, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// The client's id if the keys that it reads are to be remembered for it, else 0.
+    #[inline]
+    pub fn reader(&self) -> u64 {
+        self.tracker.as_ref().map_or(0, |tracker| tracker.reader())
+    }
+
+    /// The command that CLIENT CACHING was for has run, unless a transaction is queued: then it is for all of that.
+    pub fn end_caching(&mut self) {
+        if self.transaction.is_none()
+            && let Some(tracker) = &mut self.tracker
+        {
+            tracker.is_caching = false;
+        }
     }
 
     /// Whether it is subscribed to something.

@@ -77,6 +77,8 @@ bitflags::bitflags! {
         const SYSTEM = 1 << 23;
         /// Allowed to a subscribed client of RESP2.
         const SUBSCRIBED = 1 << 24;
+        /// May stand between CLIENT CACHING and the command that it is meant for.
+        const KEEPS_CACHING = 1 << 25;
     }
 }
 

@@ -7,10 +7,12 @@ import asyncio
 import os
 import sys
 import threading
+import time
 import traceback
 
 import redis
 import redis.asyncio
+from redis.cache import CacheConfig
 
 PORT, PROTOCOL = int(sys.argv[1]), int(sys.argv[2])
 PASSWORD = sys.argv[3] if len(sys.argv) > 3 else None
@@ -334,6 +336,50 @@ def messages():
         p.punsubscribe()
         assert p.get_message(timeout=5) is None and p.get_message(timeout=5) is None
         p.close()
+
+
+def eventually(is_so):
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+
+
+@check
+def client_side_caching():
+    # redis-py asks for RESP3 and for a server of 7.4, which the oracle is not.
+    if PROTOCOL != 3 or IS_ORACLE:
+        return
+    r, other = client(cache_config=CacheConfig()), client()
+    cache = r.get_cache()
+    asked = lambda: other.info("commandstats")["cmdstat_get"]["calls"]
+    other.set("cached", "first")
+    assert r.get("cached") == b"first" and cache.size == 1
+    before = asked()
+    assert all(r.get("cached") == b"first" for _ in range(100))
+    assert asked() == before
+    for number in range(200):
+        other.set("cached", number)
+        eventually(lambda: r.get("cached") == str(number).encode())
+    other.hset("cached:hash", "f", "1")
+    assert r.hgetall("cached:hash") == {b"f": b"1"}
+    other.hincrby("cached:hash", "f", 1)
+    eventually(lambda: r.hgetall("cached:hash") == {b"f": b"2"})
+    assert r.mget("cached", "cached:none") == [b"199", None]
+    other.set("cached:none", "there")
+    eventually(lambda: r.mget("cached", "cached:none") == [b"199", b"there"])
+    other.pexpire("cached", 1)
+    eventually(lambda: r.get("cached") is None)
+    other.delete("cached:hash")
+    eventually(lambda: r.hgetall("cached:hash") == {})
+    assert r.get("cached:none") == b"there"
+    other.flushdb()
+    eventually(lambda: r.get("cached:none") is None)
+    # Its own changes.
+    assert r.set("cached", "own") is True
+    assert r.get("cached") == b"own"
+    assert r.delete("cached") == 1
+    eventually(lambda: r.get("cached") is None)
+    r.close()
 
 
 @check

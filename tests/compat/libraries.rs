@@ -1,4 +1,4 @@
-//! redis-py and ioredis: each program of `tests/clients` is run against a server and says what went wrong.
+//! redis-py, ioredis and node-redis: each program of `tests/clients` is run against a server and says what went wrong.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -88,5 +88,19 @@ fn ioredis() {
     let package = path("target/clients/node_modules/ioredis/package.json");
     if found(package.exists(), "ioredis", "ioredis") {
         run("node", "tests/clients/ioredis.js", "ioredis", &[], &[]);
+    }
+}
+
+#[test]
+fn node_redis() {
+    let package = path("target/clients/node_modules/@redis/client/package.json");
+    if found(package.exists(), "node-redis", "node_redis") {
+        run(
+            "node",
+            "tests/clients/node_redis.js",
+            "node_redis",
+            &[],
+            &[],
+        );
     }
 }

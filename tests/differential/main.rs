@@ -6,6 +6,7 @@
 //! - [`wire`]: malformed requests, inline commands, bytes split anywhere.
 //! - [`admin`]: requests about connections and the server, one by one.
 //! - [`observed`]: what servers tell of what was done: statistics, MONITOR, the slow log, the list of clients.
+//! - [`tracking`]: what clients that keep copies are told, message by message.
 //! - [`dump`]: payloads of each restored by the other.
 //! - [`rows`]: what COMMAND says of the commands that both know.
 //!
@@ -36,6 +37,7 @@ mod sets;
 mod shrink;
 mod sort;
 mod streams;
+mod tracking;
 mod transactions;
 mod usage;
 mod wire;

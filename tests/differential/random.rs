@@ -44,7 +44,7 @@ fn by_hand(_: &Pair, generator: &mut Generator) -> Vec<Step> {
 }
 
 /// Requests of all forms that both know.
-fn requests_by_usage(pair: &Pair, generator: &mut Generator, count: usize) -> Vec<Request> {
+pub fn requests_by_usage(pair: &Pair, generator: &mut Generator, count: usize) -> Vec<Request> {
     let known = known_to_redis(pair);
     let forms = forms(&table(), |entry| known.contains(&entry.full_name));
     assert!(

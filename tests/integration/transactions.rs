@@ -47,6 +47,20 @@ fn watch_sees_every_kind_of_change_by_others() {
     }
 }
 
+/// Found by reading: a command that changes nothing made those before it in the same transaction forgotten.
+#[test]
+fn watch_sees_what_a_transaction_changes_before_it_reads() {
+    let server = Server::start(&[]);
+    let (mut one, mut other) = (server.client(), server.client());
+    one.line("WATCH k");
+    for request in ["MULTI", "SET k 1", "GET other", "DEL none", "EXEC"] {
+        other.line(request);
+    }
+    one.line("MULTI");
+    one.line("SET done 1");
+    assert_eq!(one.line("EXEC"), Value::NilArray);
+}
+
 #[test]
 fn watch_sees_nothing_else() {
     let server = Server::start(&[]);

@@ -136,7 +136,7 @@ fn clients(facts: &Facts<'_>, lines: &mut Lines) {
         .iter()
         .filter(|client| client.kind() == ClientKind::Pubsub)
         .count();
-    lines.zeros(&["tracking_clients"]);
+    lines.field("tracking_clients", facts.server.tracking.client_count());
     lines.field("pubsub_clients", subscribed);
     lines.zeros(&[
         "watching_clients",
@@ -324,11 +324,12 @@ fn stats(facts: &Facts<'_>, lines: &mut Lines) {
         "active_defrag_key_misses",
         "total_active_defrag_time",
         "current_active_defrag_time",
-        "tracking_total_keys",
-        "tracking_total_items",
-        "tracking_total_prefixes",
-        "unexpected_error_replies",
     ]);
+    let tracking = &facts.server.tracking;
+    lines.field("tracking_total_keys", tracking.key_count());
+    lines.field("tracking_total_items", tracking.item_count());
+    lines.field("tracking_total_prefixes", tracking.prefix_count());
+    lines.field("unexpected_error_replies", 0);
     lines.field("total_error_replies", stats.errors.value());
     lines.field("dump_payload_sanitizations", 0);
     lines.field("total_reads_processed", stats.sum(|shard| &shard.reads));

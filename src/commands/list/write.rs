@@ -283,6 +283,8 @@ impl<'a> Route<'a> {
                 }
             })?;
         } else {
+            // Who holds copies is told of the destination first, as in Redis.
+            view.effects.touch(view.database(), self.destination);
             let moved = view.edit_list(self.source, Missing::Skip, |list| {
                 Moved::pop(list, self.from, limits)
             })?;
