@@ -83,6 +83,79 @@ pub fn parse_strtod(text: &[u8]) -> Option<f64> {
     Some(if negative { -value } else { value })
 }
 
+/// What C's `strtod` finds at the begin of a text, and how many bytes that takes: 0 if there is no number. Blanks before it
+/// are not skipped. Infinities and NaN, also as `nan(...)`, and hexadecimal are numbers.
+pub fn parse_strtod_prefix(text: &[u8]) -> (f64, usize) {
+    let (negative, magnitude) = split_sign(text);
+    let sign = text.len() - magnitude.len();
+    let (value, len) = if is_hex(magnitude) {
+        let len = number_len(&magnitude[2..], u8::is_ascii_hexdigit, b'p');
+        match len {
+            // Only the zero before the x.
+            0 => (0.0, 1),
+            // One that is too long to be read is none.
+            len => parse_strtod(&magnitude[..len + 2]).map_or((0.0, 0), |value| (value, len + 2)),
+        }
+    } else {
+        match number_len(magnitude, u8::is_ascii_digit, b'e') {
+            0 => special_prefix(magnitude),
+            len => parse_strtod(&magnitude[..len]).map_or((0.0, 0), |value| (value, len)),
+        }
+    };
+    match len {
+        0 => (0.0, 0),
+        len => (if negative { -value } else { value }, sign + len),
+    }
+}
+
+/// The length of digits with at most one point and at least one digit, and of an exponent if it has digits; 0 if there is
+/// no digit.
+fn number_len(text: &[u8], is_digit: fn(&u8) -> bool, mark: u8) -> usize {
+    let count = |text: &[u8]| text.iter().take_while(|byte| is_digit(byte)).count();
+    let whole = count(text);
+    let mut len = whole;
+    if text.get(whole) == Some(&b'.') {
+        let fraction = count(&text[whole + 1..]);
+        if whole + fraction > 0 {
+            len += 1 + fraction;
+        }
+    }
+    if len == 0 || text.get(len).is_none_or(|byte| byte | 0x20 != mark) {
+        return len;
+    }
+    let sign = usize::from(matches!(text.get(len + 1), Some(b'+' | b'-')));
+    let exponent = text[len + 1 + sign..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    match exponent {
+        0 => len,
+        exponent => len + 1 + sign + exponent,
+    }
+}
+
+fn special_prefix(text: &[u8]) -> (f64, usize) {
+    let begins = |word: &[u8]| {
+        text.get(..word.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(word))
+    };
+    if begins(b"infinity") {
+        (f64::INFINITY, 8)
+    } else if begins(b"inf") {
+        (f64::INFINITY, 3)
+    } else if begins(b"nan") {
+        let is_word = |byte: &&u8| byte.is_ascii_alphanumeric() || **byte == b'_';
+        let inner = text.get(4..).unwrap_or_default();
+        let count = inner.iter().take_while(is_word).count();
+        match (text.get(3), inner.get(count)) {
+            (Some(b'('), Some(b')')) => (f64::NAN, 5 + count),
+            _ => (f64::NAN, 3),
+        }
+    } else {
+        (0.0, 0)
+    }
+}
+
 fn parse_decimal(magnitude: &[u8]) -> Option<f64> {
     let value: f64 = fast_float2::parse(magnitude).ok()?;
     let underflow = value == 0.0 && has_significant_digit(magnitude);
@@ -238,10 +311,23 @@ pub fn format_f64(value: f64) -> FloatText {
 /// A double as C's `%.17g` prints it: 17 digits, those that are zeros at the end left out. Redis shows the scores of large
 /// sorted sets so in ZSCAN.
 pub fn format_f64_17(value: f64) -> FloatText {
+    format_f64_g(value, 17)
+}
+
+/// A double as C's `%.*g` prints it with this precision, 1 to 17 significant digits. Lua prints its numbers with 14.
+pub fn format_f64_g(value: f64, precision: u8) -> FloatText {
+    let precision = i32::from(precision.clamp(1, 17));
     if !value.is_finite() || value == 0.0 {
         return format_f64(value);
     }
-    let written = format!("{value:.16e}");
+    if value.abs() < LONGEST_INTEGER && value.trunc() == value {
+        let mut buffer = itoa::Buffer::new();
+        let text = buffer.format(value as i64);
+        if text.len() as i32 - i32::from(value < 0.0) <= precision {
+            return FloatText::of(text.as_bytes());
+        }
+    }
+    let written = format!("{value:.*e}", precision as usize - 1);
     let (negative, magnitude) = split_sign(written.as_bytes());
     let split = magnitude.iter().position(|byte| *byte == b'e');
     let scientific: i32 = split
@@ -250,13 +336,16 @@ pub fn format_f64_17(value: f64) -> FloatText {
     let mut digits = [0; 32];
     let (count, _) = take_digits(&magnitude[..split.unwrap_or(magnitude.len())], &mut digits);
     let mut text = FloatText::of(if negative { b"-" } else { b"" });
-    if (-4..17).contains(&scientific) {
+    if (-4..precision).contains(&scientific) {
         lay_out_fixed(&mut text, &digits[..count], scientific + 1);
     } else {
         lay_out_scientific(&mut text, &digits[..count], scientific, 2);
     }
     text
 }
+
+/// Below it every double that is an integer has at most 17 digits.
+const LONGEST_INTEGER: f64 = 1e17;
 
 /// Digits with the point behind the first `whole` of them.
 fn lay_out_fixed(text: &mut FloatText, digits: &[u8], whole: i32) {
@@ -469,6 +558,36 @@ mod tests {
     use super::*;
 
     /// What printf("%.17g") writes.
+    #[test]
+    fn a_precision_is_that_of_printf() {
+        // Expected by printf of the C library.
+        for (value, precision, text) in [
+            (0.0, 14, "0"),
+            (-0.0, 14, "-0"),
+            (1.0, 1, "1"),
+            (12.0, 1, "1e+01"),
+            (15.0, 1, "2e+01"),
+            (25.0, 1, "2e+01"),
+            (-123456.0, 3, "-1.23e+05"),
+            (99999999999999.0, 14, "99999999999999"),
+            (100000000000000.0, 14, "1e+14"),
+            (123456789012345.0, 14, "1.2345678901234e+14"),
+            (0.1, 14, "0.1"),
+            (1.0 / 3.0, 14, "0.33333333333333"),
+            (1e-5, 14, "1e-05"),
+            (0.0001, 14, "0.0001"),
+            (3.75, 2, "3.8"),
+            (f64::INFINITY, 14, "inf"),
+            (1e300, 14, "1e+300"),
+        ] {
+            assert_eq!(
+                &*format_f64_g(value, precision),
+                text.as_bytes(),
+                "{value} {precision}"
+            );
+        }
+    }
+
     #[test]
     fn seventeen_digits_are_those_of_printf() {
         for (value, text) in [

@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod header;
+pub mod lib;
 
 mod api;
 mod arguments;

@@ -11,11 +11,11 @@ use mlua::{Lua, MultiValue, Value};
 
 use crate::data::number::format_f64_17;
 
-/// The name under which the prelude is compiled: what is ours in a stack.
-pub const PRELUDE: &str = "=(prelude)";
+/// The name under which Lua code of ours is compiled, the one that functions in C have: to scripts it is C.
+pub const PRELUDE: &str = "=[C]";
 
-/// What Lua puts before its texts when the prelude called it.
-const PRELUDE_PLACE: &[u8] = b"(prelude):";
+/// What Lua puts before its texts when the prelude called it. Functions in C have no place.
+const PRELUDE_PLACE: &[u8] = b"[C]:";
 
 /// How far down the stack the place of an error is looked for.
 const SEARCHED_FRAMES: usize = 24;

@@ -15,6 +15,7 @@ use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::resp::reply::{Output, Protocol, Reply};
 
 mod corpus;
+mod fuzz;
 mod sandbox;
 
 /// A server of a few commands.

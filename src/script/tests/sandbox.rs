@@ -137,17 +137,19 @@ fn a_script_breathes_every_millisecond() {
     BREATHS.set(0);
     eval(&mut engine, "return 1");
     assert_eq!(BREATHS.get(), 0, "a short script does not");
-    let began = Instant::now();
-    let mut rounds = 100_000;
-    while began.elapsed() < Duration::from_millis(50) {
+    // How long a loop takes depends on who else computes: it is made longer until it has breathed thrice.
+    let (mut rounds, mut elapsed) = (100_000_u64, Duration::ZERO);
+    while BREATHS.get() < 3 && rounds < 1 << 40 {
+        BREATHS.set(0);
+        let began = Instant::now();
         eval(&mut engine, format!("for i = 1, {rounds} do end"));
+        elapsed = began.elapsed();
         rounds *= 2;
     }
-    let milliseconds = began.elapsed().as_millis() as usize;
-    let breaths = BREATHS.get();
+    let breaths = BREATHS.get() as u128;
     assert!(
-        (5..=milliseconds).contains(&breaths),
-        "{breaths} breaths in {milliseconds} ms"
+        (3..=elapsed.as_millis()).contains(&breaths),
+        "{breaths} breaths in {elapsed:?}"
     );
 }
 
@@ -179,7 +181,7 @@ fn memory_is_bounded() {
         "return ('x'):rep(1e6):rep(1e6)",
         "local t = {} for i = 1, 1000 do t[i] = string.rep('x', 100000) .. i end return table.concat(t)",
         "local t = {} for i = 1, 1000 do t[i] = ('x'):rep(100000) end return table.concat(t)",
-        "local f f = function(...) return f(1, ...) end f()",
+        "local function f(...) local x = f(1, ...) end f()",
         "return loadstring(string.rep('a=1 ', 1e7))",
         "return load(function() return 'a=1 ' end)",
         "local t = {} while true do t = {t} end",

@@ -1,0 +1,40 @@
+//! The libraries that scripts find: cjson, cmsgpack, struct, bit, and the functions of `string` that match patterns.
+//!
+//! Redis has them in C, and most holes of its scripting were in them. These are written against mlua's safe interface: no
+//! recursion, no allocation from a length that a script or its data claims, every long loop counted ([`bounds`]). Results,
+//! error texts and the order of keys are those of redis-server 7.0.15.
+//!
+//! | | |
+//! |---|---|
+//! | [`raise`] | errors: strings with the place of the caller |
+//! | `call` | arguments as Lua's own libraries read them |
+//! | [`bounds`] | when a function must end, how much it may gather |
+//! | [`bits`] | `bit` |
+//! | [`cjson`] | `cjson` |
+//! | [`patterns`] | find, match, gmatch, gsub, rep of `string` |
+
+pub mod bits;
+pub mod bounds;
+mod call;
+pub mod cjson;
+pub mod patterns;
+pub mod raise;
+
+use mlua::{Function, Lua, Result};
+
+/// Puts all libraries among the globals, and the functions of [`patterns`] into `string`. Lua's base library and those of
+/// strings and tables must be there, as Lua made them.
+pub fn install(lua: &Lua) -> Result<()> {
+    let globals = lua.globals();
+    globals.raw_set("cjson", cjson::open(lua)?)?;
+    globals.raw_set("bit", bits::open(lua)?)?;
+    patterns::replace(lua, &globals.raw_get("string")?)
+}
+
+/// Compiles Lua of ours. To scripts it is C, as far as errors say.
+fn compile(lua: &Lua, text: &str) -> Result<Function> {
+    lua.load(text).set_name("=[C]").into_function()
+}
+
+#[cfg(test)]
+mod testing;
