@@ -144,11 +144,7 @@ fn check_prefixes(prefixes: &[&[u8]], followed: &BTreeSet<Bytes>) -> Done {
         if first_within == Some(at) {
             let later = &prefixes[at + 1..];
             let other = later.iter().find(|other| is_overlap(prefix, other));
-            return Err(overlap(
-                prefix,
-                "another provided",
-                other.unwrap_or(&prefix),
-            ));
+            return Err(overlap(prefix, "another provided", other.unwrap_or(prefix)));
         }
     }
     Ok(())

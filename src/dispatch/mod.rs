@@ -213,6 +213,8 @@ pub struct Runner {
     foreseen: Vec<Foreseen>,
     /// Whether the script that was contended has to have the leave when it begins again.
     wants_leave: bool,
+    /// Whether the script that has just failed failed with an error of a command, which was counted then.
+    is_error_counted: bool,
 }
 
 impl Runner {
@@ -230,6 +232,7 @@ impl Runner {
             keys: Vec::new(),
             foreseen: Vec::new(),
             wants_leave: false,
+            is_error_counted: false,
             server,
         }
     }
@@ -884,7 +887,8 @@ impl Runner {
     fn refuse(&mut self, command: Option<&Command>, error: &CommandError, reply: &mut Reply<'_>) {
         reply.error_bytes(&error.wire());
         // What clients send unasked at their start must not look like trouble.
-        if !command.is_some_and(|command| command.flags.contains(Flags::HANDSHAKE)) {
+        let is_handshake = command.is_some_and(|command| command.flags.contains(Flags::HANDSHAKE));
+        if !std::mem::take(&mut self.is_error_counted) && !is_handshake {
             self.server.stats.count_error(&error.prefix());
         }
     }

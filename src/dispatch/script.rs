@@ -349,7 +349,7 @@ impl Runner {
         let begun = self.tally.begin_nested();
         let keys = script.request.range(3, 3 + script.keys);
         let values = script.request.tail(3 + script.keys);
-        let ran = server.scripts.with_engine(|engine, seat| {
+        let (ran, is_error_counted) = server.scripts.with_engine(|engine, seat| {
             let places = view.held_places();
             let _sitting = seat.sit(script.subject, script.request, places.into_iter());
             let mut host = Calls {
@@ -378,12 +378,14 @@ impl Runner {
             if strays {
                 script.subject.note_straying();
             }
-            if is_again {
+            let ran = if is_again {
                 Ran::Again
             } else {
                 Ran::Done(done)
-            }
+            };
+            (ran, engine.is_error_counted())
         });
+        self.is_error_counted = is_error_counted && matches!(ran, Ran::Done(Err(_)));
         self.tally.end_nested(begun);
         session.in_script = was_in_script;
         session.database = database;

@@ -114,8 +114,8 @@ pub trait Listener: Send + Sync {
     fn append(&self, records: &[Record]);
     /// Takes events, after the partitions were released.
     fn publish(&self, events: &[Event]);
-    /// Takes what clients must forget, after the partitions were released. `writer` is the client that made the changes.
-    fn invalidate(&self, _invalidated: &[Invalidation], _writer: u64) {}
+    /// Takes what clients must forget, after the partitions were released.
+    fn invalidate(&self, _invalidated: &[Invalidation]) {}
     /// Takes what changed since the last time, without locks.
     fn broadcast(&self, _changes: &[Change]) {}
 }
@@ -517,8 +517,12 @@ impl Effects {
             if interest.contains(Interest::TRACKING)
                 && let Some(readers) = listeners.tracking.take(&key)
             {
-                let key = key.clone().into();
-                self.invalidated.push(Invalidation::Key { key, readers });
+                let is_evicted = cause == Cause::Eviction;
+                self.invalidated.push(Invalidation::Key {
+                    key: key.clone().into(),
+                    readers,
+                    writer: if is_evicted { 0 } else { self.writer },
+                });
             }
             if interest.contains(Interest::BROADCAST) {
                 let by_command = cause == Cause::Command;
@@ -561,7 +565,7 @@ impl Effects {
             let invalidated = std::mem::take(&mut self.invalidated);
             let interest = Interest::TRACKING | Interest::BROADCAST;
             listeners.each(interest, |listener| {
-                listener.invalidate(&invalidated, self.writer);
+                listener.invalidate(&invalidated);
             });
         }
         if !self.events.get_mut().is_empty() {

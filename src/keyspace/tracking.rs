@@ -38,6 +38,9 @@ pub enum Invalidation {
         key: Box<[u8]>,
         /// Who has read it.
         readers: Readers,
+        /// The client whose command changed it or found it expired, by its id; 0: it was evicted, from the keyspace or from the
+        /// table.
+        writer: u64,
     },
     /// All clients: everything.
     Everything,
@@ -70,7 +73,8 @@ pub struct TrackingTable {
     discarded: Mutex<Vec<Shard>>,
     /// Keys with so many readers that the dead among them should go. Bounded by [`CROWDED_MAX`].
     crowded: Mutex<Vec<Box<[u8]>>>,
-    is_crowded: AtomicBool,
+    /// Whether either of these holds something. Set after it is there; a miss is seen the next time.
+    is_untidy: AtomicBool,
 }
 
 /// Keys of some hashes.
@@ -130,7 +134,7 @@ impl TrackingTable {
             max_bytes: AtomicUsize::new(usize::MAX),
             discarded: Mutex::default(),
             crowded: Mutex::default(),
-            is_crowded: AtomicBool::new(false),
+            is_untidy: AtomicBool::new(false),
         }
     }
 
@@ -242,7 +246,11 @@ impl TrackingTable {
             let mut shard = shards[(first + ahead) % SHARDS].lock();
             let tracked = self.draw_one(&mut shard.keys, rng)?;
             let (key, readers) = self.taken(&mut shard, tracked);
-            Some(Invalidation::Key { key, readers })
+            Some(Invalidation::Key {
+                key,
+                readers,
+                writer: 0,
+            })
         })
     }
 
@@ -251,13 +259,16 @@ impl TrackingTable {
         self.empty(|| true);
     }
 
+    /// Whether there is work for [`TrackingTable::tidy`].
+    pub fn is_untidy(&self) -> bool {
+        self.is_untidy.load(Ordering::Relaxed)
+    }
+
     /// Background work: frees what was taken out whole, and removes those readers that `is_gone` from keys with very many.
     pub fn tidy(&self, is_gone: impl Fn(u64) -> bool) {
+        self.is_untidy.store(false, Ordering::Relaxed);
         let discarded = std::mem::take(&mut *self.discarded.lock());
         drop(discarded);
-        if !self.is_crowded.swap(false, Ordering::Relaxed) {
-            return;
-        }
         let crowded = std::mem::take(&mut *self.crowded.lock());
         for key in crowded {
             let hash = self.hasher.hash(&key);
@@ -324,7 +335,7 @@ impl TrackingTable {
             crowded.push(key.into());
         }
         drop(crowded);
-        self.is_crowded.store(true, Ordering::Relaxed);
+        self.is_untidy.store(true, Ordering::Relaxed);
     }
 
     /// Takes the contents of all shards out, of each for which `may` says so while it is locked.
@@ -341,7 +352,10 @@ impl TrackingTable {
             self.bytes.fetch_sub(content.bytes, Ordering::Relaxed);
             discarded.push(content);
         }
-        self.discarded.lock().append(&mut discarded);
+        if !discarded.is_empty() {
+            self.discarded.lock().append(&mut discarded);
+            self.is_untidy.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -419,8 +433,12 @@ mod tests {
                 .evicted
                 .iter()
                 .map(|invalidation| match invalidation {
-                    Invalidation::Key { key, readers } => {
-                        assert_eq!(readers.as_slice(), [7]);
+                    Invalidation::Key {
+                        key,
+                        readers,
+                        writer,
+                    } => {
+                        assert_eq!((readers.as_slice(), *writer), (&[7][..], 0));
                         key.clone()
                     }
                     Invalidation::Everything => panic!("one key goes at a time"),

@@ -14,6 +14,7 @@ use scoped_tls_hkt::scoped_thread_local;
 use super::arguments::{Gathered, give_back, take_request};
 use super::fence;
 use super::header::{FLAG_NAMES, FunctionSpec, WRONG_NAME, checked_name, sha1_hex};
+use super::lib::bounds::Over;
 use super::raise::{
     ErrorReply, Failure, Raised, argument_error, c_text, examine, number_argument, place, raise,
     text_of, to_int, without_prelude_place,
@@ -117,11 +118,11 @@ impl Shared {
         self.is_killed.replace(false)
     }
 
-    /// Looks whether the script must end, and breathes.
-    fn tick(self: &Rc<Self>, lua: &Lua) -> mlua::Result<()> {
+    /// Why the script must end, if it must; if not, it breathes.
+    pub fn end_reason(&self) -> Option<Raised> {
         let asked = self.interrupt.borrow();
         if self.is_killed.get() || asked.as_ref().is_some_and(|asked| asked.is_killed()) {
-            return Err(self.kill(lua));
+            return Some(Raised::Killed);
         }
         drop(asked);
         let now = Instant::now();
@@ -130,7 +131,7 @@ impl Shared {
             .as_ref()
             .is_some_and(|loading| now > loading.deadline)
         {
-            return Err(Raised::LoadTimeout.into());
+            return Some(Raised::LoadTimeout);
         }
         drop(loading);
         match self.last_breath.get() {
@@ -141,7 +142,29 @@ impl Shared {
             }
             Some(_) => {}
         }
-        Ok(())
+        None
+    }
+
+    /// Looks whether the script must end, and breathes.
+    fn tick(self: &Rc<Self>, lua: &Lua) -> mlua::Result<()> {
+        match self.end_reason() {
+            Some(Raised::Killed) => Err(self.kill(lua)),
+            Some(reason) => Err(reason.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The error, or, of a library function that saw that the script must end, why it must.
+    fn explained(self: &Rc<Self>, lua: &Lua, error: Value) -> Value {
+        match &error {
+            Value::Error(of_rust) if of_rust.downcast_ref::<Over>().is_some() => {
+                match self.tick(lua) {
+                    Err(reason) => Value::Error(Box::new(reason)),
+                    Ok(()) => error,
+                }
+            }
+            _ => error,
+        }
     }
 
     /// From now on every line and instruction fails.
@@ -324,6 +347,7 @@ pub fn add_to_libraries(
 
 /// The error that pcall and the like have caught, as scripts see it. `is_flat`: of a table with `err` only that.
 fn caught(lua: &Lua, shared: &Rc<Shared>, (error, is_flat): (Value, bool)) -> mlua::Result<Value> {
+    let error = shared.explained(lua, error);
     if shared.is_killed.get() {
         return Err(Raised::Killed.into());
     }
@@ -348,7 +372,7 @@ fn caught(lua: &Lua, shared: &Rc<Shared>, (error, is_flat): (Value, bool)) -> ml
 
 /// The error handler of each run.
 fn failed(lua: &Lua, shared: &Rc<Shared>, error: Value) -> mlua::Result<()> {
-    let failure = examine(lua, &error);
+    let failure = examine(lua, &shared.explained(lua, error));
     *shared.failure.borrow_mut() = Some(failure);
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use mlua::{Function, Lua, LuaOptions, StdLib, Table, Value};
 
 use super::api::{Shared, add_to_libraries, native};
+use super::lib::{self, bounds::Bounds};
 use super::raise::PRELUDE;
 
 /// What the engine calls of the prelude.
@@ -60,5 +61,14 @@ fn open_libraries(lua: &Lua, shared: &Rc<Shared>) -> mlua::Result<Table> {
     let os = lua.create_table()?;
     add_to_libraries(lua, shared, &opened.get("math")?, &os)?;
     opened.set("os", os)?;
+    lib::patterns::replace(lua, &opened.get("string")?)?;
+    for (name, library) in lib::tables(lua)? {
+        opened.set(name, library)?;
+    }
+    let asked = Rc::clone(shared);
+    lua.set_app_data(Bounds {
+        is_over: Box::new(move || asked.end_reason().is_some()),
+        buffer_bytes: shared.memory_limit,
+    });
     Ok(opened)
 }

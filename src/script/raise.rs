@@ -9,6 +9,7 @@ use std::fmt;
 
 use mlua::{Lua, MultiValue, Value};
 
+use super::lib;
 use crate::data::number::format_f64_17;
 
 /// The name under which Lua code of ours is compiled, the one that functions in C have: to scripts it is C.
@@ -107,10 +108,16 @@ impl Raised {
         if let Some(raised) = error.downcast_ref::<Raised>() {
             return raised.clone();
         }
+        if let Some(raised) = error.downcast_ref::<lib::raise::Raised>() {
+            // A function of the prelude in C's stead is no place.
+            let text = without_prelude_place(&raised.text).unwrap_or(&raised.text);
+            return Raised::Text(text.to_vec());
+        }
         match error {
             mlua::Error::CallbackError { cause, .. } => Raised::from_error(cause),
             mlua::Error::MemoryError(_) => Raised::Text(OUT_OF_MEMORY.to_vec()),
             mlua::Error::RuntimeError(text) => Raised::Text(text.clone().into_bytes()),
+            mlua::Error::StackError => Raised::Text(b"stack overflow".to_vec()),
             other => Raised::Text(other.to_string().into_bytes()),
         }
     }

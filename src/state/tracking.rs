@@ -121,8 +121,11 @@ impl Tracking {
         let evicted: Vec<Invalidation> = std::iter::from_fn(|| self.table.evict(rng))
             .take(EVICTED_AT_ONCE)
             .collect();
-        self.invalidate(&evicted, 0);
-        give_worker_away(|| self.table.tidy(|client| self.clients.get(client).is_none()));
+        self.invalidate(&evicted);
+        if self.table.is_untidy() {
+            let is_gone = |client| self.clients.get(client).is_none();
+            give_worker_away(|| self.table.tidy(is_gone));
+        }
         evicted.len() == EVICTED_AT_ONCE
     }
 
@@ -264,16 +267,24 @@ impl Listener for Tracking {
 
     fn publish(&self, _: &[Event]) {}
 
-    fn invalidate(&self, invalidated: &[Invalidation], writer: u64) {
+    fn invalidate(&self, invalidated: &[Invalidation]) {
         let tell = || {
             for invalidation in invalidated {
                 match invalidation {
-                    Invalidation::Key { key, readers } => self.tell_readers(key, readers, writer),
+                    Invalidation::Key {
+                        key,
+                        readers,
+                        writer,
+                    } => self.tell_readers(key, readers, *writer),
                     Invalidation::Everything => self.tell_all(),
                 }
             }
         };
-        if invalidated.len() > HEAVY {
+        let is_heavy = |invalidation: &Invalidation| match invalidation {
+            Invalidation::Key { readers, .. } => readers.len() > HEAVY,
+            Invalidation::Everything => false,
+        };
+        if invalidated.len() > HEAVY || invalidated.iter().any(is_heavy) {
             give_worker_away(tell);
         } else {
             tell();
@@ -298,7 +309,8 @@ impl Listener for Tracking {
                 }
             }
         };
-        if changes.len() > HEAVY || self.prefix_count() > HEAVY {
+        let most = changes.len().max(self.prefix_count());
+        if most.max(self.client_count()) > HEAVY {
             give_worker_away(tell);
         } else {
             tell();
@@ -462,14 +474,18 @@ const PREFIX_BYTES: usize = 128;
 impl Drop for Tracker {
     fn drop(&mut self) {
         let tracking = &self.server.tracking;
-        let mut end = || {
-            for prefix in std::mem::take(&mut self.prefixes) {
-                tracking.unfollow(&prefix, self.client.id);
-                let bytes = prefix.len() + PREFIX_BYTES;
-                self.client.prefix_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let prefixes = std::mem::take(&mut self.prefixes);
+        let end_all = || {
+            for prefix in &prefixes {
+                tracking.unfollow(prefix, self.client.id);
             }
         };
-        end();
+        if prefixes.len() > HEAVY {
+            give_worker_away(end_all);
+        } else {
+            end_all();
+        }
+        self.client.prefix_bytes.store(0, Ordering::Relaxed);
         tracking.trackers.write().remove(&self.client.id);
         if self.mode != Mode::Broadcast {
             tracking.table.remove_client();

@@ -33,6 +33,7 @@ mod pair;
 mod random;
 mod refusals;
 mod rows;
+mod scripts;
 mod sets;
 mod shrink;
 mod sort;

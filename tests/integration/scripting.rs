@@ -244,3 +244,26 @@ fn a_script_that_catches_its_end_dies_all_the_same() {
         assert_eq!(server.client().line("PING"), Value::simple("PONG"));
     }
 }
+
+/// An error of a command is counted where it happened, and not once more as the script's own.
+#[test]
+fn errors_are_counted_once() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    client.line("SET k v");
+    client.line("EVAL \"return redis.call('INCR', 'k')\" 0");
+    client.line("EVAL \"return redis.pcall('INCR', 'k')\" 0");
+    client.line("EVAL \"redis.pcall('INCR', 'k') return 1\" 0");
+    client.line("EVAL \"error('x')\" 0");
+    client.line("EVAL \"return redis.error_reply('MY own')\" 0");
+    let field = |client: &mut Client, section, name| client.info_field(section, name);
+    let errors = field(&mut client, "errorstats", "errorstat_ERR");
+    assert_eq!(errors.as_deref(), Some("count=4"));
+    let errors = field(&mut client, "errorstats", "errorstat_MY");
+    assert_eq!(errors.as_deref(), Some("count=1"));
+    let eval = field(&mut client, "commandstats", "cmdstat_eval").unwrap_or_default();
+    assert!(eval.starts_with("calls=5,"), "{eval}");
+    assert!(eval.ends_with("failed_calls=4"), "{eval}");
+    let incr = field(&mut client, "commandstats", "cmdstat_incr").unwrap_or_default();
+    assert!(incr.starts_with("calls=3,"), "{incr}");
+}

@@ -215,7 +215,7 @@ fn expired_keys_and_fields() {
 #[test]
 fn evicted_keys() {
     let server = Server::start(&[]);
-    let (mut one, mut other) = (tracking_client(&server, ""), server.client());
+    let (mut one, mut other) = (tracking_client(&server, "NOLOOP"), server.client());
     other.line("SET k 1");
     other.line("SET l 1");
     one.line("MGET k l");
@@ -226,6 +226,27 @@ fn evicted_keys() {
         .collect();
     keys.sort();
     assert_eq!(keys, ["k", "l"]);
+}
+
+#[test]
+fn keys_that_go_to_another_server() {
+    let (server, target) = (Server::start(&[]), Server::start(&[]));
+    let (mut one, mut other) = (tracking_client(&server, ""), server.client());
+    other.line("MSET k 1 l 1");
+    one.line("MGET k l none");
+    let migrate = format!(
+        "MIGRATE 127.0.0.1 {} \"\" 0 10000 KEYS k l none",
+        target.port
+    );
+    assert_eq!(other.line(&migrate), Value::ok());
+    assert_eq!(told(&mut one), [forget(&["k"]), forget(&["l"])]);
+    // What comes there was not there before.
+    let mut there = tracking_client(&target, "");
+    there.line("MGET k none");
+    other.line("SET none 1");
+    let migrate = format!("MIGRATE 127.0.0.1 {} none 0 10000", target.port);
+    assert_eq!(other.line(&migrate), Value::ok());
+    assert_eq!(told(&mut there), [forget(&["none"])]);
 }
 
 #[test]
@@ -257,7 +278,8 @@ fn flushes() {
 #[test]
 fn the_table_is_bounded() {
     let server = Server::start(&["--tracking-table-max-keys", "100"]);
-    let (mut one, mut other) = (tracking_client(&server, ""), server.client());
+    // That its own reads drive its keys out is told with NOLOOP, too: others may change them then.
+    let (mut one, mut other) = (tracking_client(&server, "NOLOOP"), server.client());
     let keys = |other: &mut Client| other.info_field("stats", "tracking_total_keys");
     let mut forgotten = Vec::new();
     for number in 0..1000 {

@@ -5,6 +5,9 @@ use mlua::{Error, Lua, LuaString, MultiValue, Result, Value};
 
 use super::raise;
 
+/// The slots of Lua's stack that one call may take.
+pub(super) const STACK_SLOTS: usize = 8_000;
+
 /// One call of a library function.
 pub(super) struct Call<'a> {
     pub(super) lua: &'a Lua,
@@ -87,6 +90,19 @@ impl<'a> Call<'a> {
             Value::Nil => Ok(default),
             _ => self.integer(number),
         }
+    }
+
+    /// The error that Lua's stack has no slot left for a function, which says what for.
+    pub(super) fn stack_overflow(&self, what_for: &str) -> Error {
+        self.error(format!("stack overflow ({what_for})"))
+    }
+
+    /// A new value, or [`Call::stack_overflow`] if mlua has no more references, of which it has about as many as slots.
+    pub(super) fn held<T>(&self, made: Result<T>, what_for: &str) -> Result<T> {
+        made.map_err(|error| match error {
+            Error::StackError => self.stack_overflow(what_for),
+            error => error,
+        })
     }
 
     /// The error that an argument has the wrong type.

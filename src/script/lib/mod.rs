@@ -11,23 +11,38 @@
 //! | [`bounds`] | when a function must end, how much it may gather |
 //! | [`bits`] | `bit` |
 //! | [`cjson`] | `cjson` |
+//! | [`cmsgpack`] | `cmsgpack` |
+//! | [`structs`] | `struct` |
 //! | [`patterns`] | find, match, gmatch, gsub, rep of `string` |
 
 pub mod bits;
 pub mod bounds;
 mod call;
 pub mod cjson;
+pub mod cmsgpack;
 pub mod patterns;
 pub mod raise;
+pub mod structs;
 
-use mlua::{Function, Lua, Result};
+use mlua::{Function, Lua, Result, Table};
+
+/// The libraries that are tables of their own, by the names of their globals.
+pub fn tables(lua: &Lua) -> Result<[(&'static str, Table); 4]> {
+    Ok([
+        ("bit", bits::open(lua)?),
+        ("cjson", cjson::open(lua)?),
+        ("cmsgpack", cmsgpack::open(lua)?),
+        ("struct", structs::open(lua)?),
+    ])
+}
 
 /// Puts all libraries among the globals, and the functions of [`patterns`] into `string`. Lua's base library and those of
 /// strings and tables must be there, as Lua made them.
 pub fn install(lua: &Lua) -> Result<()> {
     let globals = lua.globals();
-    globals.raw_set("cjson", cjson::open(lua)?)?;
-    globals.raw_set("bit", bits::open(lua)?)?;
+    for (name, table) in tables(lua)? {
+        globals.raw_set(name, table)?;
+    }
     patterns::replace(lua, &globals.raw_get("string")?)
 }
 
