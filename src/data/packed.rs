@@ -19,8 +19,8 @@
 //! Both ends grow in place: bodies have slack before and behind, and to move the heads is to move a byte per element. The
 //! capacity is always a size class of the allocator, the smallest that holds what is there; it shrinks when half is unused.
 //!
-//! The compact form ([`Packed::write_compact`]) has no slack and a count of one byte: for a value that stands in the
-//! same allocation as its key.
+//! The compact form ([`compact`]) has no slack, and often neither count nor heads: for a value that stands in the same
+//! allocation as its key.
 //!
 //! Cost: get, insert and remove pass over the heads from the nearer end, about half a nanosecond each; a search passes
 //! over all of them.
@@ -28,11 +28,13 @@
 use std::iter::FusedIterator;
 use std::ops::Range;
 
+pub use self::compact::Shape;
 pub use self::item::{Element, Item};
-pub(in crate::data) use self::item::{decode, size_at_front};
-use self::item::{length_bytes, size_at_back};
+pub(in crate::data) use self::item::{decode, int_width, size_at_front};
+use self::item::{length_bytes, short_size, size_at_back};
 use crate::base::allocator::good_size;
 
+mod compact;
 mod item;
 
 /// What a sequence may take before its owner must convert or divide it, as Redis's listpack (`LISTPACK_MAX_SAFETY_LIMIT`).
@@ -40,8 +42,6 @@ mod item;
 pub const MAX_BYTES: usize = 1 << 30;
 
 const COUNT_BYTES: usize = 4;
-/// The count of a compact form is one byte below this, else four bytes and this.
-const WIDE_COUNT: u8 = 255;
 
 /// The sequence; see the head of the file.
 #[derive(Clone, Default)]
@@ -70,10 +70,10 @@ impl Packed {
         let Some(heads_end) = self.buffer.len().checked_sub(COUNT_BYTES) else {
             return PackedRef::default();
         };
-        PackedRef {
-            bodies: &self.buffer[self.start as usize..self.end as usize],
-            heads: &self.buffer[heads_end - self.len()..heads_end],
-        }
+        PackedRef::new(
+            &self.buffer[self.start as usize..self.end as usize],
+            &self.buffer[heads_end - self.len()..heads_end],
+        )
     }
 
     /// How many elements.
@@ -192,34 +192,13 @@ impl Packed {
         let place = self.start as usize + offset;
         self.buffer[place..][..other.bodies.len()].copy_from_slice(other.bodies);
         let heads_start = self.heads_end() - count - added;
-        self.buffer[heads_start..][..added].copy_from_slice(other.heads);
+        other.write_heads(&mut self.buffer[heads_start..][..added]);
         self.set_len(count + added);
     }
 
     /// Removes all and gives the memory back.
     pub fn clear(&mut self) {
         *self = Packed::default();
-    }
-
-    /// Appends the compact form, which [`PackedRef::from_compact`] reads.
-    pub fn write_compact(&self, out: &mut Vec<u8>) {
-        let view = self.view();
-        out.reserve_exact(self.compact_len());
-        out.extend_from_slice(view.bodies);
-        out.extend_from_slice(view.heads);
-        match u8::try_from(view.len()) {
-            Ok(count) if count < WIDE_COUNT => out.push(count),
-            _ => {
-                out.extend_from_slice(&length_bytes(view.len()));
-                out.push(WIDE_COUNT);
-            }
-        }
-    }
-
-    /// The length of the compact form.
-    pub fn compact_len(&self) -> usize {
-        let wide = self.len() >= usize::from(WIDE_COUNT);
-        self.used_bytes() + 1 + if wide { COUNT_BYTES } else { 0 }
     }
 
     fn insert_at(&mut self, index: usize, offset: usize, element: Element<'_>) {
@@ -287,7 +266,7 @@ impl Packed {
         fresh[start..][..offset].copy_from_slice(&view.bodies[..offset]);
         fresh[start + offset + bytes..][..length - offset].copy_from_slice(&view.bodies[offset..]);
         let heads_end = fresh.len() - COUNT_BYTES;
-        fresh[heads_end - count..heads_end].copy_from_slice(view.heads);
+        view.write_heads(&mut fresh[heads_end - count..heads_end]);
         fresh[heads_end..].copy_from_slice(&length_bytes(count));
         self.buffer = fresh.into_boxed_slice();
         self.start = start as u32;
@@ -365,37 +344,52 @@ impl<'a> IntoIterator for &'a Packed {
 }
 
 /// A sequence to be read: of a [`Packed`], of its compact form, or a part of either.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct PackedRef<'a> {
     bodies: &'a [u8],
     /// The last element's first.
     heads: &'a [u8],
+    /// Places of the heads: that of the last element, and the one after that of the first.
+    low: u32,
+    high: u32,
+    /// What is left of a place to find its head: all of it, or the lowest bit when two heads stand for all.
+    mask: u32,
+}
+
+/// Every head is there.
+const EACH: u32 = u32::MAX;
+/// The heads alternate, and only two are there.
+const ALTERNATING: u32 = 1;
+
+impl Default for PackedRef<'_> {
+    fn default() -> Self {
+        PackedRef::new(&[], &[])
+    }
 }
 
 impl<'a> PackedRef<'a> {
-    /// Reads what [`Packed::write_compact`] wrote.
-    pub fn from_compact(bytes: &'a [u8]) -> PackedRef<'a> {
-        let (&last, rest) = bytes.split_last().expect("a compact form has a count");
-        let (rest, count) = if last == WIDE_COUNT {
-            let (rest, count) = rest.split_last_chunk().expect("a wide count");
-            (rest, u32::from_le_bytes(*count) as usize)
-        } else {
-            (rest, usize::from(last))
-        };
-        let (bodies, heads) = rest.split_at(rest.len() - count);
-        PackedRef { bodies, heads }
+    #[inline]
+    fn new(bodies: &'a [u8], heads: &'a [u8]) -> PackedRef<'a> {
+        PackedRef {
+            bodies,
+            heads,
+            low: 0,
+            // The owner keeps MAX_BYTES.
+            high: heads.len() as u32,
+            mask: EACH,
+        }
     }
 
     /// How many elements.
     #[inline]
     pub fn len(self) -> usize {
-        self.heads.len()
+        (self.high - self.low) as usize
     }
 
     /// Whether there is none.
     #[inline]
     pub fn is_empty(self) -> bool {
-        self.heads.is_empty()
+        self.high == self.low
     }
 
     /// The element at `index`.
@@ -421,10 +415,12 @@ impl<'a> PackedRef<'a> {
     /// The elements of `range`, all of which must be there.
     pub fn range(self, range: Range<usize>) -> PackedRef<'a> {
         let (from, to) = (self.offset(range.start), self.offset(range.end));
-        let count = self.len();
+        assert!(range.start <= range.end && range.end <= self.len(), "range");
         PackedRef {
             bodies: &self.bodies[from..to],
-            heads: &self.heads[count - range.end..count - range.start],
+            low: self.high - range.end as u32,
+            high: self.high - range.start as u32,
+            ..self
         }
     }
 
@@ -435,7 +431,37 @@ impl<'a> PackedRef<'a> {
 
     #[inline]
     fn head(self, index: usize) -> u8 {
-        self.heads[self.heads.len() - 1 - index]
+        self.head_at(self.high - 1 - index as u32)
+    }
+
+    #[inline]
+    fn head_at(self, place: u32) -> u8 {
+        self.heads[(place & self.mask) as usize]
+    }
+
+    /// The heads of all places, to be looked at one by one; `None` when two stand for all.
+    #[inline]
+    fn each_head(self) -> Option<&'a [u8]> {
+        (self.mask == EACH).then(|| &self.heads[self.low as usize..self.high as usize])
+    }
+
+    fn write_heads(self, out: &mut [u8]) {
+        match self.each_head() {
+            Some(heads) => out.copy_from_slice(heads),
+            None => {
+                let heads = [self.head_at(self.low), self.head_at(self.low + 1)];
+                let mut pairs = out.chunks_exact_mut(2);
+                pairs.by_ref().for_each(|pair| pair.copy_from_slice(&heads));
+                pairs.into_remainder().fill(heads[0]);
+            }
+        }
+    }
+
+    /// Bytes of the bodies of `places` where two heads stand for all.
+    fn alternating_size(self, places: Range<u32>) -> usize {
+        let size = |place| short_size(self.head_at(place));
+        let count = places.len();
+        size(places.start) * count.div_ceil(2) + size(places.start + 1) * (count / 2)
     }
 
     /// Where the body of the element at `index` begins; the end for the length.
@@ -499,36 +525,62 @@ impl<'a> Iter<'a> {
 
     /// Goes over the next `count` elements, or to the end.
     pub fn skip_front(&mut self, count: usize) {
-        let count = count.min(self.0.len());
-        let (rest, skipped) = self.0.heads.split_at(self.0.len() - count);
-        let mut bodies = self.0.bodies;
-        for &head in skipped.iter().rev() {
-            bodies = &bodies[size_at_front(head, bodies)..];
+        let view = &mut self.0;
+        let count = count.min(view.len());
+        let places = view.high - count as u32..view.high;
+        match view.each_head() {
+            Some(heads) => {
+                for &head in heads[heads.len() - count..].iter().rev() {
+                    view.bodies = &view.bodies[size_at_front(head, view.bodies)..];
+                }
+            }
+            None => view.bodies = &view.bodies[view.alternating_size(places.clone())..],
         }
-        self.0 = PackedRef {
-            bodies,
-            heads: rest,
-        };
+        view.high = places.start;
     }
 
     /// Leaves out the last `count` elements, or all.
     pub fn skip_back(&mut self, count: usize) {
-        let (skipped, rest) = self.0.heads.split_at(count.min(self.0.len()));
-        let mut bodies = self.0.bodies;
-        for &head in skipped {
-            bodies = &bodies[..bodies.len() - size_at_back(head, bodies)];
+        let view = &mut self.0;
+        let count = count.min(view.len());
+        let places = view.low..view.low + count as u32;
+        let mut end = view.bodies.len();
+        match view.each_head() {
+            Some(heads) => {
+                for &head in &heads[..count] {
+                    end -= size_at_back(head, &view.bodies[..end]);
+                }
+            }
+            None => end -= view.alternating_size(places.clone()),
         }
-        self.0 = PackedRef {
-            bodies,
-            heads: rest,
-        };
+        view.bodies = &view.bodies[..end];
+        view.low = places.end;
     }
 
     #[inline]
     fn take_front(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&head, heads) = self.0.heads.split_last()?;
-        let (body, bodies) = self.0.bodies.split_at(size_at_front(head, self.0.bodies));
-        self.0 = PackedRef { bodies, heads };
+        let view = &mut self.0;
+        if view.is_empty() {
+            return None;
+        }
+        view.high -= 1;
+        let head = view.head_at(view.high);
+        let (body, bodies) = view.bodies.split_at(size_at_front(head, view.bodies));
+        view.bodies = bodies;
+        Some((head, body))
+    }
+
+    #[inline]
+    fn take_back(&mut self) -> Option<(u8, &'a [u8])> {
+        let view = &mut self.0;
+        if view.is_empty() {
+            return None;
+        }
+        let head = view.head_at(view.low);
+        view.low += 1;
+        let start = view.bodies.len() - size_at_back(head, view.bodies);
+        let (bodies, body) = view.bodies.split_at(start);
+        view.bodies = bodies;
         Some((head, body))
     }
 }
@@ -554,11 +606,7 @@ impl<'a> Iterator for Iter<'a> {
 impl DoubleEndedIterator for Iter<'_> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        let (&head, heads) = self.0.heads.split_first()?;
-        let start = self.0.bodies.len() - size_at_back(head, self.0.bodies);
-        let (bodies, body) = self.0.bodies.split_at(start);
-        self.0 = PackedRef { bodies, heads };
-        Some(decode(head, body))
+        self.take_back().map(|(head, body)| decode(head, body))
     }
 
     fn nth_back(&mut self, count: usize) -> Option<Self::Item> {

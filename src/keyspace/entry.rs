@@ -4,11 +4,12 @@
 //! 0        4        8            16           ..
 //! | access | lengths| [expiry]   | [key len]  | key | value, or a pointer to it |
 //!   clock:24 key:12   if EXPIRY    if WIDE
-//!   flags:8  value:20
+//!   flags:8  value:14
+//!            shape:6
 //! ```
 //!
 //! A small collection stands there in its compact form ([`Value::write_compact`]), like a string with another type in the
-//! flags; a larger one is a `Box<Value>`.
+//! flags and the form's [`Shape`] beside its length; a larger one is a `Box<Value>`.
 //!
 //! Small values stand behind the key. A value is boxed when the allocator's size classes make two allocations smaller
 //! than one (512 B behind a 16 B key would take a class of 640 B; apart they take 32 and 512). From [`SHARED_MIN`] on a
@@ -37,6 +38,7 @@ use super::hash::KeyHasher;
 use super::partition::Detached;
 use crate::base::allocator::good_size;
 use crate::base::clock::Millis;
+use crate::data::packed::Shape;
 use crate::data::remains::Remains;
 use crate::data::value::{Collection, Compact, Type, Value, ValueRef};
 
@@ -51,6 +53,9 @@ const ALIGN: usize = 8;
 const POINTER_BYTES: usize = 8;
 const KEY_BITS: u32 = 12;
 const KEY_MAX: usize = (1 << KEY_BITS) - 1;
+const VALUE_BITS: u32 = 14;
+const VALUE_MAX: usize = (1 << VALUE_BITS) - 1;
+const SHAPE_SHIFT: u32 = KEY_BITS + VALUE_BITS;
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS_MASK: usize = (1 << ADDRESS_BITS) - 1;
 
@@ -65,9 +70,11 @@ const WIDE: u32 = 1 << 3;
 /// Of a string: changed in place. Of a compact set: integers.
 const RAW: u32 = 1 << 4;
 const TYPE_SHIFT: u32 = 5;
-/// What is said of the value itself, whatever the way it is held.
+/// Of these flags [`Marks`] are made.
 const MARKS_MASK: u32 = RAW | 0b111 << TYPE_SHIFT;
 const FLAGS_MASK: u32 = 0xff;
+
+const _: () = assert!(SHARED_MIN == VALUE_MAX + 1 && SHAPE_SHIFT + Shape::BITS == u32::BITS);
 const ACCESS_SHIFT: u32 = 8;
 
 /// The longest compact form. Beyond it the box costs less than a tenth, and the copies of each change would be felt.
@@ -118,6 +125,15 @@ impl NewValue<'_> {
     }
 }
 
+/// What the header says of the value itself, whatever the way it is held.
+#[derive(Clone, Copy)]
+struct Marks {
+    /// Those of [`MARKS_MASK`].
+    flags: u32,
+    /// Of a compact form, else 0.
+    shape: u8,
+}
+
 /// What an entry is made of beside its key.
 enum Payload<'a> {
     /// A string, or a compact form.
@@ -159,7 +175,7 @@ impl Entry {
         })
     }
 
-    fn build(key: &[u8], payload: Payload<'_>, expiry: Option<Millis>, marks: u32) -> Entry {
+    fn build(key: &[u8], payload: Payload<'_>, expiry: Option<Millis>, marks: Marks) -> Entry {
         let wide = key.len() > KEY_MAX;
         let mut flags = if expiry.is_some() { EXPIRY } else { 0 } | if wide { WIDE } else { 0 };
         let key_at = key_offset(flags);
@@ -170,7 +186,7 @@ impl Entry {
             }
             Payload::Collection(_) => (Kind::Collection, 0),
         };
-        flags |= kind as u32 | marks;
+        flags |= kind as u32 | marks.flags;
         let base = allocate(good_size(key_at + key.len() + payload_bytes(kind, length)));
         // SAFETY: the allocation holds the header, the optional words, the key and the payload, whose offsets and sizes
         // come from the same functions; it is fresh, so nothing overlaps it.
@@ -184,7 +200,7 @@ impl Entry {
             };
             base.add(4)
                 .cast::<u32>()
-                .write(key_bits | value_bits << KEY_BITS);
+                .write(key_bits | value_bits << KEY_BITS | u32::from(marks.shape) << SHAPE_SHIFT);
             if let Some(at) = expiry {
                 base.add(HEADER_BYTES).cast::<i64>().write(at.0);
             }
@@ -282,7 +298,7 @@ impl Entry {
         let flags = self.flags();
         match kind(flags) {
             Kind::Collection => self.collection_ref(flags).view(),
-            _ => ValueRef::from_compact(type_of(flags), compact_of(flags), self.bytes()),
+            _ => ValueRef::from_compact(type_of(flags), self.compact_of(flags), self.bytes()),
         }
     }
 
@@ -294,7 +310,7 @@ impl Entry {
             _ if type_of(flags) == Type::String => None,
             _ => Some(Value::from_compact(
                 type_of(flags),
-                compact_of(flags),
+                self.compact_of(flags),
                 self.bytes(),
             )),
         }
@@ -327,7 +343,7 @@ impl Entry {
 
     /// Whether it is a string that was changed in place (its encoding is reported as raw).
     pub fn is_raw(&self) -> bool {
-        self.flags() & MARKS_MASK == string_marks(true)
+        self.flags() & MARKS_MASK == RAW
     }
 
     /// The 24 bits of the access clock.
@@ -416,7 +432,7 @@ impl Entry {
         if type_of(flags) == Type::String {
             return None;
         }
-        let mut value = Value::from_compact(type_of(flags), compact_of(flags), self.bytes());
+        let mut value = Value::from_compact(type_of(flags), self.compact_of(flags), self.bytes());
         let result = change(&mut value);
         self.set_collection(value);
         Some(result)
@@ -438,7 +454,7 @@ impl Entry {
         fields
     }
 
-    fn replace(&mut self, payload: Payload<'_>, marks: u32) -> Option<Garbage> {
+    fn replace(&mut self, payload: Payload<'_>, marks: Marks) -> Option<Garbage> {
         let flags = self.flags();
         let front = key_offset(flags) + self.key_len(flags);
         if let Payload::Bytes(value) = &payload {
@@ -456,8 +472,8 @@ impl Entry {
                         length,
                     )
                 };
-                self.set_value_len(length);
-                self.set_flags(flags & !MARKS_MASK | marks);
+                self.set_value_len(length, marks.shape);
+                self.set_flags(flags & !MARKS_MASK | marks.flags);
                 return None;
             }
         }
@@ -507,7 +523,7 @@ impl Entry {
 
     /// Another key with the same value; of a large one they share what neither changes. Its access word is 0.
     pub fn copied(&self, key: &[u8], expiry: Option<Millis>) -> Entry {
-        let marks = self.flags() & MARKS_MASK;
+        let marks = self.marks();
         match (self.shared(), kind(self.flags())) {
             (Some(shared), _) => {
                 let value = NewValue::Shared(shared.clone());
@@ -541,7 +557,7 @@ impl Entry {
         // SAFETY: the payload is a valid `Box<Value>`; from here on the flags say that there is none, so it is owned once.
         let value = unsafe { Box::from_raw(self.boxed(flags).cast::<Value>().as_ptr()) };
         self.set_flags(flags & !(KIND_MASK | MARKS_MASK) | Kind::Inline as u32);
-        self.set_value_len(POINTER_BYTES);
+        self.set_value_len(POINTER_BYTES, 0);
         Some(value)
     }
 
@@ -565,7 +581,7 @@ impl Entry {
             };
             // SAFETY: the allocation has the size of its class, which also holds `length` bytes.
             unsafe { ptr::write_bytes(start.add(old).as_ptr(), 0, length - old) };
-            self.set_value_len(length);
+            self.set_value_len(length, 0);
             return;
         }
         if kind(flags) == Kind::Shared {
@@ -583,7 +599,7 @@ impl Entry {
 
     /// Moves header, key and payload to a new allocation with another expiry or key. The payload is moved, not copied deep.
     fn rebuild(&mut self, expiry: Option<Millis>, key: Option<&[u8]>) {
-        let marks = self.flags() & MARKS_MASK;
+        let marks = self.marks();
         let collection = self.take_collection();
         let flags = self.flags();
         let key = key.unwrap_or_else(|| self.key());
@@ -654,10 +670,31 @@ impl Entry {
 
     #[inline]
     fn value_len(&self) -> usize {
-        (self.lengths() >> KEY_BITS) as usize
+        (self.lengths() >> KEY_BITS) as usize & VALUE_MAX
     }
 
-    fn set_value_len(&mut self, length: usize) {
+    #[inline]
+    fn shape(&self) -> u8 {
+        (self.lengths() >> SHAPE_SHIFT) as u8
+    }
+
+    fn marks(&self) -> Marks {
+        Marks {
+            flags: self.flags() & MARKS_MASK,
+            shape: self.shape(),
+        }
+    }
+
+    #[inline]
+    fn compact_of(&self, flags: u32) -> Compact {
+        if flags & RAW != 0 && type_of(flags) == Type::Set {
+            Compact::Ints
+        } else {
+            Compact::Packed(Shape::from_bits(self.shape()))
+        }
+    }
+
+    fn set_value_len(&mut self, length: usize, shape: u8) {
         debug_assert!(length < SHARED_MIN);
         let key_bits = self.lengths() & KEY_MAX as u32;
         // SAFETY: as in `lengths`; `&mut self` makes it exclusive.
@@ -665,7 +702,7 @@ impl Entry {
             self.base()
                 .add(4)
                 .cast::<u32>()
-                .write(key_bits | (length as u32) << KEY_BITS)
+                .write(key_bits | (length as u32) << KEY_BITS | u32::from(shape) << SHAPE_SHIFT)
         };
     }
 
@@ -772,33 +809,34 @@ fn type_of(flags: u32) -> Type {
 }
 
 #[inline]
-fn compact_of(flags: u32) -> Compact {
-    if flags & RAW != 0 && type_of(flags) == Type::Set {
-        Compact::Ints
-    } else {
-        Compact::Packed
+fn string_marks(raw: bool) -> Marks {
+    Marks {
+        flags: if raw { RAW } else { 0 },
+        shape: 0,
     }
 }
 
-#[inline]
-fn string_marks(raw: bool) -> u32 {
-    if raw { RAW } else { 0 }
-}
-
 /// Calls `work` with a collection's compact form, or with itself when that is too long or there is none, and its marks.
-fn with_compact<T>(value: Value, work: impl FnOnce(Result<&[u8], Value>, u32) -> T) -> T {
+fn with_compact<T>(value: Value, work: impl FnOnce(Result<&[u8], Value>, Marks) -> T) -> T {
     thread_local! {
         /// Holds the form while it is copied behind its key; [`COMPACT_MAX`] bytes at most.
         static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
-    let marks = u32::from(value.kind() as u8) << TYPE_SHIFT;
+    let mut marks = Marks {
+        flags: u32::from(value.kind() as u8) << TYPE_SHIFT,
+        shape: 0,
+    };
     if value.compact_len().is_none_or(|bytes| bytes > COMPACT_MAX) {
         return work(Err(value), marks);
     }
     let mut bytes = SCRATCH.take();
     bytes.clear();
-    let ints = value.write_compact(&mut bytes) == Some(Compact::Ints);
-    let result = work(Ok(&bytes), marks | if ints { RAW } else { 0 });
+    match value.write_compact(&mut bytes) {
+        Some(Compact::Packed(shape)) => marks.shape = shape.bits(),
+        Some(Compact::Ints) => marks.flags |= RAW,
+        None => {}
+    }
+    let result = work(Ok(&bytes), marks);
     SCRATCH.set(bytes);
     result
 }

@@ -7,7 +7,7 @@ const SMALL_INT: u8 = 200;
 const LARGEST_SMALL_INT: i64 = 46;
 /// The head of an integer of one byte, less one.
 const WIDE_INT: u8 = 246;
-const LONG: u8 = 255;
+pub(super) const LONG: u8 = 255;
 /// Length in front of and behind a long body.
 const LENGTH_BYTES: usize = 4;
 /// One element as it is held.
@@ -112,6 +112,11 @@ impl<'a> Element<'a> {
         };
         let body = Body::Bytes(bytes);
         Element { head, body }
+    }
+
+    /// Bytes that are no text: held as they are, even when they would read as an integer.
+    pub(in crate::data) fn opaque(bytes: &'a [u8]) -> Element<'a> {
+        Element::bytes(bytes)
     }
 
     fn int(value: i64) -> Element<'a> {
@@ -231,8 +236,9 @@ pub(super) fn size_at_back(head: u8, bodies: &[u8]) -> usize {
     short_size(head)
 }
 
+/// The size of a body with this head, which is not [`LONG`].
 #[inline]
-fn short_size(head: u8) -> usize {
+pub(super) fn short_size(head: u8) -> usize {
     if head < SMALL_INT {
         usize::from(head)
     } else {
@@ -242,7 +248,7 @@ fn short_size(head: u8) -> usize {
 
 /// Bytes of the integer with this head.
 #[inline]
-fn int_width(head: u8) -> usize {
+pub(in crate::data) fn int_width(head: u8) -> usize {
     usize::from(head.saturating_sub(WIDE_INT))
 }
 
