@@ -29,12 +29,14 @@ use std::iter::FusedIterator;
 use std::ops::Range;
 
 pub use self::compact::Shape;
+use self::heads::Heads;
 pub use self::item::{Element, Item};
 pub(in crate::data) use self::item::{decode, int_width, size_at_front};
-use self::item::{length_bytes, short_size, size_at_back};
+use self::item::{length_bytes, size_at_back};
 use crate::base::allocator::good_size;
 
 mod compact;
+mod heads;
 mod item;
 
 /// What a sequence may take before its owner must convert or divide it, as Redis's listpack (`LISTPACK_MAX_SAFETY_LIMIT`).
@@ -59,9 +61,20 @@ impl Packed {
 
     /// A copy of the elements of `view`, in the smallest allocation that holds them.
     pub fn copy_of(view: PackedRef<'_>) -> Packed {
-        let mut copy = Packed::new();
-        copy.append(view);
-        copy
+        let (bodies, count) = (view.bodies, view.len());
+        if count == 0 {
+            return Packed::new();
+        }
+        let mut buffer = vec![0; good_size(bodies.len() + count + COUNT_BYTES)];
+        buffer[..bodies.len()].copy_from_slice(bodies);
+        let heads_end = buffer.len() - COUNT_BYTES;
+        view.heads.write(&mut buffer[heads_end - count..heads_end]);
+        buffer[heads_end..].copy_from_slice(&length_bytes(count));
+        Packed {
+            buffer: buffer.into_boxed_slice(),
+            start: 0,
+            end: bodies.len() as u32,
+        }
     }
 
     /// To read it.
@@ -70,10 +83,10 @@ impl Packed {
         let Some(heads_end) = self.buffer.len().checked_sub(COUNT_BYTES) else {
             return PackedRef::default();
         };
-        PackedRef::new(
-            &self.buffer[self.start as usize..self.end as usize],
-            &self.buffer[heads_end - self.len()..heads_end],
-        )
+        PackedRef {
+            bodies: &self.buffer[self.start as usize..self.end as usize],
+            heads: Heads::Each(&self.buffer[heads_end - self.len()..heads_end]),
+        }
     }
 
     /// How many elements.
@@ -192,7 +205,7 @@ impl Packed {
         let place = self.start as usize + offset;
         self.buffer[place..][..other.bodies.len()].copy_from_slice(other.bodies);
         let heads_start = self.heads_end() - count - added;
-        other.write_heads(&mut self.buffer[heads_start..][..added]);
+        other.heads.write(&mut self.buffer[heads_start..][..added]);
         self.set_len(count + added);
     }
 
@@ -266,7 +279,7 @@ impl Packed {
         fresh[start..][..offset].copy_from_slice(&view.bodies[..offset]);
         fresh[start + offset + bytes..][..length - offset].copy_from_slice(&view.bodies[offset..]);
         let heads_end = fresh.len() - COUNT_BYTES;
-        view.write_heads(&mut fresh[heads_end - count..heads_end]);
+        view.heads.write(&mut fresh[heads_end - count..heads_end]);
         fresh[heads_end..].copy_from_slice(&length_bytes(count));
         self.buffer = fresh.into_boxed_slice();
         self.start = start as u32;
@@ -344,59 +357,30 @@ impl<'a> IntoIterator for &'a Packed {
 }
 
 /// A sequence to be read: of a [`Packed`], of its compact form, or a part of either.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct PackedRef<'a> {
     bodies: &'a [u8],
-    /// The last element's first.
-    heads: &'a [u8],
-    /// Places of the heads: that of the last element, and the one after that of the first.
-    low: u32,
-    high: u32,
-    /// What is left of a place to find its head: all of it, or the lowest bit when two heads stand for all.
-    mask: u32,
-}
-
-/// Every head is there.
-const EACH: u32 = u32::MAX;
-/// The heads alternate, and only two are there.
-const ALTERNATING: u32 = 1;
-
-impl Default for PackedRef<'_> {
-    fn default() -> Self {
-        PackedRef::new(&[], &[])
-    }
+    heads: Heads<'a>,
 }
 
 impl<'a> PackedRef<'a> {
-    #[inline]
-    fn new(bodies: &'a [u8], heads: &'a [u8]) -> PackedRef<'a> {
-        PackedRef {
-            bodies,
-            heads,
-            low: 0,
-            // The owner keeps MAX_BYTES.
-            high: heads.len() as u32,
-            mask: EACH,
-        }
-    }
-
     /// How many elements.
     #[inline]
     pub fn len(self) -> usize {
-        (self.high - self.low) as usize
+        self.heads.len()
     }
 
     /// Whether there is none.
     #[inline]
     pub fn is_empty(self) -> bool {
-        self.high == self.low
+        self.len() == 0
     }
 
     /// The element at `index`.
     pub fn get(self, index: usize) -> Option<Item<'a>> {
         (index < self.len()).then(|| {
             let (offset, size) = self.place(index);
-            decode(self.head(index), &self.bodies[offset..offset + size])
+            decode(self.heads.get(index), &self.bodies[offset..offset + size])
         })
     }
 
@@ -414,54 +398,19 @@ impl<'a> PackedRef<'a> {
 
     /// The elements of `range`, all of which must be there.
     pub fn range(self, range: Range<usize>) -> PackedRef<'a> {
+        if range == (0..self.len()) {
+            return self;
+        }
         let (from, to) = (self.offset(range.start), self.offset(range.end));
-        assert!(range.start <= range.end && range.end <= self.len(), "range");
         PackedRef {
             bodies: &self.bodies[from..to],
-            low: self.high - range.end as u32,
-            high: self.high - range.start as u32,
-            ..self
+            heads: self.heads.range(range),
         }
     }
 
     /// The index of the first element equal to `element` among those at `0, step, 2 * step, ..`.
     pub fn find<'e>(self, element: impl Into<Element<'e>>, step: usize) -> Option<usize> {
         self.iter().seek(&element.into(), step)
-    }
-
-    #[inline]
-    fn head(self, index: usize) -> u8 {
-        self.head_at(self.high - 1 - index as u32)
-    }
-
-    #[inline]
-    fn head_at(self, place: u32) -> u8 {
-        self.heads[(place & self.mask) as usize]
-    }
-
-    /// The heads of all places, to be looked at one by one; `None` when two stand for all.
-    #[inline]
-    fn each_head(self) -> Option<&'a [u8]> {
-        (self.mask == EACH).then(|| &self.heads[self.low as usize..self.high as usize])
-    }
-
-    fn write_heads(self, out: &mut [u8]) {
-        match self.each_head() {
-            Some(heads) => out.copy_from_slice(heads),
-            None => {
-                let heads = [self.head_at(self.low), self.head_at(self.low + 1)];
-                let mut pairs = out.chunks_exact_mut(2);
-                pairs.by_ref().for_each(|pair| pair.copy_from_slice(&heads));
-                pairs.into_remainder().fill(heads[0]);
-            }
-        }
-    }
-
-    /// Bytes of the bodies of `places` where two heads stand for all.
-    fn alternating_size(self, places: Range<u32>) -> usize {
-        let size = |place| short_size(self.head_at(place));
-        let count = places.len();
-        size(places.start) * count.div_ceil(2) + size(places.start + 1) * (count / 2)
     }
 
     /// Where the body of the element at `index` begins; the end for the length.
@@ -483,7 +432,7 @@ impl<'a> PackedRef<'a> {
     }
 
     fn place_at(self, index: usize, offset: usize) -> usize {
-        size_at_front(self.head(index), &self.bodies[offset..])
+        size_at_front(self.heads.get(index), &self.bodies[offset..])
     }
 }
 
@@ -507,80 +456,88 @@ impl<'a> Iter<'a> {
     }
 
     /// Goes behind the first element equal to `element` among those at `0, step, 2 * step, ..` from here, and says how many
-    /// stood before it; `None` at the end.
+    /// stood before it; at the end or wherever it was seen that there is none, `None`.
     pub fn seek(&mut self, element: &Element<'_>, step: usize) -> Option<usize> {
-        let (mut passed, mut until_next) = (0, 0);
-        while let Some((head, body)) = self.take_front() {
-            if until_next == 0 {
-                if head == element.head && element.has_body(body) {
-                    return Some(passed);
-                }
-                until_next = step;
+        let bodies = self.0.bodies;
+        let (index, end) = match self.0.heads {
+            Heads::Each(heads) => {
+                let (mut end, mut until_next) = (0, 0);
+                let index = heads.iter().rev().position(|&head| {
+                    let start = end;
+                    end += size_at_front(head, &bodies[start..]);
+                    if until_next > 0 {
+                        until_next -= 1;
+                        return false;
+                    }
+                    until_next = step - 1;
+                    head == element.head && element.has_body(&bodies[start..end])
+                })?;
+                (index, end)
             }
-            until_next -= 1;
-            passed += 1;
-        }
-        None
+            Heads::Alternating(heads) => {
+                let index = heads.seek(bodies, element, step)?;
+                (index, heads.offset(index + 1))
+            }
+        };
+        let count = self.0.len();
+        self.0 = PackedRef {
+            bodies: &bodies[end..],
+            heads: self.0.heads.range(index + 1..count),
+        };
+        Some(index)
     }
 
     /// Goes over the next `count` elements, or to the end.
     pub fn skip_front(&mut self, count: usize) {
-        let view = &mut self.0;
-        let count = count.min(view.len());
-        let places = view.high - count as u32..view.high;
-        match view.each_head() {
-            Some(heads) => {
-                for &head in heads[heads.len() - count..].iter().rev() {
-                    view.bodies = &view.bodies[size_at_front(head, view.bodies)..];
+        let PackedRef { mut bodies, heads } = self.0;
+        let count = count.min(heads.len());
+        let (skipped, rest) = heads.split(count);
+        match skipped {
+            Heads::Each(heads) => {
+                for &head in heads.iter().rev() {
+                    bodies = &bodies[size_at_front(head, bodies)..];
                 }
             }
-            None => view.bodies = &view.bodies[view.alternating_size(places.clone())..],
+            Heads::Alternating(heads) => bodies = &bodies[heads.offset(count)..],
         }
-        view.high = places.start;
+        self.0 = PackedRef {
+            bodies,
+            heads: rest,
+        };
     }
 
     /// Leaves out the last `count` elements, or all.
     pub fn skip_back(&mut self, count: usize) {
-        let view = &mut self.0;
-        let count = count.min(view.len());
-        let places = view.low..view.low + count as u32;
-        let mut end = view.bodies.len();
-        match view.each_head() {
-            Some(heads) => {
-                for &head in &heads[..count] {
-                    end -= size_at_back(head, &view.bodies[..end]);
+        let PackedRef { mut bodies, heads } = self.0;
+        let left = heads.len().saturating_sub(count);
+        match heads {
+            Heads::Each(heads) => {
+                for &head in &heads[..heads.len() - left] {
+                    bodies = &bodies[..bodies.len() - size_at_back(head, bodies)];
                 }
             }
-            None => end -= view.alternating_size(places.clone()),
+            Heads::Alternating(heads) => bodies = &bodies[..heads.offset(left)],
         }
-        view.bodies = &view.bodies[..end];
-        view.low = places.end;
+        self.0 = PackedRef {
+            bodies,
+            heads: heads.split(left).0,
+        };
     }
 
     #[inline]
     fn take_front(&mut self) -> Option<(u8, &'a [u8])> {
-        let view = &mut self.0;
-        if view.is_empty() {
-            return None;
-        }
-        view.high -= 1;
-        let head = view.head_at(view.high);
-        let (body, bodies) = view.bodies.split_at(size_at_front(head, view.bodies));
-        view.bodies = bodies;
+        let head = self.0.heads.take_front()?;
+        let (body, bodies) = self.0.bodies.split_at(size_at_front(head, self.0.bodies));
+        self.0.bodies = bodies;
         Some((head, body))
     }
 
     #[inline]
     fn take_back(&mut self) -> Option<(u8, &'a [u8])> {
-        let view = &mut self.0;
-        if view.is_empty() {
-            return None;
-        }
-        let head = view.head_at(view.low);
-        view.low += 1;
-        let start = view.bodies.len() - size_at_back(head, view.bodies);
-        let (bodies, body) = view.bodies.split_at(start);
-        view.bodies = bodies;
+        let head = self.0.heads.take_back()?;
+        let start = self.0.bodies.len() - size_at_back(head, self.0.bodies);
+        let (bodies, body) = self.0.bodies.split_at(start);
+        self.0.bodies = bodies;
         Some((head, body))
     }
 }

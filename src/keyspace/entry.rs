@@ -956,10 +956,12 @@ unsafe fn release(base: NonNull<u8>, bytes: usize) {
 mod tests {
     use super::*;
     use crate::base::hash::KeyHasher;
+    use crate::data::hash::{Expiry, Hash, HashLimits};
     use crate::data::list::{End, List};
     use crate::data::packed::Item;
     use crate::data::set::{Set, SetLimits};
     use crate::data::value::Collection;
+    use crate::data::zset::{self, AddRules, ZSet};
 
     #[test]
     fn a_small_entry_is_one_allocation_of_header_key_and_value() {
@@ -1170,6 +1172,42 @@ mod tests {
         };
         let all = list.range(0..list.len());
         all.map(|element| element.to_vec()).collect()
+    }
+
+    /// Eight members of eight bytes behind a key of sixteen: the figures of the README.
+    #[test]
+    fn small_collections_take_the_class_that_they_should() {
+        let hasher = KeyHasher::with_key(1, 2);
+        let key = b"key:000000000001";
+        let members: Vec<_> = (0..8).map(|number| format!("{number}abcdefg")).collect();
+        let (mut hash, mut zset) = (Hash::new(), ZSet::new());
+        let (mut set, mut list) = (Set::new(), List::new());
+        for (number, member) in members.iter().enumerate() {
+            let (field, member) = (format!("f{number}"), member.as_bytes());
+            hash.set(
+                field.as_bytes(),
+                member,
+                Expiry::Clear,
+                &HashLimits::default(),
+                &hasher,
+            );
+            let limits = zset::Limits {
+                entries: 128,
+                value: 64,
+            };
+            let score = 6_999_993.0 + number as f64;
+            zset.add(member, score, AddRules::default(), limits);
+            set.add(Item::new(member), &SetLimits::default(), &hasher);
+            list.push(
+                End::Tail,
+                member,
+                crate::data::list::Limits::from_parameter(-2),
+            );
+        }
+        let values = [Value::from(hash), zset.into(), set.into(), list.into()];
+        let taken = values.map(|value| Entry::collection(key, value, None).allocated_bytes());
+        assert_eq!(taken, [112, 112, 96, 96]);
+        assert_eq!(size_of::<Value>(), 40);
     }
 
     /// A set of integers keeps its form through the compact one, and becomes texts when one comes.

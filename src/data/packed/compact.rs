@@ -1,9 +1,9 @@
 //! The compact form of a sequence: for a value that stands in the same allocation as its key.
 //!
 //! ```text
-//! [ bodies of the elements, in order | heads, last element first | count ]
+//! [ bodies of the elements, in order | heads, the last element's first | count ]
 //!
-//! heads   one for each element; only the last two where they alternate
+//! heads   one for each element; where they alternate the first and the second element's only
 //! count   none up to 30 elements; one byte below 255; else four bytes and 255
 //! ```
 //!
@@ -11,8 +11,9 @@
 //! and a count up to 30, is the [`Shape`], six bits that the owner keeps. So eight fields with values take two bytes beyond
 //! their texts, or sixteen when their lengths differ.
 
+use super::heads::{Alternating, Heads};
 use super::item::LONG;
-use super::{ALTERNATING, COUNT_BYTES, PackedRef, length_bytes};
+use super::{COUNT_BYTES, PackedRef, length_bytes};
 
 /// The count of a compact form is one byte below this, else four bytes and this.
 const WIDE_COUNT: u8 = 255;
@@ -80,28 +81,35 @@ impl<'a> PackedRef<'a> {
             None => split_count(bytes),
         };
         let (bodies, heads) = rest.split_at(rest.len() - shape.heads(count));
-        let mut view = PackedRef::new(bodies, heads);
-        if shape.alternates() {
-            view.high = count as u32;
-            view.mask = ALTERNATING;
-        }
-        view
+        let heads = match heads {
+            &[first, second] if shape.alternates() => Heads::Alternating(Alternating {
+                count: count as u32,
+                first,
+                second,
+            }),
+            _ => Heads::Each(heads),
+        };
+        PackedRef { bodies, heads }
     }
 
     /// Appends the compact form, and gives its shape.
     pub fn write_compact(self, out: &mut Vec<u8>) -> Shape {
-        let shape = Shape::of(self);
-        let heads_at = out.len() + self.bodies.len();
+        let (shape, count) = (Shape::of(self), self.len());
         out.extend_from_slice(self.bodies);
-        out.resize(heads_at + shape.heads(self.len()), 0);
-        // Of heads that alternate the last two elements' are enough.
-        let last = self.len() - shape.heads(self.len());
-        self.range_from(last).write_heads(&mut out[heads_at..]);
+        match self.heads {
+            _ if shape.alternates() => out.extend([self.heads.get(0), self.heads.get(1)]),
+            Heads::Each(heads) => out.extend_from_slice(heads),
+            Heads::Alternating(_) => {
+                let heads_at = out.len();
+                out.resize(heads_at + count, 0);
+                self.heads.write(&mut out[heads_at..]);
+            }
+        }
         if shape.count().is_none() {
-            match u8::try_from(self.len()) {
+            match u8::try_from(count) {
                 Ok(count) if count < WIDE_COUNT => out.push(count),
                 _ => {
-                    out.extend_from_slice(&length_bytes(self.len()));
+                    out.extend_from_slice(&length_bytes(count));
                     out.push(WIDE_COUNT);
                 }
             }
@@ -123,19 +131,13 @@ impl<'a> PackedRef<'a> {
     /// Whether two heads can stand for all, and take less. Long bodies have their length beside their head.
     fn alternates(self) -> bool {
         let count = self.len();
-        let Some(heads) = self.each_head() else {
-            return count > 2;
-        };
-        (3..=ALTERNATING_MAX).contains(&count)
-            && heads[2..] == heads[..count - 2]
-            && !heads[..2].contains(&LONG)
-    }
-
-    /// The elements from `index` on, their bodies left out of account.
-    fn range_from(self, index: usize) -> PackedRef<'a> {
-        PackedRef {
-            high: self.high - index as u32,
-            ..self
+        match self.heads {
+            Heads::Alternating(_) => count > 2,
+            Heads::Each(heads) => {
+                (3..=ALTERNATING_MAX).contains(&count)
+                    && heads[2..] == heads[..count - 2]
+                    && !heads[..2].contains(&LONG)
+            }
         }
     }
 }

@@ -163,7 +163,11 @@ impl<'a> Element<'a> {
     #[inline]
     pub(super) fn has_body(&self, held: &[u8]) -> bool {
         match &self.body {
-            Body::Bytes(bytes) => bytes_of(self.head, held) == *bytes,
+            Body::Bytes(bytes) => {
+                let held = bytes_of(self.head, held);
+                // Names that are alike mostly differ in the last byte, which is cheaper than a call.
+                held.last() == bytes.last() && held == *bytes
+            }
             Body::Int(bytes) => held == &bytes[..int_width(self.head)],
         }
     }
@@ -220,8 +224,7 @@ fn bytes_of(head: u8, body: &[u8]) -> &[u8] {
 #[inline]
 pub(in crate::data) fn size_at_front(head: u8, bodies: &[u8]) -> usize {
     if head == LONG {
-        let length = bodies.first_chunk().expect("a long body has a length");
-        return u32::from_le_bytes(*length) as usize + 2 * LENGTH_BYTES;
+        return long_size(bodies.first_chunk());
     }
     short_size(head)
 }
@@ -230,10 +233,15 @@ pub(in crate::data) fn size_at_front(head: u8, bodies: &[u8]) -> usize {
 #[inline]
 pub(super) fn size_at_back(head: u8, bodies: &[u8]) -> usize {
     if head == LONG {
-        let length = bodies.last_chunk().expect("a long body has a length");
-        return u32::from_le_bytes(*length) as usize + 2 * LENGTH_BYTES;
+        return long_size(bodies.last_chunk());
     }
     short_size(head)
+}
+
+#[cold]
+fn long_size(length: Option<&[u8; LENGTH_BYTES]>) -> usize {
+    let length = length.expect("a long body has a length");
+    u32::from_le_bytes(*length) as usize + 2 * LENGTH_BYTES
 }
 
 /// The size of a body with this head, which is not [`LONG`].
