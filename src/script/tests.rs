@@ -16,6 +16,7 @@ use crate::resp::reply::{Output, Protocol, Reply};
 
 mod corpus;
 mod fuzz;
+mod runs;
 mod sandbox;
 
 /// A server of a few commands.
