@@ -267,3 +267,25 @@ fn errors_are_counted_once() {
     let incr = field(&mut client, "commandstats", "cmdstat_incr").unwrap_or_default();
     assert!(incr.starts_with("calls=3,"), "{incr}");
 }
+
+#[test]
+fn scripts_are_shown_and_subcommands_are_explained() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let sha1 = client.run(&["SCRIPT", "LOAD", "return 1"]).text();
+    assert_eq!(
+        client.run(&["SCRIPT", "SHOW", &sha1]),
+        Value::bulk("return 1")
+    );
+    let unknown = "0".repeat(40);
+    assert_eq!(
+        client.run(&["SCRIPT", "SHOW", &unknown]),
+        Value::error("NOSCRIPT No matching script. Please use EVAL.")
+    );
+    for (container, subcommand) in [("SCRIPT", "SHOW <sha1>"), ("FUNCTION", "STATS")] {
+        let lines = client.run(&[container, "HELP"]).items();
+        let texts: Vec<String> = lines.iter().map(Value::text).collect();
+        assert!(texts[0].starts_with(container), "{texts:?}");
+        assert!(texts.iter().any(|line| line == subcommand), "{texts:?}");
+    }
+}
