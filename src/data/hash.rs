@@ -552,7 +552,9 @@ impl<'a> Iterator for Fields<'a> {
         match &mut self.0 {
             Source::Packed(items, step) => {
                 let pair = (items.next()?, items.next()?);
-                items.skip_front(*step - 2);
+                if *step > 2 {
+                    items.skip_front(*step - 2);
+                }
                 Some(pair)
             }
             Source::Table(entries) => entries

@@ -19,8 +19,8 @@
 //! Both ends grow in place: bodies have slack before and behind, and to move the heads is to move a byte per element. The
 //! capacity is always a size class of the allocator, the smallest that holds what is there; it shrinks when half is unused.
 //!
-//! The compact form ([`Packed::write_compact`]) has no slack and a count of one byte: for a value that stands in the
-//! same allocation as its key.
+//! The compact form ([`compact`]) has no slack, and often neither count nor heads: for a value that stands in the same
+//! allocation as its key.
 //!
 //! Cost: get, insert and remove pass over the heads from the nearer end, about half a nanosecond each; a search passes
 //! over all of them.
@@ -28,11 +28,15 @@
 use std::iter::FusedIterator;
 use std::ops::Range;
 
+pub use self::compact::Shape;
+use self::heads::Heads;
 pub use self::item::{Element, Item};
-pub(in crate::data) use self::item::{decode, size_at_front};
+pub(in crate::data) use self::item::{decode, int_width, size_at_front};
 use self::item::{length_bytes, size_at_back};
 use crate::base::allocator::good_size;
 
+mod compact;
+mod heads;
 mod item;
 
 /// What a sequence may take before its owner must convert or divide it, as Redis's listpack (`LISTPACK_MAX_SAFETY_LIMIT`).
@@ -40,8 +44,6 @@ mod item;
 pub const MAX_BYTES: usize = 1 << 30;
 
 const COUNT_BYTES: usize = 4;
-/// The count of a compact form is one byte below this, else four bytes and this.
-const WIDE_COUNT: u8 = 255;
 
 /// The sequence; see the head of the file.
 #[derive(Clone, Default)]
@@ -59,9 +61,20 @@ impl Packed {
 
     /// A copy of the elements of `view`, in the smallest allocation that holds them.
     pub fn copy_of(view: PackedRef<'_>) -> Packed {
-        let mut copy = Packed::new();
-        copy.append(view);
-        copy
+        let (bodies, count) = (view.bodies, view.len());
+        if count == 0 {
+            return Packed::new();
+        }
+        let mut buffer = vec![0; good_size(bodies.len() + count + COUNT_BYTES)];
+        buffer[..bodies.len()].copy_from_slice(bodies);
+        let heads_end = buffer.len() - COUNT_BYTES;
+        view.heads.write(&mut buffer[heads_end - count..heads_end]);
+        buffer[heads_end..].copy_from_slice(&length_bytes(count));
+        Packed {
+            buffer: buffer.into_boxed_slice(),
+            start: 0,
+            end: bodies.len() as u32,
+        }
     }
 
     /// To read it.
@@ -72,7 +85,7 @@ impl Packed {
         };
         PackedRef {
             bodies: &self.buffer[self.start as usize..self.end as usize],
-            heads: &self.buffer[heads_end - self.len()..heads_end],
+            heads: Heads::Each(&self.buffer[heads_end - self.len()..heads_end]),
         }
     }
 
@@ -192,34 +205,13 @@ impl Packed {
         let place = self.start as usize + offset;
         self.buffer[place..][..other.bodies.len()].copy_from_slice(other.bodies);
         let heads_start = self.heads_end() - count - added;
-        self.buffer[heads_start..][..added].copy_from_slice(other.heads);
+        other.heads.write(&mut self.buffer[heads_start..][..added]);
         self.set_len(count + added);
     }
 
     /// Removes all and gives the memory back.
     pub fn clear(&mut self) {
         *self = Packed::default();
-    }
-
-    /// Appends the compact form, which [`PackedRef::from_compact`] reads.
-    pub fn write_compact(&self, out: &mut Vec<u8>) {
-        let view = self.view();
-        out.reserve_exact(self.compact_len());
-        out.extend_from_slice(view.bodies);
-        out.extend_from_slice(view.heads);
-        match u8::try_from(view.len()) {
-            Ok(count) if count < WIDE_COUNT => out.push(count),
-            _ => {
-                out.extend_from_slice(&length_bytes(view.len()));
-                out.push(WIDE_COUNT);
-            }
-        }
-    }
-
-    /// The length of the compact form.
-    pub fn compact_len(&self) -> usize {
-        let wide = self.len() >= usize::from(WIDE_COUNT);
-        self.used_bytes() + 1 + if wide { COUNT_BYTES } else { 0 }
     }
 
     fn insert_at(&mut self, index: usize, offset: usize, element: Element<'_>) {
@@ -287,7 +279,7 @@ impl Packed {
         fresh[start..][..offset].copy_from_slice(&view.bodies[..offset]);
         fresh[start + offset + bytes..][..length - offset].copy_from_slice(&view.bodies[offset..]);
         let heads_end = fresh.len() - COUNT_BYTES;
-        fresh[heads_end - count..heads_end].copy_from_slice(view.heads);
+        view.heads.write(&mut fresh[heads_end - count..heads_end]);
         fresh[heads_end..].copy_from_slice(&length_bytes(count));
         self.buffer = fresh.into_boxed_slice();
         self.start = start as u32;
@@ -368,24 +360,10 @@ impl<'a> IntoIterator for &'a Packed {
 #[derive(Clone, Copy, Default, Debug)]
 pub struct PackedRef<'a> {
     bodies: &'a [u8],
-    /// The last element's first.
-    heads: &'a [u8],
+    heads: Heads<'a>,
 }
 
 impl<'a> PackedRef<'a> {
-    /// Reads what [`Packed::write_compact`] wrote.
-    pub fn from_compact(bytes: &'a [u8]) -> PackedRef<'a> {
-        let (&last, rest) = bytes.split_last().expect("a compact form has a count");
-        let (rest, count) = if last == WIDE_COUNT {
-            let (rest, count) = rest.split_last_chunk().expect("a wide count");
-            (rest, u32::from_le_bytes(*count) as usize)
-        } else {
-            (rest, usize::from(last))
-        };
-        let (bodies, heads) = rest.split_at(rest.len() - count);
-        PackedRef { bodies, heads }
-    }
-
     /// How many elements.
     #[inline]
     pub fn len(self) -> usize {
@@ -395,14 +373,14 @@ impl<'a> PackedRef<'a> {
     /// Whether there is none.
     #[inline]
     pub fn is_empty(self) -> bool {
-        self.heads.is_empty()
+        self.len() == 0
     }
 
     /// The element at `index`.
     pub fn get(self, index: usize) -> Option<Item<'a>> {
         (index < self.len()).then(|| {
             let (offset, size) = self.place(index);
-            decode(self.head(index), &self.bodies[offset..offset + size])
+            decode(self.heads.get(index), &self.bodies[offset..offset + size])
         })
     }
 
@@ -420,22 +398,19 @@ impl<'a> PackedRef<'a> {
 
     /// The elements of `range`, all of which must be there.
     pub fn range(self, range: Range<usize>) -> PackedRef<'a> {
+        if range == (0..self.len()) {
+            return self;
+        }
         let (from, to) = (self.offset(range.start), self.offset(range.end));
-        let count = self.len();
         PackedRef {
             bodies: &self.bodies[from..to],
-            heads: &self.heads[count - range.end..count - range.start],
+            heads: self.heads.range(range),
         }
     }
 
     /// The index of the first element equal to `element` among those at `0, step, 2 * step, ..`.
     pub fn find<'e>(self, element: impl Into<Element<'e>>, step: usize) -> Option<usize> {
         self.iter().seek(&element.into(), step)
-    }
-
-    #[inline]
-    fn head(self, index: usize) -> u8 {
-        self.heads[self.heads.len() - 1 - index]
     }
 
     /// Where the body of the element at `index` begins; the end for the length.
@@ -457,7 +432,7 @@ impl<'a> PackedRef<'a> {
     }
 
     fn place_at(self, index: usize, offset: usize) -> usize {
-        size_at_front(self.head(index), &self.bodies[offset..])
+        size_at_front(self.heads.get(index), &self.bodies[offset..])
     }
 }
 
@@ -481,29 +456,49 @@ impl<'a> Iter<'a> {
     }
 
     /// Goes behind the first element equal to `element` among those at `0, step, 2 * step, ..` from here, and says how many
-    /// stood before it; `None` at the end.
+    /// stood before it; at the end or wherever it was seen that there is none, `None`.
     pub fn seek(&mut self, element: &Element<'_>, step: usize) -> Option<usize> {
-        let (mut passed, mut until_next) = (0, 0);
-        while let Some((head, body)) = self.take_front() {
-            if until_next == 0 {
-                if head == element.head && element.has_body(body) {
-                    return Some(passed);
-                }
-                until_next = step;
+        let bodies = self.0.bodies;
+        let (index, end) = match self.0.heads {
+            Heads::Each(heads) => {
+                let (mut end, mut until_next) = (0, 0);
+                let index = heads.iter().rev().position(|&head| {
+                    let start = end;
+                    end += size_at_front(head, &bodies[start..]);
+                    if until_next > 0 {
+                        until_next -= 1;
+                        return false;
+                    }
+                    until_next = step - 1;
+                    head == element.head && element.has_body(&bodies[start..end])
+                })?;
+                (index, end)
             }
-            until_next -= 1;
-            passed += 1;
-        }
-        None
+            Heads::Alternating(heads) => {
+                let index = heads.seek(bodies, element, step)?;
+                (index, heads.offset(index + 1))
+            }
+        };
+        let count = self.0.len();
+        self.0 = PackedRef {
+            bodies: &bodies[end..],
+            heads: self.0.heads.range(index + 1..count),
+        };
+        Some(index)
     }
 
     /// Goes over the next `count` elements, or to the end.
     pub fn skip_front(&mut self, count: usize) {
-        let count = count.min(self.0.len());
-        let (rest, skipped) = self.0.heads.split_at(self.0.len() - count);
-        let mut bodies = self.0.bodies;
-        for &head in skipped.iter().rev() {
-            bodies = &bodies[size_at_front(head, bodies)..];
+        let PackedRef { mut bodies, heads } = self.0;
+        let count = count.min(heads.len());
+        let (skipped, rest) = heads.split(count);
+        match skipped {
+            Heads::Each(heads) => {
+                for &head in heads.iter().rev() {
+                    bodies = &bodies[size_at_front(head, bodies)..];
+                }
+            }
+            Heads::Alternating(heads) => bodies = &bodies[heads.offset(count)..],
         }
         self.0 = PackedRef {
             bodies,
@@ -513,22 +508,36 @@ impl<'a> Iter<'a> {
 
     /// Leaves out the last `count` elements, or all.
     pub fn skip_back(&mut self, count: usize) {
-        let (skipped, rest) = self.0.heads.split_at(count.min(self.0.len()));
-        let mut bodies = self.0.bodies;
-        for &head in skipped {
-            bodies = &bodies[..bodies.len() - size_at_back(head, bodies)];
+        let PackedRef { mut bodies, heads } = self.0;
+        let left = heads.len().saturating_sub(count);
+        match heads {
+            Heads::Each(heads) => {
+                for &head in &heads[..heads.len() - left] {
+                    bodies = &bodies[..bodies.len() - size_at_back(head, bodies)];
+                }
+            }
+            Heads::Alternating(heads) => bodies = &bodies[..heads.offset(left)],
         }
         self.0 = PackedRef {
             bodies,
-            heads: rest,
+            heads: heads.split(left).0,
         };
     }
 
     #[inline]
     fn take_front(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&head, heads) = self.0.heads.split_last()?;
+        let head = self.0.heads.take_front()?;
         let (body, bodies) = self.0.bodies.split_at(size_at_front(head, self.0.bodies));
-        self.0 = PackedRef { bodies, heads };
+        self.0.bodies = bodies;
+        Some((head, body))
+    }
+
+    #[inline]
+    fn take_back(&mut self) -> Option<(u8, &'a [u8])> {
+        let head = self.0.heads.take_back()?;
+        let start = self.0.bodies.len() - size_at_back(head, self.0.bodies);
+        let (bodies, body) = self.0.bodies.split_at(start);
+        self.0.bodies = bodies;
         Some((head, body))
     }
 }
@@ -554,11 +563,7 @@ impl<'a> Iterator for Iter<'a> {
 impl DoubleEndedIterator for Iter<'_> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        let (&head, heads) = self.0.heads.split_first()?;
-        let start = self.0.bodies.len() - size_at_back(head, self.0.bodies);
-        let (bodies, body) = self.0.bodies.split_at(start);
-        self.0 = PackedRef { bodies, heads };
-        Some(decode(head, body))
+        self.take_back().map(|(head, body)| decode(head, body))
     }
 
     fn nth_back(&mut self, count: usize) -> Option<Self::Item> {

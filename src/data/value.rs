@@ -7,11 +7,11 @@
 use super::hash::{Hash, HashRef};
 use super::intset::{IntSet, IntSetRef};
 use super::list::{List, ListRef};
-use super::packed::{Packed, PackedRef};
+use super::packed::{Packed, PackedRef, Shape};
 use super::remains::Remains;
 use super::set::{Set, SetRef};
 use super::stream::Stream;
-use super::zset::{ZSet, ZSetRef};
+use super::zset::{Scored, ScoredRef, ZSet, ZSetRef};
 use crate::base::allocator::good_size;
 
 /// The type of a value. The numbers stand in the headers of entries.
@@ -69,13 +69,15 @@ pub enum Small<'a> {
     Ints(&'a IntSet),
     /// A sequence.
     Packed(&'a Packed),
+    /// Members with scores.
+    Scored(&'a Scored),
 }
 
-/// Which compact form it is, where a type has more than one.
+/// What one must know of a compact form to read it, besides the type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compact {
-    /// A [`Packed`].
-    Packed,
+    /// A [`Packed`], or for a sorted set a [`Scored`].
+    Packed(Shape),
     /// An [`IntSet`].
     Ints,
 }
@@ -286,18 +288,17 @@ impl Value {
     #[inline]
     pub fn compact_len(&self) -> Option<usize> {
         match self.small()? {
-            Small::Packed(packed) => Some(packed.compact_len()),
+            Small::Packed(packed) => Some(packed.view().compact_len()),
+            Small::Scored(scored) => Some(scored.view().compact_len()),
             Small::Ints(ints) => Some(ints.compact_len()),
         }
     }
 
-    /// Appends its compact form, and tells which it is.
+    /// Appends its compact form, and tells how it is to be read.
     pub fn write_compact(&self, out: &mut Vec<u8>) -> Option<Compact> {
         match self.small()? {
-            Small::Packed(packed) => {
-                packed.write_compact(out);
-                Some(Compact::Packed)
-            }
+            Small::Packed(packed) => Some(Compact::Packed(packed.view().write_compact(out))),
+            Small::Scored(scored) => Some(Compact::Packed(scored.view().write_compact(out))),
             Small::Ints(ints) => {
                 ints.write_compact(out);
                 Some(Compact::Ints)
@@ -307,15 +308,20 @@ impl Value {
 
     /// The collection that a compact form is of.
     pub fn from_compact(kind: Type, compact: Compact, bytes: &[u8]) -> Value {
-        if compact == Compact::Ints {
-            return Value::Set(IntSet::from(IntSetRef::from_compact(bytes)).into());
-        }
-        let packed = Packed::copy_of(PackedRef::from_compact(bytes));
+        let shape = match compact {
+            Compact::Packed(shape) => shape,
+            Compact::Ints => {
+                return Value::Set(IntSet::from(IntSetRef::from_compact(bytes)).into());
+            }
+        };
+        let packed = || Packed::copy_of(PackedRef::from_compact(bytes, shape));
         match kind {
-            Type::Set => Value::Set(packed.into()),
-            Type::ZSet => Value::ZSet(packed.into()),
-            Type::Hash => Value::Hash(packed.into()),
-            Type::List | Type::String | Type::Stream => Value::List(packed.into()),
+            Type::Set => Value::Set(packed().into()),
+            Type::ZSet => {
+                Value::ZSet(Scored::copy_of(ScoredRef::from_compact(bytes, shape)).into())
+            }
+            Type::Hash => Value::Hash(packed().into()),
+            Type::List | Type::String | Type::Stream => Value::List(packed().into()),
         }
     }
 
@@ -338,21 +344,21 @@ impl std::fmt::Debug for Value {
 }
 
 impl<'a> ValueRef<'a> {
-    /// Reads a compact form.
+    /// Reads a string, or a compact form.
     #[inline]
     pub fn from_compact(kind: Type, compact: Compact, bytes: &'a [u8]) -> ValueRef<'a> {
-        if compact == Compact::Ints {
-            return ValueRef::Set(SetRef::Ints(IntSetRef::from_compact(bytes)));
-        }
+        let shape = match compact {
+            Compact::Packed(shape) => shape,
+            Compact::Ints => return ValueRef::Set(SetRef::Ints(IntSetRef::from_compact(bytes))),
+        };
+        let packed = || PackedRef::from_compact(bytes, shape);
         match kind {
             Type::String => ValueRef::String(bytes),
             // Streams have no compact form.
-            Type::List | Type::Stream => {
-                ValueRef::List(ListRef::Packed(PackedRef::from_compact(bytes)))
-            }
-            Type::Set => ValueRef::Set(SetRef::Packed(PackedRef::from_compact(bytes))),
-            Type::ZSet => ValueRef::ZSet(ZSetRef::Packed(PackedRef::from_compact(bytes))),
-            Type::Hash => ValueRef::Hash(HashRef::Packed(PackedRef::from_compact(bytes))),
+            Type::List | Type::Stream => ValueRef::List(ListRef::Packed(packed())),
+            Type::Set => ValueRef::Set(SetRef::Packed(packed())),
+            Type::ZSet => ValueRef::ZSet(ZSetRef::Packed(ScoredRef::from_compact(bytes, shape))),
+            Type::Hash => ValueRef::Hash(HashRef::Packed(packed())),
         }
     }
 

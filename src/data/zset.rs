@@ -7,8 +7,8 @@
 //!                           ZSet::settle, at the end of a command that stores a result
 //! ```
 //!
-//! - **packed** (`listpack`): member, score, member, score in the order of the set, in one [`Packed`]. A score is held as an
-//!   integer where it is one (so -0 becomes 0, as in Redis's listpack), else as its eight bytes. All operations walk.
+//! - **packed** (`listpack`): [`Scored`] holds member, score, member, score in the order of the set, in one sequence. All
+//!   operations walk.
 //! - **full** (`skiplist`): [`Members`] hold member and score once and find a member by its hash; [`Ordered`] keeps their
 //!   handles in order. Everything that names a member, a rank, a score or a place in byte order takes O(log n).
 //!
@@ -24,14 +24,16 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 pub use self::collect::{Aggregate, Collect, Sorted, weighted};
+pub use self::pairs::{Scored, ScoredRef, Scores};
 use super::members::Members;
 use super::ordered::{self, Bound, Ordered};
-use super::packed::{Item, Packed, PackedRef, Pairs};
+use super::packed::Item;
 use super::remains::Remains;
 use super::value::Small;
 use crate::base::allocator::good_size;
 
 mod collect;
+mod pairs;
 
 /// Up to which size a set is packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +144,7 @@ impl LexBound<'_> {
 #[derive(Clone, Debug)]
 pub enum ZSet {
     /// Member, score, member, score.
-    Packed(Packed),
+    Packed(Scored),
     /// With an index and an order.
     Full(Box<Full>),
 }
@@ -158,7 +160,7 @@ pub struct Full {
 #[derive(Clone, Copy, Debug)]
 pub enum ZSetRef<'a> {
     /// As in [`ZSet::Packed`], or its compact form.
-    Packed(PackedRef<'a>),
+    Packed(ScoredRef<'a>),
     /// As in [`ZSet::Full`].
     Full(&'a Full),
 }
@@ -169,8 +171,8 @@ impl Default for ZSet {
     }
 }
 
-impl From<Packed> for ZSet {
-    fn from(packed: Packed) -> ZSet {
+impl From<Scored> for ZSet {
+    fn from(packed: Scored) -> ZSet {
         ZSet::Packed(packed)
     }
 }
@@ -178,7 +180,7 @@ impl From<Packed> for ZSet {
 impl ZSet {
     /// An empty set.
     pub fn new() -> ZSet {
-        ZSet::Packed(Packed::new())
+        ZSet::Packed(Scored::default())
     }
 
     /// An empty set that is about to get so many members: never packed when these are too many.
@@ -202,7 +204,7 @@ impl ZSet {
     #[inline]
     pub fn small(&self) -> Option<Small<'_>> {
         match self {
-            ZSet::Packed(packed) => Some(Small::Packed(packed)),
+            ZSet::Packed(packed) => Some(Small::Scored(packed)),
             ZSet::Full(_) => None,
         }
     }
@@ -230,8 +232,8 @@ impl ZSet {
     pub fn add(&mut self, member: &[u8], score: f64, rules: AddRules, limits: Limits) -> Added {
         let known = match self {
             ZSet::Packed(packed) => {
-                let index = packed.view().find(member, 2);
-                index.map(|index| (Place::Pair(index), packed_score(packed, index)))
+                let found = packed.view().find(member);
+                found.map(|(rank, score)| (Place::Rank(rank), score))
             }
             ZSet::Full(full) => {
                 let handle = full.members.find(member);
@@ -254,9 +256,8 @@ impl ZSet {
     pub fn remove(&mut self, member: &[u8]) -> Option<f64> {
         match self {
             ZSet::Packed(packed) => {
-                let index = packed.view().find(member, 2)?;
-                let score = packed_score(packed, index);
-                packed.remove(index..index + 2);
+                let (rank, score) = packed.view().find(member)?;
+                packed.remove(rank..rank + 1);
                 Some(score)
             }
             ZSet::Full(full) => {
@@ -299,7 +300,7 @@ impl ZSet {
     fn pop_one(&mut self, end: Extreme, visit: impl FnOnce(Item<'_>, f64)) -> bool {
         match self {
             ZSet::Packed(packed) => {
-                let mut pairs = packed.view().pairs();
+                let mut pairs = packed.view().iter();
                 let found = match end {
                     Extreme::Min => pairs.next(),
                     Extreme::Max => pairs.next_back(),
@@ -307,12 +308,12 @@ impl ZSet {
                 let Some((member, score)) = found else {
                     return false;
                 };
-                visit(member, score_of(score));
-                let index = match end {
+                visit(member, score);
+                let rank = match end {
                     Extreme::Min => 0,
-                    Extreme::Max => packed.len() - 2,
+                    Extreme::Max => pairs.len(),
                 };
-                packed.remove(index..index + 2);
+                packed.remove(rank..rank + 1);
             }
             ZSet::Full(full) => {
                 let rank = match end {
@@ -337,7 +338,7 @@ impl ZSet {
         let end = ranks.end.min(len);
         let start = ranks.start.min(end);
         match self {
-            ZSet::Packed(packed) => packed.remove(start * 2..end * 2),
+            ZSet::Packed(packed) => packed.remove(start..end),
             // A removal also fills the hole that it leaves: it costs some insertions.
             ZSet::Full(full)
                 if end - start >= REBUILD_MIN && (end - start) * 2 > len - end + start =>
@@ -366,12 +367,9 @@ impl ZSet {
         if !view.range(0..full.members.len()).all(fits) {
             return;
         }
-        let mut packed = Packed::new();
+        let mut packed = Scored::default();
         for (member, score) in view.range(0..full.members.len()) {
-            if let Item::Bytes(text) = member {
-                packed.push_back(text);
-            }
-            push_score(&mut packed, score);
+            packed.push(member.text(&mut itoa::Buffer::new()), score);
         }
         *self = ZSet::Packed(packed);
     }
@@ -397,12 +395,11 @@ impl ZSet {
             return Added::NotANumber;
         }
         if let ZSet::Packed(packed) = self {
-            // A score takes nine bytes at most.
-            let fits = packed.len() / 2 < limits.entries
+            let fits = packed.view().len() < limits.entries
                 && member.len() <= limits.value
-                && packed.has_room(member.len() + 32);
+                && packed.has_room(member.len());
             if fits {
-                packed_insert(packed, member, score);
+                packed.insert(member, score);
                 return Added::Inserted(score);
             }
             *self = ZSet::Full(Box::new(Full::from_packed(packed.view())));
@@ -418,9 +415,9 @@ impl ZSet {
 
     fn update(&mut self, place: Place, member: &[u8], old: f64, new: f64) {
         match (self, place) {
-            (ZSet::Packed(packed), Place::Pair(index)) => {
-                packed.remove(index..index + 2);
-                packed_insert(packed, member, new);
+            (ZSet::Packed(packed), Place::Rank(rank)) => {
+                packed.remove(rank..rank + 1);
+                packed.insert(member, new);
             }
             (ZSet::Full(full), Place::Handle(handle)) => full.update(handle, member, old, new),
             _ => unreachable!("the place is of this representation"),
@@ -433,7 +430,7 @@ const REBUILD_MIN: usize = 1024;
 
 /// Where a member was found.
 enum Place {
-    Pair(usize),
+    Rank(usize),
     Handle(u32),
 }
 
@@ -460,11 +457,11 @@ impl AddRules {
 }
 
 impl Full {
-    fn from_packed(packed: PackedRef<'_>) -> Full {
+    fn from_packed(packed: ScoredRef<'_>) -> Full {
         let mut full = Full::default();
         let mut buffer = itoa::Buffer::new();
-        for (member, score) in packed.pairs() {
-            full.insert(member.text(&mut buffer), score_of(score));
+        for (member, score) in packed.iter() {
+            full.insert(member.text(&mut buffer), score);
         }
         full
     }
@@ -540,7 +537,7 @@ impl<'a> ZSetRef<'a> {
     #[inline]
     pub fn len(self) -> usize {
         match self {
-            ZSetRef::Packed(packed) => packed.len() / 2,
+            ZSetRef::Packed(packed) => packed.len(),
             ZSetRef::Full(full) => full.order.len(),
         }
     }
@@ -553,7 +550,7 @@ impl<'a> ZSetRef<'a> {
     /// A set of its own with the same members: a packed one is copied, a full one shares its nodes and pages.
     pub fn snapshot(self) -> ZSet {
         match self {
-            ZSetRef::Packed(packed) => ZSet::Packed(Packed::copy_of(packed)),
+            ZSetRef::Packed(packed) => ZSet::Packed(Scored::copy_of(packed)),
             ZSetRef::Full(full) => ZSet::Full(Box::new(full.clone())),
         }
     }
@@ -569,10 +566,7 @@ impl<'a> ZSetRef<'a> {
     /// The score of a member.
     pub fn score(self, member: &[u8]) -> Option<f64> {
         match self {
-            ZSetRef::Packed(packed) => {
-                let index = packed.find(member, 2)?;
-                packed.get(index + 1).map(score_of)
-            }
+            ZSetRef::Packed(packed) => packed.find(member).map(|(_, score)| score),
             ZSetRef::Full(full) => {
                 let handle = full.members.find(member)?;
                 Some(full.members.score(handle))
@@ -583,10 +577,7 @@ impl<'a> ZSetRef<'a> {
     /// The rank of a member, from the lowest score, with its score.
     pub fn rank(self, member: &[u8]) -> Option<(usize, f64)> {
         match self {
-            ZSetRef::Packed(packed) => {
-                let index = packed.find(member, 2)?;
-                Some((index / 2, packed.get(index + 1).map(score_of)?))
-            }
+            ZSetRef::Packed(packed) => packed.find(member),
             ZSetRef::Full(full) => {
                 let handle = full.members.find(member)?;
                 let score = full.members.score(handle);
@@ -599,10 +590,7 @@ impl<'a> ZSetRef<'a> {
     /// The member with a rank.
     pub fn at(self, rank: usize) -> Option<(Item<'a>, f64)> {
         match self {
-            ZSetRef::Packed(packed) => {
-                let score = packed.get(rank.checked_mul(2)?.checked_add(1)?)?;
-                Some((packed.get(rank * 2)?, score_of(score)))
-            }
+            ZSetRef::Packed(packed) => packed.iter().nth(rank),
             ZSetRef::Full(full) => full.order.at(rank).map(|handle| full.pair(handle)),
         }
     }
@@ -612,7 +600,7 @@ impl<'a> ZSetRef<'a> {
         let end = ranks.end.min(self.len());
         let start = ranks.start.min(end);
         match self {
-            ZSetRef::Packed(packed) => Iter::Up(packed.range(start * 2..end * 2).pairs()),
+            ZSetRef::Packed(packed) => Iter::Up(packed.range(start..end).iter()),
             ZSetRef::Full(full) => Iter::Full {
                 members: &full.members,
                 handles: full.order.iter_from(start),
@@ -626,7 +614,7 @@ impl<'a> ZSetRef<'a> {
         let end = ranks.end.min(self.len());
         let start = ranks.start.min(end);
         match self {
-            ZSetRef::Packed(packed) => Iter::Down(packed.range(start * 2..end * 2).pairs()),
+            ZSetRef::Packed(packed) => Iter::Down(packed.range(start..end).iter()),
             ZSetRef::Full(full) => Iter::Full {
                 members: &full.members,
                 handles: full.order.iter_back_from(end.saturating_sub(1)),
@@ -654,7 +642,7 @@ impl<'a> ZSetRef<'a> {
             return 0..0;
         }
         match self {
-            ZSetRef::Packed(packed) => packed_lex_range(packed, min, max, back),
+            ZSetRef::Packed(packed) => packed.lex_range(min, max, back),
             ZSetRef::Full(_) => {
                 let start = match min {
                     LexBound::First => 0,
@@ -679,8 +667,8 @@ impl<'a> ZSetRef<'a> {
         match self {
             ZSetRef::Packed(packed) => {
                 packed
-                    .pairs()
-                    .for_each(|(member, score)| show(member, score_of(score)));
+                    .iter()
+                    .for_each(|(member, score)| show(member, score));
                 0
             }
             ZSetRef::Full(full) => full.members.scan(cursor, count, |handle| {
@@ -693,13 +681,7 @@ impl<'a> ZSetRef<'a> {
     /// How many members have a score below this one, or up to it when `through`.
     fn before_score(self, score: f64, through: bool) -> usize {
         match self {
-            ZSetRef::Packed(packed) => packed
-                .pairs()
-                .take_while(|&(_, item)| {
-                    let held = score_of(item);
-                    held < score || through && held == score
-                })
-                .count(),
+            ZSetRef::Packed(packed) => packed.before_score(score, through),
             ZSetRef::Full(full) => full.order.rank(&AtScore {
                 members: &full.members,
                 score,
@@ -725,9 +707,9 @@ impl<'a> ZSetRef<'a> {
 #[derive(Debug)]
 pub enum Iter<'a> {
     /// Upwards through pairs.
-    Up(Pairs<'a>),
+    Up(Scores<'a>),
     /// Downwards through pairs.
-    Down(Pairs<'a>),
+    Down(Scores<'a>),
     /// Through the order.
     Full {
         /// The records.
@@ -745,13 +727,8 @@ impl<'a> Iterator for Iter<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Iter::Up(pairs) => pairs
-                .next()
-                .map(|(member, score)| (member, score_of(score))),
-            Iter::Down(pairs) => {
-                let (member, score) = pairs.next_back()?;
-                Some((member, score_of(score)))
-            }
+            Iter::Up(pairs) => pairs.next(),
+            Iter::Down(pairs) => pairs.next_back(),
             Iter::Full {
                 members,
                 handles,
@@ -875,79 +852,6 @@ fn is_before(order: Ordering, through: bool) -> bool {
 /// The order of a packed member and a text.
 fn compare(held: Item<'_>, member: &[u8]) -> Ordering {
     held.text(&mut itoa::Buffer::new()).cmp(member)
-}
-
-fn packed_lex_range(
-    packed: PackedRef<'_>,
-    min: LexBound<'_>,
-    max: LexBound<'_>,
-    back: bool,
-) -> Range<usize> {
-    let members = packed.pairs().map(|(member, _)| member);
-    if back {
-        let mut members = members.rev();
-        let above = members
-            .clone()
-            .take_while(|&member| !max.admits_below(member));
-        let above = above.count();
-        if above > 0 {
-            members.nth(above - 1);
-        }
-        let end = packed.len() / 2 - above;
-        let inside = members.take_while(|&member| min.admits_above(member));
-        end - inside.count()..end
-    } else {
-        let mut members = members;
-        let below = members
-            .clone()
-            .take_while(|&member| !min.admits_above(member));
-        let start = below.count();
-        if start > 0 {
-            members.nth(start - 1);
-        }
-        let inside = members.take_while(|&member| max.admits_below(member));
-        start..start + inside.count()
-    }
-}
-
-fn packed_score(packed: &Packed, index: usize) -> f64 {
-    packed.get(index + 1).map_or(0.0, score_of)
-}
-
-fn packed_insert(packed: &mut Packed, member: &[u8], score: f64) {
-    let stands_before = |&(held, item): &(Item<'_>, Item<'_>)| {
-        let other = score_of(item);
-        other < score || other == score && compare(held, member) == Ordering::Less
-    };
-    // Most often the new one is the last.
-    let pairs = packed.view().pairs();
-    let index = match pairs.clone().next_back() {
-        Some(last) if !stands_before(&last) => pairs.take_while(stands_before).count() * 2,
-        _ => packed.len(),
-    };
-    packed.insert(index, member);
-    packed.insert(index + 1, score_item(score, &mut [0; 8]));
-}
-
-fn push_score(packed: &mut Packed, score: f64) {
-    packed.push_back(score_item(score, &mut [0; 8]));
-}
-
-/// How a score is held in pairs: an integer below 2^53 as one, anything else as its bytes.
-fn score_item(score: f64, bytes: &mut [u8; 8]) -> Item<'_> {
-    const EXACT: f64 = (1u64 << 53) as f64;
-    if score.abs() < EXACT && score.trunc() == score {
-        return Item::Int(score as i64);
-    }
-    *bytes = score.to_le_bytes();
-    Item::Bytes(bytes)
-}
-
-fn score_of(item: Item<'_>) -> f64 {
-    match item {
-        Item::Int(score) => score as f64,
-        Item::Bytes(bytes) => f64::from_le_bytes(bytes.try_into().unwrap_or_default()),
-    }
 }
 
 #[cfg(test)]

@@ -4,11 +4,15 @@
 //! 0        4        8            16           ..
 //! | access | lengths| [expiry]   | [key len]  | key | value, or a pointer to it |
 //!   clock:24 key:12   if EXPIRY    if WIDE
-//!   flags:8  value:20
+//!   flags:8  value:14
+//!            shape:6
 //! ```
 //!
+//! The exact expiry of a short string stands in bits of the lengths and of the pointer, unless it lies too far ahead
+//! ([`near`]); else a word is added.
+//!
 //! A small collection stands there in its compact form ([`Value::write_compact`]), like a string with another type in the
-//! flags; a larger one is a `Box<Value>`.
+//! flags and the form's [`Shape`] beside its length; a larger one is a `Box<Value>`.
 //!
 //! Small values stand behind the key. A value is boxed when the allocator's size classes make two allocations smaller
 //! than one (512 B behind a 16 B key would take a class of 640 B; apart they take 32 and 512). From [`SHARED_MIN`] on a
@@ -33,12 +37,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
+use self::near::Layout as Near;
+pub use self::near::{count_from, expiry_tag};
 use super::hash::KeyHasher;
 use super::partition::Detached;
 use crate::base::allocator::good_size;
 use crate::base::clock::Millis;
+use crate::data::packed::Shape;
 use crate::data::remains::Remains;
 use crate::data::value::{Collection, Compact, Type, Value, ValueRef};
+
+mod near;
 
 /// From this length on a value is reference-counted. Below it copying costs less than the count.
 pub const SHARED_MIN: usize = 16 * 1024;
@@ -51,6 +60,9 @@ const ALIGN: usize = 8;
 const POINTER_BYTES: usize = 8;
 const KEY_BITS: u32 = 12;
 const KEY_MAX: usize = (1 << KEY_BITS) - 1;
+const VALUE_BITS: u32 = 14;
+const VALUE_MAX: usize = (1 << VALUE_BITS) - 1;
+const SHAPE_SHIFT: u32 = KEY_BITS + VALUE_BITS;
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS_MASK: usize = (1 << ADDRESS_BITS) - 1;
 
@@ -65,9 +77,16 @@ const WIDE: u32 = 1 << 3;
 /// Of a string: changed in place. Of a compact set: integers.
 const RAW: u32 = 1 << 4;
 const TYPE_SHIFT: u32 = 5;
-/// What is said of the value itself, whatever the way it is held.
-const MARKS_MASK: u32 = RAW | 0b111 << TYPE_SHIFT;
+const TYPE_MASK: u32 = 0b111 << TYPE_SHIFT;
+/// In the place of the type: a string with its expiry in free bits, see [`Near`].
+const NEAR_SMALL: u32 = 6 << TYPE_SHIFT;
+const NEAR_MEDIUM: u32 = 7 << TYPE_SHIFT;
+/// Of these flags [`Marks`] are made.
+const MARKS_MASK: u32 = RAW | TYPE_MASK;
 const FLAGS_MASK: u32 = 0xff;
+
+const _: () = assert!(SHARED_MIN == VALUE_MAX + 1 && SHAPE_SHIFT + Shape::BITS == u32::BITS);
+const _: () = assert!(Type::ALL.len() as u32 <= NEAR_SMALL >> TYPE_SHIFT);
 const ACCESS_SHIFT: u32 = 8;
 
 /// The longest compact form. Beyond it the box costs less than a tenth, and the copies of each change would be felt.
@@ -85,12 +104,6 @@ enum Kind {
     Shared = 2,
     /// A `Box<Value>`.
     Collection = 3,
-}
-
-/// The coarse expiry of an instant: never 0, repeating every [`TAG_PERIOD`] steps of [`TAG_UNIT_MS`].
-#[inline]
-pub fn expiry_tag(at: Millis) -> u16 {
-    (at.0.div_euclid(TAG_UNIT_MS).rem_euclid(TAG_PERIOD) + 1) as u16
 }
 
 /// A value to be stored.
@@ -115,6 +128,21 @@ impl NewValue<'_> {
             NewValue::Copy(bytes) => Bytes::copy_from_slice(bytes),
             NewValue::Shared(bytes) => bytes,
         }
+    }
+}
+
+/// What the header says of the value itself, whatever the way it is held.
+#[derive(Clone, Copy)]
+struct Marks {
+    /// Those of [`MARKS_MASK`].
+    flags: u32,
+    /// Of a compact form, else 0.
+    shape: u8,
+}
+
+impl Marks {
+    fn is_string(self) -> bool {
+        self.flags & TYPE_MASK == 0
     }
 }
 
@@ -159,9 +187,20 @@ impl Entry {
         })
     }
 
-    fn build(key: &[u8], payload: Payload<'_>, expiry: Option<Millis>, marks: u32) -> Entry {
+    fn build(key: &[u8], payload: Payload<'_>, expiry: Option<Millis>, marks: Marks) -> Entry {
         let wide = key.len() > KEY_MAX;
-        let mut flags = if expiry.is_some() { EXPIRY } else { 0 } | if wide { WIDE } else { 0 };
+        let near = match (&payload, expiry) {
+            (Payload::Bytes(value), Some(at)) if marks.is_string() => {
+                Near::pack(key.len(), value.as_slice().len(), at)
+            }
+            _ => None,
+        };
+        let mut flags = match near {
+            Some((near, _)) => near_type(near),
+            None if expiry.is_some() => EXPIRY,
+            None => 0,
+        };
+        flags |= if wide { WIDE } else { 0 };
         let key_at = key_offset(flags);
         let (kind, length) = match &payload {
             Payload::Bytes(value) => {
@@ -170,22 +209,20 @@ impl Entry {
             }
             Payload::Collection(_) => (Kind::Collection, 0),
         };
-        flags |= kind as u32 | marks;
+        flags |= kind as u32 | marks.flags;
         let base = allocate(good_size(key_at + key.len() + payload_bytes(kind, length)));
         // SAFETY: the allocation holds the header, the optional words, the key and the payload, whose offsets and sizes
         // come from the same functions; it is fresh, so nothing overlaps it.
         unsafe {
             base.cast::<AtomicU32>().write(AtomicU32::new(flags));
-            let key_bits = if wide { 0 } else { key.len() as u32 };
-            let value_bits = if kind == Kind::Shared {
-                0
-            } else {
-                length as u32
+            let key_len = if wide { 0 } else { key.len() };
+            let value_len = if kind == Kind::Shared { 0 } else { length };
+            let lengths = match near {
+                Some((_, lengths)) => lengths,
+                None => plain_lengths(key_len, value_len, marks.shape),
             };
-            base.add(4)
-                .cast::<u32>()
-                .write(key_bits | value_bits << KEY_BITS);
-            if let Some(at) = expiry {
+            base.add(4).cast::<u32>().write(lengths);
+            if let Some(at) = expiry.filter(|_| near.is_none()) {
                 base.add(HEADER_BYTES).cast::<i64>().write(at.0);
             }
             if wide {
@@ -195,7 +232,10 @@ impl Entry {
             write_payload(base.add(key_at + key.len()), kind, payload);
         }
         let mut entry = Entry(base);
-        entry.retag();
+        match expiry {
+            Some(at) if near.is_some() => entry.set_tag(expiry_tag(at)),
+            _ => entry.retag(),
+        }
         entry
     }
 
@@ -228,8 +268,9 @@ impl Entry {
     /// When it expires.
     #[inline]
     pub fn expiry(&self) -> Option<Millis> {
-        if self.flags() & EXPIRY == 0 {
-            return None;
+        let flags = self.flags();
+        if flags & EXPIRY == 0 {
+            return near(flags).map(|near| near.expiry(self.lengths(), self.tag()));
         }
         // SAFETY: the flag says that the word behind the header is there and written.
         Some(Millis(unsafe {
@@ -240,7 +281,7 @@ impl Entry {
     /// Whether the key expires.
     #[inline]
     pub fn is_volatile(&self) -> bool {
-        self.tag() != 0 && self.flags() & EXPIRY != 0
+        self.tag() != 0 && has_expiry(self.flags())
     }
 
     /// When the next field of a hash expires.
@@ -282,7 +323,7 @@ impl Entry {
         let flags = self.flags();
         match kind(flags) {
             Kind::Collection => self.collection_ref(flags).view(),
-            _ => ValueRef::from_compact(type_of(flags), compact_of(flags), self.bytes()),
+            _ => ValueRef::from_compact(type_of(flags), self.compact_of(flags), self.bytes()),
         }
     }
 
@@ -294,7 +335,7 @@ impl Entry {
             _ if type_of(flags) == Type::String => None,
             _ => Some(Value::from_compact(
                 type_of(flags),
-                compact_of(flags),
+                self.compact_of(flags),
                 self.bytes(),
             )),
         }
@@ -308,11 +349,11 @@ impl Entry {
             Kind::Collection => &[],
             // SAFETY: the header's length is the number of initialised bytes at the payload's place.
             Kind::Inline => unsafe {
-                std::slice::from_raw_parts(self.payload(flags).as_ptr(), self.value_len())
+                std::slice::from_raw_parts(self.payload(flags).as_ptr(), self.value_len(flags))
             },
             // SAFETY: the payload is the pointer to an allocation of that many initialised bytes.
             Kind::Boxed => unsafe {
-                std::slice::from_raw_parts(self.boxed(flags).as_ptr(), self.value_len())
+                std::slice::from_raw_parts(self.boxed(flags).as_ptr(), self.value_len(flags))
             },
             Kind::Shared => self.shared_ref(flags),
         }
@@ -327,7 +368,8 @@ impl Entry {
 
     /// Whether it is a string that was changed in place (its encoding is reported as raw).
     pub fn is_raw(&self) -> bool {
-        self.flags() & MARKS_MASK == string_marks(true)
+        let flags = self.flags();
+        flags & RAW != 0 && type_of(flags) == Type::String
     }
 
     /// The 24 bits of the access clock.
@@ -351,7 +393,7 @@ impl Entry {
         let own = self.own_bytes(flags);
         match kind(flags) {
             Kind::Inline => own,
-            Kind::Boxed => own + good_size(self.value_len()),
+            Kind::Boxed => own + good_size(self.value_len(flags)),
             Kind::Shared => {
                 own + good_size(size_of::<Bytes>()) + good_size(self.shared_ref(flags).len())
             }
@@ -416,7 +458,7 @@ impl Entry {
         if type_of(flags) == Type::String {
             return None;
         }
-        let mut value = Value::from_compact(type_of(flags), compact_of(flags), self.bytes());
+        let mut value = Value::from_compact(type_of(flags), self.compact_of(flags), self.bytes());
         let result = change(&mut value);
         self.set_collection(value);
         Some(result)
@@ -438,7 +480,7 @@ impl Entry {
         fields
     }
 
-    fn replace(&mut self, payload: Payload<'_>, marks: u32) -> Option<Garbage> {
+    fn replace(&mut self, payload: Payload<'_>, marks: Marks) -> Option<Garbage> {
         let flags = self.flags();
         let front = key_offset(flags) + self.key_len(flags);
         if let Payload::Bytes(value) = &payload {
@@ -446,6 +488,7 @@ impl Entry {
             if kind(flags) == Kind::Inline
                 && choose_kind(front, length) == Kind::Inline
                 && good_size(front + length) == self.own_bytes(flags)
+                && near(flags).is_none_or(|near| marks.is_string() && near.holds(length))
             {
                 // SAFETY: the allocation has the size of its class, which holds the new value; `value` is borrowed from
                 // elsewhere, since `self` is borrowed mutably.
@@ -456,8 +499,13 @@ impl Entry {
                         length,
                     )
                 };
-                self.set_value_len(length);
-                self.set_flags(flags & !MARKS_MASK | marks);
+                self.set_value_len(length, marks.shape);
+                let kept = if near(flags).is_some() {
+                    !RAW
+                } else {
+                    !MARKS_MASK
+                };
+                self.set_flags(flags & kept | marks.flags);
                 return None;
             }
         }
@@ -476,9 +524,28 @@ impl Entry {
                 unsafe { self.base().add(HEADER_BYTES).cast::<i64>().write(at.0) };
                 self.retag();
             }
-            None if flags & EXPIRY == 0 => {}
+            None if !has_expiry(flags) => {}
+            _ if self.set_near_expiry(expiry) => {}
             _ => self.rebuild(expiry, None),
         }
+    }
+
+    /// Sets or clears the expiry of a string that has no word for it and needs none; whether that is so.
+    fn set_near_expiry(&mut self, expiry: Option<Millis>) -> bool {
+        let flags = self.flags();
+        if flags & (EXPIRY | WIDE) != 0 || type_of(flags) != Type::String {
+            return false;
+        }
+        let (key, value) = (self.key_len(flags), self.value_len(flags));
+        let (kind, lengths) = match expiry.map(|at| Near::pack(key, value, at)) {
+            Some(Some((near, lengths))) => (near_type(near), lengths),
+            Some(None) => return false,
+            None => (0, plain_lengths(key, value, 0)),
+        };
+        self.set_lengths(lengths);
+        self.set_flags(flags & !TYPE_MASK | kind);
+        self.set_tag(expiry.map_or(0, expiry_tag));
+        true
     }
 
     /// Gives the value to another key, with an expiry; the access clock stays.
@@ -502,12 +569,12 @@ impl Entry {
             Kind::Collection => return change(&mut []),
         };
         // SAFETY: as in `bytes`; the memory belongs to this entry alone, and `&mut self` makes it the only reference.
-        change(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.value_len()) })
+        change(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.value_len(flags)) })
     }
 
     /// Another key with the same value; of a large one they share what neither changes. Its access word is 0.
     pub fn copied(&self, key: &[u8], expiry: Option<Millis>) -> Entry {
-        let marks = self.flags() & MARKS_MASK;
+        let marks = self.marks();
         match (self.shared(), kind(self.flags())) {
             (Some(shared), _) => {
                 let value = NewValue::Shared(shared.clone());
@@ -541,7 +608,7 @@ impl Entry {
         // SAFETY: the payload is a valid `Box<Value>`; from here on the flags say that there is none, so it is owned once.
         let value = unsafe { Box::from_raw(self.boxed(flags).cast::<Value>().as_ptr()) };
         self.set_flags(flags & !(KIND_MASK | MARKS_MASK) | Kind::Inline as u32);
-        self.set_value_len(POINTER_BYTES);
+        self.set_value_len(POINTER_BYTES, 0);
         Some(value)
     }
 
@@ -557,7 +624,7 @@ impl Entry {
             Kind::Boxed => length < SHARED_MIN && good_size(length) == good_size(old),
             Kind::Shared | Kind::Collection => false,
         };
-        if same_class {
+        if same_class && near(flags).is_none_or(|near| near.holds(length)) {
             let start = if kind(flags) == Kind::Inline {
                 self.payload(flags)
             } else {
@@ -565,7 +632,7 @@ impl Entry {
             };
             // SAFETY: the allocation has the size of its class, which also holds `length` bytes.
             unsafe { ptr::write_bytes(start.add(old).as_ptr(), 0, length - old) };
-            self.set_value_len(length);
+            self.set_value_len(length, 0);
             return;
         }
         if kind(flags) == Kind::Shared {
@@ -583,7 +650,7 @@ impl Entry {
 
     /// Moves header, key and payload to a new allocation with another expiry or key. The payload is moved, not copied deep.
     fn rebuild(&mut self, expiry: Option<Millis>, key: Option<&[u8]>) {
-        let marks = self.flags() & MARKS_MASK;
+        let marks = self.marks();
         let collection = self.take_collection();
         let flags = self.flags();
         let key = key.unwrap_or_else(|| self.key());
@@ -625,7 +692,10 @@ impl Entry {
     }
 
     fn retag(&mut self) {
-        let tag = self.first_expiry().map_or(0, expiry_tag);
+        self.set_tag(self.first_expiry().map_or(0, expiry_tag));
+    }
+
+    fn set_tag(&mut self, tag: u16) {
         self.0 = Entry::tagged(self.base(), tag);
     }
 
@@ -652,27 +722,61 @@ impl Entry {
         unsafe { self.base().add(4).cast::<u32>().read() }
     }
 
-    #[inline]
-    fn value_len(&self) -> usize {
-        (self.lengths() >> KEY_BITS) as usize
+    fn set_lengths(&mut self, lengths: u32) {
+        // SAFETY: as in `lengths`; `&mut self` makes it exclusive.
+        unsafe { self.base().add(4).cast::<u32>().write(lengths) };
     }
 
-    fn set_value_len(&mut self, length: usize) {
+    #[inline]
+    fn value_len(&self, flags: u32) -> usize {
+        match near(flags) {
+            Some(near) => near.value_len(self.lengths()),
+            None => (self.lengths() >> KEY_BITS) as usize & VALUE_MAX,
+        }
+    }
+
+    #[inline]
+    fn shape(&self) -> u8 {
+        (self.lengths() >> SHAPE_SHIFT) as u8
+    }
+
+    fn marks(&self) -> Marks {
+        let flags = self.flags();
+        if near(flags).is_some() {
+            return string_marks(flags & RAW != 0);
+        }
+        Marks {
+            flags: flags & MARKS_MASK,
+            shape: self.shape(),
+        }
+    }
+
+    #[inline]
+    fn compact_of(&self, flags: u32) -> Compact {
+        if flags & RAW != 0 && type_of(flags) == Type::Set {
+            Compact::Ints
+        } else {
+            Compact::Packed(Shape::from_bits(self.shape()))
+        }
+    }
+
+    /// Sets the length of the value, which the layout of the lengths holds, and the shape if it has one.
+    fn set_value_len(&mut self, length: usize, shape: u8) {
         debug_assert!(length < SHARED_MIN);
-        let key_bits = self.lengths() & KEY_MAX as u32;
-        // SAFETY: as in `lengths`; `&mut self` makes it exclusive.
-        unsafe {
-            self.base()
-                .add(4)
-                .cast::<u32>()
-                .write(key_bits | (length as u32) << KEY_BITS)
-        };
+        let lengths = self.lengths();
+        self.set_lengths(match near(self.flags()) {
+            Some(near) => near.with_value_len(lengths, length),
+            None => plain_lengths(lengths as usize & KEY_MAX, length, shape),
+        });
     }
 
     #[inline]
     fn key_len(&self, flags: u32) -> usize {
         if flags & WIDE == 0 {
-            return self.lengths() as usize & KEY_MAX;
+            return match near(flags) {
+                Some(_) => Near::key_len(self.lengths()),
+                None => self.lengths() as usize & KEY_MAX,
+            };
         }
         // SAFETY: the flag says that the word in front of the key holds its length.
         unsafe { self.base().add(key_offset(flags) - 8).cast::<u64>().read() as usize }
@@ -709,7 +813,9 @@ impl Entry {
     #[inline]
     fn own_bytes(&self, flags: u32) -> usize {
         good_size(
-            key_offset(flags) + self.key_len(flags) + payload_bytes(kind(flags), self.value_len()),
+            key_offset(flags)
+                + self.key_len(flags)
+                + payload_bytes(kind(flags), self.value_len(flags)),
         )
     }
 }
@@ -722,7 +828,7 @@ impl Drop for Entry {
         unsafe {
             match kind(flags) {
                 Kind::Inline => {}
-                Kind::Boxed => release(self.boxed(flags), good_size(self.value_len())),
+                Kind::Boxed => release(self.boxed(flags), good_size(self.value_len(flags))),
                 Kind::Shared => drop(Box::from_raw(self.boxed(flags).cast::<Bytes>().as_ptr())),
                 Kind::Collection => drop(Box::from_raw(self.boxed(flags).cast::<Value>().as_ptr())),
             }
@@ -767,38 +873,67 @@ fn kind(flags: u32) -> Kind {
 #[inline]
 fn type_of(flags: u32) -> Type {
     let number = (flags & FLAGS_MASK) >> TYPE_SHIFT;
-    // Written by this file alone, so always one of them.
+    // Written by this file alone, so always one of them, or a string whose expiry is near.
     *Type::ALL.get(number as usize).unwrap_or(&Type::String)
 }
 
+/// How the lengths are divided, when they have the expiry beside them.
 #[inline]
-fn compact_of(flags: u32) -> Compact {
-    if flags & RAW != 0 && type_of(flags) == Type::Set {
-        Compact::Ints
-    } else {
-        Compact::Packed
+fn near(flags: u32) -> Option<Near> {
+    match flags & TYPE_MASK {
+        NEAR_SMALL => Some(Near::Small),
+        NEAR_MEDIUM => Some(Near::Medium),
+        _ => None,
+    }
+}
+
+fn near_type(near: Near) -> u32 {
+    match near {
+        Near::Small => NEAR_SMALL,
+        Near::Medium => NEAR_MEDIUM,
     }
 }
 
 #[inline]
-fn string_marks(raw: bool) -> u32 {
-    if raw { RAW } else { 0 }
+fn has_expiry(flags: u32) -> bool {
+    flags & EXPIRY != 0 || near(flags).is_some()
+}
+
+/// The lengths as they stand without an expiry beside them; of a wide key 0.
+#[inline]
+fn plain_lengths(key: usize, value: usize, shape: u8) -> u32 {
+    key as u32 | (value as u32) << KEY_BITS | u32::from(shape) << SHAPE_SHIFT
+}
+
+#[inline]
+fn string_marks(raw: bool) -> Marks {
+    Marks {
+        flags: if raw { RAW } else { 0 },
+        shape: 0,
+    }
 }
 
 /// Calls `work` with a collection's compact form, or with itself when that is too long or there is none, and its marks.
-fn with_compact<T>(value: Value, work: impl FnOnce(Result<&[u8], Value>, u32) -> T) -> T {
+fn with_compact<T>(value: Value, work: impl FnOnce(Result<&[u8], Value>, Marks) -> T) -> T {
     thread_local! {
         /// Holds the form while it is copied behind its key; [`COMPACT_MAX`] bytes at most.
         static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     }
-    let marks = u32::from(value.kind() as u8) << TYPE_SHIFT;
+    let mut marks = Marks {
+        flags: u32::from(value.kind() as u8) << TYPE_SHIFT,
+        shape: 0,
+    };
     if value.compact_len().is_none_or(|bytes| bytes > COMPACT_MAX) {
         return work(Err(value), marks);
     }
     let mut bytes = SCRATCH.take();
     bytes.clear();
-    let ints = value.write_compact(&mut bytes) == Some(Compact::Ints);
-    let result = work(Ok(&bytes), marks | if ints { RAW } else { 0 });
+    match value.write_compact(&mut bytes) {
+        Some(Compact::Packed(shape)) => marks.shape = shape.bits(),
+        Some(Compact::Ints) => marks.flags |= RAW,
+        None => {}
+    }
+    let result = work(Ok(&bytes), marks);
     SCRATCH.set(bytes);
     result
 }
@@ -915,247 +1050,4 @@ unsafe fn release(base: NonNull<u8>, bytes: usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::hash::KeyHasher;
-    use crate::data::list::{End, List};
-    use crate::data::packed::Item;
-    use crate::data::set::{Set, SetLimits};
-    use crate::data::value::Collection;
-
-    #[test]
-    fn a_small_entry_is_one_allocation_of_header_key_and_value() {
-        let entry = Entry::new(
-            b"key:000000000001",
-            NewValue::Copy(b"12345678"),
-            None,
-            false,
-        );
-        assert_eq!(entry.allocated_bytes(), 32);
-        assert_eq!(entry.key(), b"key:000000000001");
-        assert_eq!(entry.bytes(), b"12345678");
-        assert_eq!(entry.expiry(), None);
-        assert_eq!(entry.tag(), 0);
-    }
-
-    #[test]
-    fn a_value_of_512_bytes_is_boxed_because_the_classes_make_it_smaller() {
-        let entry = Entry::new(b"key:000000000001", NewValue::Copy(&[7; 512]), None, false);
-        assert_eq!(entry.allocated_bytes(), 32 + 512);
-        assert_eq!(entry.bytes(), &[7; 512]);
-    }
-
-    /// Found by review: a value that APPEND made longer took up to twice what maxmemory counted for it.
-    #[test]
-    fn a_growing_value_has_the_room_of_its_size_class() {
-        let mut bytes = Bytes::from(vec![1; SHARED_MIN]);
-        for step in [1, 1000, 1, 50_000, 7, 300_000] {
-            let length = bytes.len() + step;
-            bytes = grown(bytes, length);
-            assert_eq!(bytes.len(), length);
-            let unique = bytes.try_into_mut().expect("nobody else holds it");
-            assert_eq!(unique.capacity(), good_size(length));
-            bytes = unique.freeze();
-        }
-    }
-
-    /// Random changes against a plain model: value, expiry, length, key, access clock.
-    #[test]
-    fn random_changes_agree_with_a_model() {
-        let seed = std::env::var("QUOIT_TEST_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or(7);
-        println!("seed {seed}");
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let lengths = [
-            0,
-            1,
-            7,
-            8,
-            9,
-            40,
-            100,
-            257,
-            300,
-            512,
-            600,
-            4096,
-            SHARED_MIN - 1,
-            SHARED_MIN,
-            SHARED_MIN + 5,
-        ];
-        let rounds = if cfg!(miri) { 20 } else { 500 };
-        for _ in 0..rounds {
-            let mut key = vec![
-                rng.u8(..);
-                rng.choice([0, 1, 16, 300, KEY_MAX, KEY_MAX + 1])
-                    .unwrap_or(3)
-            ];
-            let mut value = vec![rng.u8(..); rng.choice(lengths).unwrap_or(0)];
-            let mut expiry = rng.bool().then(|| Millis(rng.i64(0..1 << 40)));
-            let mut entry = Entry::new(&key, NewValue::Copy(&value), expiry, false);
-            let clock = rng.u32(0..1 << 24);
-            entry.set_access(clock);
-            for _ in 0..8 {
-                match rng.u8(0..5) {
-                    0 => {
-                        value = vec![rng.u8(..); rng.choice(lengths).unwrap_or(0)];
-                        let new = NewValue::Shared(Bytes::from(value.clone()));
-                        entry.set_value(
-                            if rng.bool() {
-                                new
-                            } else {
-                                NewValue::Copy(&value)
-                            },
-                            false,
-                        );
-                    }
-                    1 => {
-                        expiry = rng.bool().then(|| Millis(rng.i64(0..1 << 40)));
-                        entry.set_expiry(expiry);
-                    }
-                    2 => {
-                        let held = entry.shared().cloned();
-                        let before = held.clone().map(|held| held.to_vec());
-                        let length = rng.choice(lengths).unwrap_or(0);
-                        value.resize(value.len().max(length), 0);
-                        entry.edit(length, |bytes| {
-                            if let (Some(last), Some(mine)) = (bytes.last_mut(), value.last_mut()) {
-                                *last = 9;
-                                *mine = 9;
-                            }
-                        });
-                        assert_eq!(
-                            held.map(|held| held.to_vec()),
-                            before,
-                            "a held reply does not change"
-                        );
-                        assert!(entry.is_raw());
-                    }
-                    3 => {
-                        key = vec![rng.u8(..); rng.choice([0, 5, KEY_MAX + 2]).unwrap_or(3)];
-                        entry = entry.renamed(&key, expiry);
-                    }
-                    _ => drop(entry.shared().cloned()),
-                }
-                assert_eq!(entry.key(), key);
-                assert_eq!(entry.bytes(), value);
-                assert_eq!(entry.expiry(), expiry);
-                assert_eq!(entry.tag(), expiry.map_or(0, expiry_tag));
-                assert_eq!(entry.access(), clock);
-            }
-        }
-    }
-
-    /// A list or set of the model's elements, as long as it is: packed behind its key, then in a box, and back.
-    #[test]
-    fn collections_change_their_form_with_their_size() {
-        let seed = std::env::var("QUOIT_TEST_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or(7);
-        println!("seed {seed}");
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let limits = crate::data::list::Limits::from_parameter(-2);
-        let rounds = if cfg!(miri) { 3 } else { 100 };
-        for _ in 0..rounds {
-            let mut model: Vec<Vec<u8>> = Vec::new();
-            let mut key = vec![7; rng.usize(0..40)];
-            let mut expiry = None;
-            let mut entry = Entry::collection(&key, List::new().into(), None);
-            let clock = rng.u32(0..1 << 24);
-            entry.set_access(clock);
-            let mut snapshots = Vec::new();
-            for _ in 0..rng.usize(1..120) {
-                match rng.u8(0..12) {
-                    0 => {
-                        key = vec![rng.u8(..); rng.usize(0..40)];
-                        entry = entry.renamed(&key, expiry);
-                    }
-                    1 => {
-                        expiry = rng.bool().then(|| Millis(rng.i64(0..1 << 40)));
-                        entry.set_expiry(expiry);
-                    }
-                    2 => {
-                        let value = entry.snapshot().expect("a list");
-                        snapshots.push((value, model.clone()));
-                    }
-                    3 => {
-                        entry = {
-                            let copy = entry.copied(&key, expiry);
-                            copy.set_access(clock);
-                            copy
-                        }
-                    }
-                    4..=7 if !model.is_empty() => {
-                        let count = rng.usize(0..=model.len());
-                        model.drain(..count);
-                        entry.edit_collection(|value| {
-                            let list = List::of(value).expect("a list");
-                            list.remove_range(0..count, limits);
-                        });
-                    }
-                    _ => {
-                        let element = vec![rng.u8(..); rng.usize(0..60)];
-                        entry.edit_collection(|value| {
-                            let list = List::of(value).expect("a list");
-                            list.push(End::Tail, &element[..], limits);
-                        });
-                        model.push(element);
-                    }
-                }
-                assert_eq!(entry.kind(), Type::List);
-                assert_eq!(entry.key(), key);
-                assert_eq!(entry.expiry(), expiry);
-                assert_eq!(entry.access(), clock);
-                assert_eq!(elements(entry.value()), model);
-                assert!(!entry.is_raw());
-            }
-            for (value, model) in snapshots {
-                assert_eq!(elements(value.view()), model);
-            }
-            let is_large = entry.bytes().is_empty();
-            let garbage = entry.set_value(NewValue::Copy(b"a string"), false);
-            assert!(garbage.is_none() || is_large);
-            assert_eq!(
-                (entry.kind(), entry.bytes()),
-                (Type::String, &b"a string"[..])
-            );
-            assert_eq!(entry.access(), clock);
-        }
-    }
-
-    fn elements(value: ValueRef<'_>) -> Vec<Vec<u8>> {
-        let ValueRef::List(list) = value else {
-            panic!("a list");
-        };
-        let all = list.range(0..list.len());
-        all.map(|element| element.to_vec()).collect()
-    }
-
-    /// A set of integers keeps its form through the compact one, and becomes texts when one comes.
-    #[test]
-    fn a_set_of_integers_is_packed_as_such() {
-        let hasher = KeyHasher::with_key(1, 2);
-        let limits = SetLimits::default();
-        let mut entry = Entry::collection(b"k", Set::new().into(), None);
-        let add = |entry: &mut Entry, member: &[u8]| {
-            entry.edit_collection(|value| {
-                let set = Set::of(value).expect("a set");
-                set.add(Item::new(member), &limits, &hasher)
-            })
-        };
-        for number in 0..20 {
-            assert_eq!(add(&mut entry, number.to_string().as_bytes()), Some(true));
-            assert_eq!(entry.value().encoding(), Some("intset"));
-        }
-        assert_eq!(add(&mut entry, b"7"), Some(false));
-        assert_eq!(entry.allocated_bytes(), 64, "20 integers of two bytes");
-        assert_eq!(add(&mut entry, b"seven"), Some(true));
-        assert_eq!(entry.value().encoding(), Some("listpack"));
-        assert_eq!(entry.value().len(), 21);
-        let string = Entry::new(b"k", NewValue::Copy(b"1"), None, true);
-        assert!(string.is_raw() && string.snapshot().is_none());
-    }
-}
+mod tests;

@@ -144,6 +144,7 @@ pub struct Keyspace {
 impl Keyspace {
     /// An empty keyspace of `databases` databases.
     pub fn new(databases: usize, hasher: KeyHasher, now: Millis) -> Keyspace {
+        entry::count_from(now);
         Keyspace {
             databases: (0..databases.max(1)).map(|_| OnceLock::new()).collect(),
             mapping: (0..databases.max(1) as u32).map(AtomicU32::new).collect(),

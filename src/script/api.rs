@@ -546,6 +546,9 @@ fn set_repl(lua: &Lua, _: &Rc<Shared>, arguments: MultiValue) -> mlua::Result<()
     Ok(())
 }
 
+/// The longest message that is logged whole.
+const MAX_LOGGED_BYTES: usize = 64 * 1024;
+
 fn log(lua: &Lua, _: &Rc<Shared>, arguments: MultiValue) -> mlua::Result<()> {
     if arguments.len() < 2 {
         return Err(ErrorReply::of("redis.log() requires two arguments or more.").into());
@@ -563,7 +566,8 @@ fn log(lua: &Lua, _: &Rc<Shared>, arguments: MultiValue) -> mlua::Result<()> {
             if index > 0 {
                 message.push(b' ');
             }
-            message.extend_from_slice(&text);
+            let room = MAX_LOGGED_BYTES.saturating_sub(message.len());
+            message.extend_from_slice(&text[..text.len().min(room)]);
         }
     }
     if HOST.is_set() {

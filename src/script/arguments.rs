@@ -23,6 +23,11 @@ struct Request {
     count: usize,
     /// One of the arguments is neither a string nor a number.
     is_wrong: bool,
+    /// How much more it may hold.
+    room_bytes: usize,
+    /// How much any may hold.
+    max_bytes: usize,
+    is_too_large: bool,
     number: Vec<u8>,
 }
 
@@ -31,12 +36,24 @@ impl Request {
         self.arguments.clear();
         self.count = 0;
         self.is_wrong = false;
+        self.is_too_large = false;
+        self.room_bytes = self.max_bytes;
+    }
+
+    fn add_text(&mut self, text: &[u8]) {
+        match self.room_bytes.checked_sub(text.len()) {
+            Some(room_bytes) => {
+                self.room_bytes = room_bytes;
+                self.arguments.push(text);
+            }
+            None => self.is_too_large = true,
+        }
     }
 
     fn add(&mut self, value: &Value) {
         self.count += 1;
         match value {
-            Value::String(text) => self.arguments.push(&text.as_bytes()),
+            Value::String(text) => self.add_text(&text.as_bytes()),
             // %.17g prints as many digits in full.
             Value::Integer(value) if value.unsigned_abs() < 100_000_000_000_000_000 => {
                 let mut digits = itoa::Buffer::new();
@@ -111,7 +128,7 @@ pub type Gathered = (
 /// The request that the arguments make. Its storage comes back with [`give_back`].
 ///
 /// # Errors
-/// There are none, or some are neither strings nor numbers.
+/// There are none, some are neither strings nor numbers, or they are too long together.
 pub fn take_request(gathered: &Gathered) -> Result<OwnedArguments, ErrorReply> {
     REQUEST.with_borrow_mut(|request| {
         gathered.15.iter().for_each(|value| request.add(value));
@@ -123,8 +140,19 @@ pub fn take_request(gathered: &Gathered) -> Result<OwnedArguments, ErrorReply> {
             let text = "Lua redis lib command arguments must be strings or integers";
             return Err(ErrorReply::of(text));
         }
+        if request.is_too_large {
+            return Err(ErrorReply::of(
+                "the arguments of a redis lib call are too long",
+            ));
+        }
         Ok(std::mem::take(&mut request.arguments))
     })
+}
+
+/// How long the requests of the script may be that runs next on this thread: as long as its memory allows, though its
+/// arguments may name one long string thousands of times.
+pub fn limit_requests(max_bytes: usize) {
+    REQUEST.with_borrow_mut(|request| request.max_bytes = max_bytes);
 }
 
 /// Returns the storage of a request for the next one, unless it is large.

@@ -25,11 +25,12 @@ use mlua::{Function, Lua, Table, Value};
 pub use super::header::{FunctionSpec, LibraryText};
 
 use super::api::{HOST, Loading, Shared};
+use super::arguments::limit_requests;
 use super::globals::{Prelude, machine};
 use super::header::body;
-use super::raise::{ErrorReply, Failure, Raised, c_text, text_of};
+use super::raise::{ErrorReply, Failure, OUT_OF_MEMORY, Raised, c_text, text_of};
 use super::to_lua::text_value;
-use super::to_reply::{error_of, one_line, to_reply};
+use super::to_reply::{Conversion, TooLong, error_of, one_line};
 use super::{Host, Interrupt, Script};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
@@ -56,7 +57,6 @@ pub struct ScriptRun<'a> {
 
 /// A Lua machine. It belongs to one thread.
 pub struct Engine {
-    // Before `lua`, so that it is dropped first: these are references into it.
     prelude: Prelude,
     /// Compiled scripts and the functions of libraries, by slot.
     kept: Table,
@@ -303,6 +303,7 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> Result<(), CommandError> {
         self.shared.begin(run.interrupt);
+        limit_requests(self.shared.memory_limit);
         let lua = &self.lua;
         let ran = HOST.set(run.host, || {
             let arguments = (function, self.table(keys)?, self.table(values)?);
@@ -315,10 +316,7 @@ impl Engine {
                     self.is_error_counted = is_counted;
                     Err(CommandError::Quoting(text))
                 }
-                None => {
-                    to_reply(value, self.shared.protocol.get(), &self.prelude.next, reply);
-                    Ok(())
-                }
+                None => self.write(value, name, reply),
             },
             Ok((false, reason)) => match failure {
                 Some(failure) => Err(self.failed(name, failure)),
@@ -332,6 +330,25 @@ impl Engine {
         };
         self.clean_up();
         written
+    }
+
+    /// Writes a result, or nothing if it is too long.
+    fn write(
+        &self,
+        value: Value,
+        name: Shown<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<(), CommandError> {
+        let mark = reply.mark();
+        let conversion = Conversion {
+            script_protocol: self.shared.protocol.get(),
+            next: &self.prelude.next,
+            max_bytes: self.shared.memory_limit,
+        };
+        conversion.write(value, reply).map_err(|TooLong| {
+            reply.truncate(mark);
+            name.broken(OUT_OF_MEMORY)
+        })
     }
 
     fn failed(&mut self, name: Shown<'_>, failure: Failure) -> CommandError {

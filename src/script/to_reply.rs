@@ -42,20 +42,41 @@ fn blank_breaks(text: &[u8]) -> Vec<u8> {
     text.iter().map(blank).collect()
 }
 
-/// Writes a value. `script_protocol` is the one that the script has chosen for itself, `next` Lua's function.
-pub fn to_reply(value: Value, script_protocol: Protocol, next: &Function, reply: &mut Reply<'_>) {
-    let mut writer = Writer {
-        reply,
-        next_pair: next,
-        script_protocol,
-        open: Vec::new(),
-        slots: 0,
-    };
-    writer.value(value);
-    while let Some(next) = writer.next() {
-        writer.value(next);
+/// A result that is longer than it may be. A table of a few bytes can name itself, or one long string, over and over.
+#[derive(Debug)]
+pub struct TooLong;
+
+/// How results are written.
+pub struct Conversion<'a> {
+    /// The protocol that the script has chosen for itself.
+    pub script_protocol: Protocol,
+    /// Lua's `next`.
+    pub next: &'a Function,
+    /// How long the reply may be, in about bytes.
+    pub max_bytes: usize,
+}
+
+impl Conversion<'_> {
+    /// Writes a value. If it is too long only a part is written.
+    pub fn write(&self, value: Value, reply: &mut Reply<'_>) -> Result<(), TooLong> {
+        let mut writer = Writer {
+            reply,
+            next_pair: self.next,
+            script_protocol: self.script_protocol,
+            open: Vec::new(),
+            slots: 0,
+            room_bytes: self.max_bytes,
+        };
+        writer.value(value)?;
+        while let Some(next) = writer.next() {
+            writer.value(next)?;
+        }
+        Ok(())
     }
 }
+
+/// What an element takes beside its bytes, and a table with its end.
+const FRAME_BYTES: usize = 8;
 
 /// A table that is being written.
 struct Open {
@@ -124,6 +145,7 @@ struct Writer<'w, 'r> {
     script_protocol: Protocol,
     open: Vec<Open>,
     slots: usize,
+    room_bytes: usize,
 }
 
 impl Writer<'_, '_> {
@@ -155,13 +177,25 @@ impl Writer<'_, '_> {
         }
     }
 
+    /// Counts an element with so many bytes.
+    fn take_room(&mut self, bytes: usize) -> Result<(), TooLong> {
+        let room_bytes = self.room_bytes.checked_sub(bytes + FRAME_BYTES);
+        self.room_bytes = room_bytes.ok_or(TooLong)?;
+        Ok(())
+    }
+
     /// Writes a value; of a table only its beginning.
-    fn value(&mut self, value: Value) {
+    fn value(&mut self, value: Value) -> Result<(), TooLong> {
+        self.take_room(0)?;
         match value {
             Value::Table(_) if self.slots >= MAX_OPEN_SLOTS => {
                 self.reply.error("ERR reached lua stack limit");
             }
-            Value::String(text) => self.reply.bulk(&text.as_bytes()),
+            Value::String(text) => {
+                let text = text.as_bytes();
+                self.take_room(text.len())?;
+                self.reply.bulk(&text);
+            }
             Value::Integer(number) => self.reply.integer(number),
             Value::Number(number) => self.reply.integer(to_integer(number)),
             Value::Boolean(value) => match (self.script_protocol, value) {
@@ -169,31 +203,50 @@ impl Writer<'_, '_> {
                 (Protocol::Resp2, true) => self.reply.integer(1),
                 (Protocol::Resp2, false) => self.reply.null(),
             },
-            Value::Table(table) => self.table(table),
+            Value::Table(table) => return self.table(table),
             _ => self.reply.null(),
         }
+        Ok(())
     }
 
-    fn table(&mut self, table: Table) {
+    fn table(&mut self, table: Table) -> Result<(), TooLong> {
         if let Some(text) = string_field(&table, "err") {
-            return self.reply.error_bytes(&one_line(&text.as_bytes()));
+            let text = one_line(&text.as_bytes());
+            self.take_room(text.len())?;
+            self.reply.error_bytes(&text);
+            return Ok(());
         }
         if let Some(text) = string_field(&table, "ok") {
-            return self.reply.simple_bytes(c_text(&text.as_bytes()));
+            let text = text.as_bytes();
+            self.take_room(text.len())?;
+            self.reply.simple_bytes(c_text(&text));
+            return Ok(());
         }
         match table.raw_get::<Value>("double") {
-            Ok(Value::Number(number)) => return self.reply.double(number),
-            Ok(Value::Integer(number)) => return self.reply.double(number as f64),
+            Ok(Value::Number(number)) => {
+                self.reply.double(number);
+                return Ok(());
+            }
+            Ok(Value::Integer(number)) => {
+                self.reply.double(number as f64);
+                return Ok(());
+            }
             _ => {}
         }
         if let Some(digits) = string_field(&table, "big_number") {
-            return self.big_number(&blank_breaks(&digits.as_bytes()));
+            let digits = blank_breaks(&digits.as_bytes());
+            self.take_room(digits.len())?;
+            self.big_number(&digits);
+            return Ok(());
         }
         if let Some(verbatim) = table_field(&table, "verbatim_string")
             && let Some(format) = string_field(&verbatim, "format")
             && let Some(text) = string_field(&verbatim, "string")
         {
-            return self.verbatim(&format.as_bytes(), &text.as_bytes());
+            let text = text.as_bytes();
+            self.take_room(text.len())?;
+            self.verbatim(&format.as_bytes(), &text);
+            return Ok(());
         }
         let key = Value::Nil;
         let (table, kind) = if let Some(map) = table_field(&table, "map") {
@@ -210,6 +263,7 @@ impl Writer<'_, '_> {
             begun,
             count: 0,
         });
+        Ok(())
     }
 
     fn big_number(&mut self, digits: &[u8]) {

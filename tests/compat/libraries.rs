@@ -7,12 +7,12 @@ use crate::cli::{Running, found, is_installed};
 use crate::support::Server;
 
 /// Below the crate.
-fn path(below: &str) -> PathBuf {
+pub fn path(below: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(below)
 }
 
 /// Runs a program with the port and more arguments; its output is shown when it fails.
-fn run(
+pub fn run(
     interpreter: &str,
     program: &str,
     test: &str,
@@ -42,7 +42,8 @@ fn run(
     assert!(server.is_alive(), "the server ended:\n{}", server.log());
 }
 
-fn python() -> String {
+/// The interpreter that the packages of `requirements.txt` are installed for.
+pub fn python() -> String {
     path("target/clients/venv/bin/python")
         .to_string_lossy()
         .into_owned()

@@ -6,6 +6,7 @@
 //! - [`handshakes`]: what clients and probes send unasked, byte for byte, in one write.
 //! - [`cli`]: redis-cli and redis-benchmark.
 //! - [`libraries`]: redis-py and ioredis, driven by the programs of `tests/clients`; [`redis_rs`] from here.
+//! - [`frameworks`]: what is built on those: queues of jobs, caches, locks, messages between servers.
 //!
 //! A client that is not installed is skipped, loudly; with `QUOIT_REQUIRE_CLIENTS=1` its lack is a failure. `.ci/run` installs
 //! them below `target/clients`.
@@ -16,6 +17,7 @@ mod script;
 mod support;
 
 mod cli;
+mod frameworks;
 mod handshakes;
 mod libraries;
 mod redis_rs;

@@ -97,8 +97,8 @@ fn write_integers(payload: &mut Vec<u8>, ints: IntSetRef<'_>) {
 }
 
 fn write_zset(payload: &mut Vec<u8>, zset: ZSetRef<'_>) {
-    if let ZSetRef::Packed(packed) = zset
-        && listpack_fits(packed.iter())
+    if let ZSetRef::Packed(_) = zset
+        && listpack_fits(zset)
     {
         payload.push(types::ZSET_LISTPACK);
         let mut listpack = Writer::new();
@@ -148,9 +148,11 @@ fn write_expiring_hash(payload: &mut Vec<u8>, hash: HashRef<'_>, now: Millis, ha
 }
 
 /// Whether the elements of a collection that is packed here may be packed there.
-fn listpack_fits<'a>(items: impl Iterator<Item = Item<'a>>) -> bool {
-    // Twelve bytes beyond the text at most.
-    let bytes = items.fold(0, |sum, item| sum + item.text_len() + 12);
+fn listpack_fits(zset: ZSetRef<'_>) -> bool {
+    // Twelve bytes beyond the text at most, of a score 36 in all.
+    let bytes = zset
+        .range(0..usize::MAX)
+        .fold(0, |sum, (member, _)| sum + member.text_len() + 12 + 36);
     bytes <= LISTPACK_BYTES
 }
 

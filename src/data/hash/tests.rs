@@ -78,8 +78,8 @@ fn the_compact_form_reads_as_the_hash() {
     let Some(Small::Packed(pairs)) = hash.small() else {
         panic!("nothing expires");
     };
-    pairs.write_compact(&mut bytes);
-    let view = HashRef::Packed(PackedRef::from_compact(&bytes));
+    let shape = pairs.view().write_compact(&mut bytes);
+    let view = HashRef::Packed(PackedRef::from_compact(&bytes, shape));
     assert_eq!((view.len(), view.encoding()), (3, "listpack"));
     assert_eq!(view.get(b"7", NOW, &hasher()), Some(Item::Int(-12)));
     assert_eq!(view.expiry(b"", &hasher()), Some(None));

@@ -7,7 +7,7 @@ const SMALL_INT: u8 = 200;
 const LARGEST_SMALL_INT: i64 = 46;
 /// The head of an integer of one byte, less one.
 const WIDE_INT: u8 = 246;
-const LONG: u8 = 255;
+pub(super) const LONG: u8 = 255;
 /// Length in front of and behind a long body.
 const LENGTH_BYTES: usize = 4;
 /// One element as it is held.
@@ -114,6 +114,11 @@ impl<'a> Element<'a> {
         Element { head, body }
     }
 
+    /// Bytes that are no text: held as they are, even when they would read as an integer.
+    pub(in crate::data) fn opaque(bytes: &'a [u8]) -> Element<'a> {
+        Element::bytes(bytes)
+    }
+
     fn int(value: i64) -> Element<'a> {
         let body = Body::Int(value.to_le_bytes());
         if (0..=LARGEST_SMALL_INT).contains(&value) {
@@ -158,7 +163,11 @@ impl<'a> Element<'a> {
     #[inline]
     pub(super) fn has_body(&self, held: &[u8]) -> bool {
         match &self.body {
-            Body::Bytes(bytes) => bytes_of(self.head, held) == *bytes,
+            Body::Bytes(bytes) => {
+                let held = bytes_of(self.head, held);
+                // Names that are alike mostly differ in the last byte, which is cheaper than a call.
+                held.last() == bytes.last() && held == *bytes
+            }
             Body::Int(bytes) => held == &bytes[..int_width(self.head)],
         }
     }
@@ -215,8 +224,7 @@ fn bytes_of(head: u8, body: &[u8]) -> &[u8] {
 #[inline]
 pub(in crate::data) fn size_at_front(head: u8, bodies: &[u8]) -> usize {
     if head == LONG {
-        let length = bodies.first_chunk().expect("a long body has a length");
-        return u32::from_le_bytes(*length) as usize + 2 * LENGTH_BYTES;
+        return long_size(bodies.first_chunk());
     }
     short_size(head)
 }
@@ -225,14 +233,20 @@ pub(in crate::data) fn size_at_front(head: u8, bodies: &[u8]) -> usize {
 #[inline]
 pub(super) fn size_at_back(head: u8, bodies: &[u8]) -> usize {
     if head == LONG {
-        let length = bodies.last_chunk().expect("a long body has a length");
-        return u32::from_le_bytes(*length) as usize + 2 * LENGTH_BYTES;
+        return long_size(bodies.last_chunk());
     }
     short_size(head)
 }
 
+#[cold]
+fn long_size(length: Option<&[u8; LENGTH_BYTES]>) -> usize {
+    let length = length.expect("a long body has a length");
+    u32::from_le_bytes(*length) as usize + 2 * LENGTH_BYTES
+}
+
+/// The size of a body with this head, which is not [`LONG`].
 #[inline]
-fn short_size(head: u8) -> usize {
+pub(super) fn short_size(head: u8) -> usize {
     if head < SMALL_INT {
         usize::from(head)
     } else {
@@ -242,7 +256,7 @@ fn short_size(head: u8) -> usize {
 
 /// Bytes of the integer with this head.
 #[inline]
-fn int_width(head: u8) -> usize {
+pub(in crate::data) fn int_width(head: u8) -> usize {
     usize::from(head.saturating_sub(WIDE_INT))
 }
 

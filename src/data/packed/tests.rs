@@ -52,9 +52,9 @@ fn elements_come_back_as_they_went_in() {
     }
 }
 
-/// One byte beyond the text: what the figures of small collections are made of.
+/// One byte beyond the text, or two for all: what the figures of small collections are made of.
 #[test]
-fn sixteen_elements_take_one_byte_each_and_a_count() {
+fn sixteen_elements_take_a_byte_each_or_two() {
     let mut packed = Packed::new();
     for index in 0..8 {
         packed.push_back(format!("f{index}").as_bytes());
@@ -62,7 +62,9 @@ fn sixteen_elements_take_one_byte_each_and_a_count() {
     }
     assert_eq!(packed.used_bytes(), 8 * (3 + 9));
     assert_eq!(packed.allocated_bytes(), 112);
-    assert_eq!(packed.compact_len(), 97);
+    assert_eq!(packed.view().compact_len(), 8 * (2 + 8) + 2);
+    packed.replace(7, &b"longer than the others"[..]);
+    assert_eq!(packed.view().compact_len(), packed.used_bytes());
 }
 
 #[test]
@@ -175,14 +177,88 @@ fn check(packed: &Packed, model: &[Vec<u8>], rng: &mut fastrand::Rng) {
         capacity <= (used + COUNT_BYTES) * 2 + 16,
         "{capacity} for {used}"
     );
+    check_compact(packed.view(), model, rng);
+}
+
+/// The compact form reads as the sequence: whole and in part, from both ends, and as the source of a copy.
+fn check_compact(view: PackedRef<'_>, model: &[Vec<u8>], rng: &mut fastrand::Rng) {
     let mut compact = Vec::new();
-    packed.write_compact(&mut compact);
-    assert_eq!(compact.len(), packed.compact_len());
-    let read: Vec<_> = PackedRef::from_compact(&compact)
-        .iter()
-        .map(Item::to_vec)
-        .collect();
-    assert_eq!(read, model);
+    let shape = view.write_compact(&mut compact);
+    assert_eq!(compact.len(), view.compact_len());
+    assert_eq!(Shape::from_bits(shape.bits()), shape);
+    assert_eq!(shape.bits() >> Shape::BITS, 0);
+    let read = PackedRef::from_compact(&compact, shape);
+    assert_eq!(read.len(), model.len());
+    assert_eq!(texts(&Packed::copy_of(read)), model);
+    let (from, to) = (rng.usize(..=model.len()), rng.usize(..=model.len()));
+    let range = from.min(to)..from.max(to);
+    let part = read.range(range.clone());
+    assert_eq!(texts(&Packed::copy_of(part)), model[range.clone()]);
+    let mut again = Vec::new();
+    let shape = part.write_compact(&mut again);
+    let again = PackedRef::from_compact(&again, shape);
+    assert!(again.iter().eq(part.iter()) && part.compact_len() == again.compact_len());
+    let mut expected: Vec<_> = model[range].iter().map(|text| Item::new(text)).collect();
+    let mut iter = part.iter();
+    for _ in 0..8 {
+        assert_eq!(iter.len(), expected.len());
+        let count = rng.usize(..3);
+        let skipped = count.min(expected.len());
+        let item = if rng.bool() {
+            expected.drain(..skipped);
+            (!expected.is_empty()).then(|| expected.remove(0)) == iter.nth(count)
+        } else {
+            expected.truncate(expected.len() - skipped);
+            expected.pop() == iter.nth_back(count)
+        };
+        assert!(item);
+    }
+    if let Some(sought) = rng.choice(model) {
+        for step in 1..4 {
+            let found = (0..model.len())
+                .step_by(step)
+                .find(|&at| &model[at] == sought);
+            assert_eq!(read.find(&sought[..], step), found, "step {step}");
+        }
+    }
+    assert_eq!(read.find(&b"not there"[..], 2), None);
+}
+
+/// Elements whose heads alternate, or all but alternate, in any number.
+#[test]
+fn heads_that_alternate_are_left_out_of_the_compact_form() {
+    let mut rng = testing::seeded();
+    for _ in 0..testing::rounds(400) {
+        let count = [3, 16, 33, 300][rng.usize(..4)];
+        let count = rng.usize(..count);
+        let lengths = [0; 2].map(|_| [0, 1, 8, 64, 199, 200, 300][rng.usize(..7)]);
+        let numbers = rng.u8(..4) == 0;
+        let text = |length, rng: &mut fastrand::Rng| match numbers {
+            true => rng.i64(1000..30_000).to_string().into_bytes(),
+            false => vec![rng.u8(b'a'..=b'b'); length],
+        };
+        let mut model: Vec<_> = (0..count)
+            .map(|index| text(lengths[index % 2], &mut rng))
+            .collect();
+        let alternates = count > 2 && count < 255 && (numbers || lengths.iter().all(|&l| l < 200));
+        let mut packed = Packed::new();
+        model.iter().for_each(|text| packed.push_back(&text[..]));
+        let bodies = packed.used_bytes() - packed.len();
+        let count_bytes = match count {
+            0..31 => 0,
+            31..255 => 1,
+            _ => 5,
+        };
+        let heads = if alternates { 2 } else { count };
+        assert_eq!(packed.view().compact_len(), bodies + heads + count_bytes);
+        check_compact(packed.view(), &model, &mut rng);
+        if count > 0 {
+            let index = rng.usize(..count);
+            model[index] = b"another length".to_vec();
+            packed.replace(index, &model[index][..]);
+            check_compact(packed.view(), &model, &mut rng);
+        }
+    }
 }
 
 #[test]
@@ -192,8 +268,8 @@ fn a_compact_form_of_many_elements() {
         packed.push_back(value);
     }
     let mut compact = Vec::new();
-    packed.write_compact(&mut compact);
-    let view = PackedRef::from_compact(&compact);
+    let shape = packed.view().write_compact(&mut compact);
+    let view = PackedRef::from_compact(&compact, shape);
     assert_eq!(view.len(), 1000);
     assert_eq!(view.get(999), Some(Item::Int(999)));
     assert_eq!(Packed::copy_of(view).get(500), Some(Item::Int(500)));

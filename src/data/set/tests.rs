@@ -152,11 +152,12 @@ fn it_is_a_set_of_texts() {
                 Set::from(IntSet::from(view))
             }
             Some(Small::Packed(packed)) => {
-                packed.write_compact(&mut compact);
-                let view = PackedRef::from_compact(&compact);
+                let shape = packed.view().write_compact(&mut compact);
+                let view = PackedRef::from_compact(&compact, shape);
                 assert!(SetRef::Packed(view).iter().eq(set.view()));
                 Set::from(Packed::copy_of(view))
             }
+            Some(Small::Scored(_)) => panic!("a set has no scores"),
             None => set.clone(),
         };
         assert_eq!(copy.view().encoding(), set.view().encoding());

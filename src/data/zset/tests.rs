@@ -493,3 +493,88 @@ fn a_large_set_is_freed_in_pieces() {
     assert!(pieces > 3, "{pieces}");
     assert!(ZSet::new().into_remains().is_none());
 }
+
+/// What a packed set holds of scores, and what its compact form does, is what was put in; only -0 becomes 0.
+#[test]
+fn every_score_survives_the_packed_forms() {
+    const WHOLE: f64 = (1u64 << 53) as f64;
+    let mut rng = seeded();
+    // The last one's bytes read as an integer; it came back as 12345678 once.
+    let digits = f64::from_le_bytes(*b"12345678");
+    let scores = [
+        0.0,
+        1.0,
+        -1.0,
+        46.0,
+        127.0,
+        -129.0,
+        0.5,
+        1e300,
+        -1e-300,
+        WHOLE,
+        -WHOLE,
+        WHOLE - 1.0,
+        1.0 - WHOLE,
+        1_700_000_000_000.0,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::MIN_POSITIVE,
+        digits,
+    ];
+    for _ in 0..rounds(200) {
+        let mut expected = scores.to_vec();
+        rng.shuffle(&mut expected);
+        expected.truncate(rng.usize(1..=scores.len()));
+        let mut set = ZSet::new();
+        for (number, &score) in expected.iter().enumerate() {
+            let member = format!("member:{number}");
+            let added = set.add(member.as_bytes(), score, AddRules::default(), USUAL);
+            assert_eq!(added, Added::Inserted(score));
+        }
+        let ZSet::Packed(scored) = &set else {
+            panic!("a small set");
+        };
+        let mut compact = Vec::new();
+        let shape = scored.view().write_compact(&mut compact);
+        assert_eq!(compact.len(), scored.view().compact_len());
+        let view = ScoredRef::from_compact(&compact, shape);
+        let copy = ZSet::from(Scored::copy_of(view));
+        for set in [set.view(), ZSetRef::Packed(view), copy.view()] {
+            for (number, &score) in expected.iter().enumerate() {
+                let member = format!("member:{number}");
+                let held = set.score(member.as_bytes());
+                assert_eq!(held.map(f64::to_bits), Some(score.to_bits()), "{score}");
+            }
+            let sorted: Vec<_> = set.range(0..set.len()).map(|(_, score)| score).collect();
+            assert!(sorted.is_sorted());
+        }
+    }
+    let mut set = ZSet::new();
+    set.add(b"m", -0.0, AddRules::default(), USUAL);
+    assert_eq!(set.view().score(b"m").map(f64::to_bits), Some(0));
+}
+
+/// Scores that are near each other take a byte or two, however large they are.
+#[test]
+fn integers_are_held_as_distances() {
+    let mut set = ZSet::new();
+    for number in 0..8 {
+        let score = 1_700_000_000_000.0 + 100.0 * f64::from(number);
+        set.add(
+            format!("{number}abcdefg").as_bytes(),
+            score,
+            AddRules::default(),
+            USUAL,
+        );
+    }
+    let ZSet::Packed(scored) = &set else {
+        panic!("a small set");
+    };
+    // Bodies, heads, and the base: the first distance takes no byte, the next one byte, the others two.
+    let distances = 1 + 6 * 2;
+    let base = 6 + 1;
+    assert_eq!(
+        scored.view().compact_len(),
+        8 * 8 + distances + 8 * 2 + base
+    );
+}

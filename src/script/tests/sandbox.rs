@@ -263,6 +263,33 @@ fn arguments_and_replies_are_bounded_too() {
 }
 
 #[test]
+fn what_names_one_thing_many_times_is_bounded() {
+    let mut engine = engine_with(8 * MIB);
+    for text in [
+        "local s = string.rep('x', 1e6) local t = {} for i = 1, 5000 do t[i] = s end return t",
+        "local t = {} for i = 1, 30 do t = {t, t} end return t",
+        "local t = {} t[1], t[2] = t, t return t",
+        "local t = {} t.map = {a = t, b = t} return t",
+        "local t = {{}} for i = 1, 8 do local u = {} for j = 1, 100 do u[j] = t end t = u end return t",
+        "local e = {err = string.rep('x', 1e6)} local t = {} for i = 1, 5000 do t[i] = e end return t",
+        "local s = string.rep('x', 1e6) local t = {} for i = 1, 5000 do t[i] = s end return redis.call('del', unpack(t))",
+        "local s = string.rep('x', 1e6) local t = {} for i = 1, 5000 do t[i] = s end return table.concat(t)",
+    ] {
+        let reply = eval(&mut engine, text);
+        assert!(
+            reply.starts_with("-ERR")
+                && (reply.contains("not enough memory") || reply.contains("are too long")),
+            "{text}: {reply:.200}"
+        );
+        assert_eq!(eval(&mut engine, "return 1"), ":1\r\n", "{text}");
+    }
+    let server = &mut FakeServer::default();
+    let text = b"local s = string.rep('x', 1e6) local t = {} for i = 1, 5000 do t[i] = s end redis.log(3, unpack(t))";
+    eval_on(&mut engine, server, Protocol::Resp2, text, &[b"0"]);
+    assert!(server.logged[0].1.len() < 100_000);
+}
+
+#[test]
 fn an_engine_that_is_full_of_what_libraries_keep_is_spoiled() {
     let mut engine = engine_with(8 * MIB);
     let server = &mut FakeServer::default();
