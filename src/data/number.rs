@@ -559,6 +559,35 @@ mod tests {
 
     /// What printf("%.17g") writes.
     #[test]
+    fn a_prefix_is_read_as_strtod_does() {
+        for (text, value, len) in [
+            ("12x", 12.0, 2),
+            ("-1.5e3]", -1500.0, 6),
+            ("1e", 1.0, 1),
+            ("1e+,", 1.0, 1),
+            ("1.", 1.0, 2),
+            (".5", 0.5, 2),
+            (".", 0.0, 0),
+            ("-", 0.0, 0),
+            ("", 0.0, 0),
+            ("x", 0.0, 0),
+            ("0x1Fg", 31.0, 4),
+            ("0x.8p1", 1.0, 6),
+            ("0xg", 0.0, 1),
+            ("0x1p", 1.0, 3),
+            ("infinite", f64::INFINITY, 3),
+            ("-InFinity", f64::NEG_INFINITY, 9),
+            ("1e400", f64::INFINITY, 5),
+        ] {
+            assert_eq!(parse_strtod_prefix(text.as_bytes()), (value, len), "{text}");
+        }
+        for (text, len) in [("nan", 3), ("NaN(1_x)", 8), ("nan(", 3), ("nan(-)", 3)] {
+            let (value, read) = parse_strtod_prefix(text.as_bytes());
+            assert!(value.is_nan() && read == len, "{text}");
+        }
+    }
+
+    #[test]
     fn a_precision_is_that_of_printf() {
         // Expected by printf of the C library.
         for (value, precision, text) in [

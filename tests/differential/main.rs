@@ -7,6 +7,7 @@
 //! - [`admin`]: requests about connections and the server, one by one.
 //! - [`observed`]: what servers tell of what was done: statistics, MONITOR, the slow log, the list of clients.
 //! - [`tracking`]: what clients that keep copies are told, message by message.
+//! - [`scripts`]: scripts, and every function of their libraries.
 //! - [`dump`]: payloads of each restored by the other.
 //! - [`rows`]: what COMMAND says of the commands that both know.
 //!

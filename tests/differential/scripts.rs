@@ -295,12 +295,17 @@ fn message_string(rng: &mut fastrand::Rng, out: &mut Vec<u8>) {
 
 #[test]
 fn random_messages() {
-    let whole = shown(
-        "local t = {pcall(cmsgpack.unpack, ARGV[1])} return {t, {pcall(cmsgpack.pack, t[2], t[3])}}",
-    );
-    let part = shown(
-        "return {{pcall(cmsgpack.unpack_one, ARGV[1], ARGV[2])}, {pcall(cmsgpack.unpack_limit, ARGV[1], ARGV[3], ARGV[2])}}",
-    );
+    // Damage can make a table a key: the place of such a key is that of the table in memory.
+    let known = "local function is_odd(v) if type(v) ~= 'table' then return false end \
+         for k, i in pairs(v) do if type(k) == 'table' or is_odd(i) then return true end end return false end \
+         if is_odd(t) then return 'a table is a key' end ";
+    let whole = shown(&format!(
+        "local t = {{pcall(cmsgpack.unpack, ARGV[1])}} {known} return {{t, {{pcall(cmsgpack.pack, t[2], t[3])}}}}"
+    ));
+    let part = shown(&format!(
+        "local t = {{{{pcall(cmsgpack.unpack_one, ARGV[1], ARGV[2])}}, \
+         {{pcall(cmsgpack.unpack_limit, ARGV[1], ARGV[3], ARGV[2])}}}} {known} return t"
+    ));
     compare_random("random_messages", |rng| {
         let mut bytes = Vec::new();
         let depth = rng.usize(..5);

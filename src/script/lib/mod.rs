@@ -36,16 +36,6 @@ pub fn tables(lua: &Lua) -> Result<[(&'static str, Table); 4]> {
     ])
 }
 
-/// Puts all libraries among the globals, and the functions of [`patterns`] into `string`. Lua's base library and those of
-/// strings and tables must be there, as Lua made them.
-pub fn install(lua: &Lua) -> Result<()> {
-    let globals = lua.globals();
-    for (name, table) in tables(lua)? {
-        globals.raw_set(name, table)?;
-    }
-    patterns::replace(lua, &globals.raw_get("string")?)
-}
-
 /// Compiles Lua of ours. To scripts it is C, as far as errors say.
 fn compile(lua: &Lua, text: &str) -> Result<Function> {
     lua.load(text).set_name("=[C]").into_function()

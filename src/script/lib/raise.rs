@@ -2,7 +2,7 @@
 //!
 //! mlua hands the error of a Rust function to Lua as a userdatum, which a script would see in `pcall`. So the functions of
 //! the libraries raise a [`Raised`], which knows the string that C code would have raised, and whoever stops an error on its
-//! way, [`install`]'s pcall, xpcall, coroutine.resume and coroutine.wrap, gives the script that string ([`plain`]).
+//! way, the engine's prelude, gives the script that string.
 //!
 //! The other way, a Lua function around each Rust function that calls `error`, was rejected: `return cjson.decode(x)` is a
 //! tail call of such a wrapper, and the place of the error, which belongs to its text, is gone by then. A call of a C
@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use mlua::{Error, Function, Lua, Result, Table, Value};
+use mlua::{Error, Lua};
 
 /// The error of a library function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,14 +77,6 @@ pub fn out_of_memory() -> Error {
 
 const OUT_OF_MEMORY: &str = "not enough memory";
 
-/// What a script sees of an error that it has caught: itself, unless it is one of Rust, then its text.
-pub fn plain(lua: &Lua, error: Value) -> Result<Value> {
-    match error {
-        Value::Error(error) => lua.create_string(text_of(&error)).map(Value::String),
-        other => Ok(other),
-    }
-}
-
 /// The text of an error without mlua's trace.
 pub fn text_of(error: &Error) -> Vec<u8> {
     match error {
@@ -97,23 +89,4 @@ pub fn text_of(error: &Error) -> Vec<u8> {
             None => other.to_string().into_bytes(),
         },
     }
-}
-
-/// Replaces pcall, xpcall, coroutine.resume and coroutine.wrap among the globals by functions that give scripts [`plain`]
-/// errors. They are made of those that stand there, which must be Lua's.
-pub fn install(lua: &Lua) -> Result<()> {
-    let globals = lua.globals();
-    let coroutine: Option<Table> = globals.raw_get("coroutine")?;
-    let plain = lua.create_function(plain)?;
-    let make: Function = super::compile(lua, include_str!("catch.lua"))?;
-    let made: Table = make.call((&globals, coroutine.clone(), plain))?;
-    for name in ["pcall", "xpcall"] {
-        globals.raw_set(name, made.raw_get::<Function>(name)?)?;
-    }
-    if let Some(coroutine) = coroutine {
-        for name in ["resume", "wrap"] {
-            coroutine.raw_set(name, made.raw_get::<Function>(name)?)?;
-        }
-    }
-    Ok(())
 }

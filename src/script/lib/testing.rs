@@ -2,14 +2,30 @@
 //!
 //! In a list, `> ` begins a script, `= ` what it returned, as `show.lua` shows it; other lines are remarks.
 
-use mlua::Lua;
+use mlua::{Lua, Result, Table, Value};
+
+use super::{patterns, raise, tables};
 
 /// A machine as scripts find it, as far as the libraries go.
 pub(super) fn machine() -> Lua {
     let lua = Lua::new();
-    super::raise::install(&lua).expect("the machine has pcall");
-    super::install(&lua).expect("there is memory");
+    install(&lua).expect("there is memory");
     lua
+}
+
+/// Puts the libraries among the globals, and functions that stop errors in the place of Lua's own, as the prelude does.
+fn install(lua: &Lua) -> Result<()> {
+    let globals = lua.globals();
+    for (name, table) in tables(lua)? {
+        globals.raw_set(name, table)?;
+    }
+    patterns::replace(lua, &globals.raw_get("string")?)?;
+    let plain = lua.create_function(|lua, error| match error {
+        Value::Error(error) => lua.create_string(raise::text_of(&error)).map(Value::String),
+        other => Ok(other),
+    })?;
+    let catch = super::compile(lua, include_str!("catch.lua"))?;
+    catch.call((&globals, globals.raw_get::<Table>("coroutine")?, plain))
 }
 
 /// What the script returns, or its error, as text.
@@ -24,7 +40,7 @@ pub(super) fn run(lua: &Lua, script: &str) -> String {
         .call::<mlua::LuaString>(());
     match result {
         Ok(shown) => shown.to_string_lossy(),
-        Err(error) => String::from_utf8_lossy(&super::raise::text_of(&error)).into_owned(),
+        Err(error) => String::from_utf8_lossy(&raise::text_of(&error)).into_owned(),
     }
 }
 
