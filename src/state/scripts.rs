@@ -88,6 +88,8 @@ pub struct Seat {
 struct Running {
     begun: Option<Instant>,
     is_long: bool,
+    /// How long it runs before it tries to give its worker away again.
+    gives_away_at: Duration,
     /// Of a function.
     function: Option<String>,
     request: OwnedArguments,
@@ -425,6 +427,7 @@ impl Seat {
         let mut running = self.running.lock();
         running.begun = Some(Instant::now());
         running.is_long = false;
+        running.gives_away_at = Duration::ZERO;
         running.function = match subject {
             Subject::Script(_) => None,
             Subject::Function(_, name) => Some(name.clone()),
@@ -471,22 +474,25 @@ impl Seat {
                 scripts.long_runs.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let is_young = running
+        let ran = running
             .begun
-            .is_some_and(|begun| begun.elapsed() < GIVING_AWAY);
-        drop(running);
-        if is_young {
-            // The worker is taken over by another thread while this one is away; when that one is late, this one takes it
-            // back, and tries again.
-            give_worker_away(|| std::thread::sleep(AWAY));
+            .map_or(Duration::ZERO, |begun| begun.elapsed());
+        if ran < running.gives_away_at {
+            return;
         }
+        // The worker is taken over by another thread while this one is away. When that one is late, this one takes it back
+        // and nobody can tell; so it goes away again and again, each time for longer, an eighth of the time it runs.
+        let away = (ran / 8).clamp(AWAY_LEAST, AWAY_MOST);
+        running.gives_away_at = ran + 9 * away;
+        drop(running);
+        give_worker_away(|| std::thread::sleep(away));
     }
 }
 
-/// How long a run tries to give its worker away.
-const GIVING_AWAY: Duration = Duration::from_millis(10);
-/// How long it stays away for that: a thread is woken in less.
-const AWAY: Duration = Duration::from_micros(100);
+/// How long a run stays away at first for its worker to be taken over: a thread is woken in less.
+const AWAY_LEAST: Duration = Duration::from_micros(100);
+/// How long at last: in less a thread begins on a machine that is very busy.
+const AWAY_MOST: Duration = Duration::from_millis(50);
 
 /// A run that is shown.
 pub struct Sitting<'s>(&'s Arc<Seat>);
