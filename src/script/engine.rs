@@ -28,6 +28,7 @@ use super::api::{HOST, Loading, Shared};
 use super::arguments::limit_requests;
 use super::globals::{Prelude, machine};
 use super::header::body;
+use super::lib;
 use super::raise::{ErrorReply, Failure, OUT_OF_MEMORY, Raised, c_text, text_of};
 use super::to_lua::text_value;
 use super::to_reply::{Conversion, TooLong, error_of, one_line};
@@ -305,6 +306,8 @@ impl Engine {
         self.shared.begin(run.interrupt);
         limit_requests(self.shared.memory_limit);
         let lua = &self.lua;
+        // Other threads have other machines: what a script chose would hold for some of the next ones.
+        lib::cjson::reset(lua);
         let ran = HOST.set(run.host, || {
             let arguments = (function, self.table(keys)?, self.table(values)?);
             self.limited(|| runner.call::<(bool, Value)>(arguments))
