@@ -569,7 +569,11 @@ impl Runner {
             Handler::Admin(admin::Handler::Script(call)) => {
                 match self.script(session, entry, call, arguments, &mut reply, round) {
                     Ok(done) => done,
-                    Err(Contended) => return Step::Contended,
+                    Err(Contended) => {
+                        // What it found expired before it was taken back.
+                        self.after_release();
+                        return Step::Contended;
+                    }
                 }
             }
             Handler::Admin(admin::Handler::Immediate(handler)) => {

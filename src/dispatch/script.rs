@@ -139,7 +139,8 @@ impl Runner {
             Err(error) => return Ok(Err(error)),
         };
         let mut grip = Grip::none(keyspace);
-        if (self.wants_leave || subject.strays()) && !grip.try_leave() {
+        self.wants_leave |= subject.strays();
+        if self.wants_leave && !grip.try_leave() {
             return Err(Contended);
         }
         let locked = lock_all(keyspace, &mut places, round)?;
