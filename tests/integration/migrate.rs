@@ -219,7 +219,7 @@ fn not_inside_a_transaction() {
     for line in ["SET k v", "MULTI", "MIGRATE 127.0.0.1 1 k 0 1000"] {
         assert!(!here.line(line).is_error(), "{line}");
     }
-    let refused = "ERR keys cannot be sent to another server inside a transaction";
+    let refused = "ERR keys cannot be sent to another server inside a transaction or a script";
     assert_eq!(here.line("EXEC").items(), [Value::error(refused)]);
     assert_eq!(here.line("EXISTS k"), Value::Int(1));
 }
