@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The exact expiry of a short string stands in bits of the lengths and of the pointer, unless it lies too far ahead
-//! ([`near`]); else a word is added.
+//! ([`mod@near`]); else a word is added.
 //!
 //! A small collection stands there in its compact form ([`Value::write_compact`]), like a string with another type in the
 //! flags and the form's [`Shape`] beside its length; a larger one is a `Box<Value>`.
