@@ -331,6 +331,14 @@ impl Runner {
                 (Shape::Single(index), Scope::Keys) => request.get(index),
                 _ => None,
             });
+            // The first key of a script.
+            if let Some(Handler::Admin(admin::Handler::Script(_))) =
+                entry.map(|entry| entry.handler)
+                && request.get(2) != Some(b"0")
+                && let Some(key) = request.get(3)
+            {
+                hashes.push(self.server.keyspace.hasher().hash(key));
+            }
             let hash = key.map(|key| match last_key {
                 (last, Some(hash)) if last == key => hash,
                 _ => {
