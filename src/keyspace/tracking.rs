@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 use super::hash::KeyHasher;
 use crate::base::rng::Rng;
 
-/// Clients by their ids. Two fit without an allocation.
+/// Clients by their ids, in order. Two fit without an allocation.
 pub type Readers = SmallVec<[u64; 2]>;
 
 /// What clients must forget.
@@ -188,10 +188,12 @@ impl TrackingTable {
         let mut is_crowded = false;
         let more;
         match keys.find_mut(hash, |tracked| *tracked.key == *key) {
-            Some(tracked) if tracked.readers.contains(&client) => return,
             Some(tracked) => {
+                let Err(place) = tracked.readers.binary_search(&client) else {
+                    return;
+                };
                 let before = tracked.bytes();
-                tracked.readers.push(client);
+                tracked.readers.insert(place, client);
                 let count = tracked.readers.len();
                 is_crowded = count >= CROWD && count.is_power_of_two();
                 more = tracked.bytes() - before;
@@ -280,7 +282,6 @@ impl TrackingTable {
             };
             let mut gone = readers.unwrap_or_default();
             gone.retain(|client| is_gone(*client));
-            gone.sort_unstable();
             let mut shard = self.shard(hash).lock();
             let Shard { keys, items, bytes } = &mut *shard;
             let Some(tracked) = keys.find_mut(hash, find) else {
