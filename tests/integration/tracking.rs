@@ -614,7 +614,7 @@ fn no_change_is_missed() {
         }
     }
     assert!(
-        kept > ROUNDS,
+        kept > 0,
         "copies were kept, so that there was something to miss"
     );
 }
