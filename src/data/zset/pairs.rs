@@ -129,6 +129,12 @@ impl<'a> ScoredRef<'a> {
         self.pairs.len() / 2
     }
 
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.pairs.is_empty()
+    }
+
     /// Members with scores, from either end.
     #[inline]
     pub fn iter(self) -> Scores<'a> {
