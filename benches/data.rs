@@ -19,7 +19,7 @@ use quoit::base::rng::Rng;
 use quoit::data::glob::glob_match;
 use quoit::data::hash::{Expiry, Hash, HashLimits};
 use quoit::data::number::{LongDouble, format_f64, parse_f64, parse_i64};
-use quoit::data::packed::{Item, Packed};
+use quoit::data::packed::{Item, Packed, PackedRef};
 use quoit::data::set::{Algebra, Operation, Set, SetLimits};
 
 fn numbers(c: &mut Criterion) {
@@ -78,6 +78,11 @@ fn packed(c: &mut Criterion) {
         let absent = b"member:999";
         c.bench_function(&format!("packed/find_absent/{count}"), |b| {
             b.iter(|| packed.view().find(black_box(&absent[..]), 1))
+        });
+        let mut compact = Vec::new();
+        let shape = packed.view().write_compact(&mut compact);
+        c.bench_function(&format!("packed/find_absent_compact/{count}"), |b| {
+            b.iter(|| PackedRef::from_compact(black_box(&compact), shape).find(&absent[..], 1))
         });
         c.bench_function(&format!("packed/get_middle/{count}"), |b| {
             b.iter(|| packed.get(black_box(count / 2)))

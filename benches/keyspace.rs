@@ -1,4 +1,5 @@
-//! The keyspace without commands: lock and find, prefetched or not, insert and remove, scan, expiry, eviction.
+//! The keyspace without commands: lock and find, prefetched or not, insert and remove, scan, expiry, eviction; and small
+//! collections behind their keys.
 //!
 //! A hundred thousand keys of 16 bytes with values of 64. One thread: what two threads do to each other is in
 //! `dispatch.rs`. What it does not show: the cost of misses at sizes far beyond the caches.
@@ -8,6 +9,9 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use quoit::base::clock::Millis;
 use quoit::base::rng::Rng;
+use quoit::data::hash::{Expiry, Hash, HashLimits};
+use quoit::data::value::{Collection, ValueRef};
+use quoit::data::zset::{AddRules, Limits, ZSet};
 use quoit::keyspace::effects::Effects;
 use quoit::keyspace::entry::{Entry, NewValue};
 use quoit::keyspace::evict::{Policy, Pressure, Rules, evict};
@@ -158,5 +162,66 @@ fn evict_one(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, find, insert_and_remove, scan, expire, evict_one);
+/// Eight fields or members of eight bytes, packed behind their key.
+fn small_collections(criterion: &mut Criterion) {
+    let hasher = KeyHasher::with_key(1, 2);
+    let limits = HashLimits::default();
+    let fields: Vec<_> = (0..8).map(|number| format!("f{number}")).collect();
+    let members: Vec<_> = (0..8).map(|number| format!("{number}abcdefg")).collect();
+    let mut hash = Entry::collection(&key(1), Hash::new().into(), None);
+    let mut set_field = |number: usize| {
+        hash.edit_collection(|value| {
+            let (field, value_of) = (fields[number].as_bytes(), members[number].as_bytes());
+            let hash = Hash::of(value).expect("a hash");
+            hash.set(field, value_of, Expiry::Clear, &limits, &hasher)
+        })
+    };
+    (0..8).for_each(|number| _ = set_field(number));
+    let mut turn = 0;
+    let mut next = || {
+        turn = (turn + 1) % 8;
+        turn
+    };
+    criterion.bench_function("keyspace/hash_set/8", |bencher| {
+        bencher.iter(|| set_field(next()));
+    });
+    criterion.bench_function("keyspace/hash_get/8", |bencher| {
+        bencher.iter(|| match black_box(&hash).value() {
+            ValueRef::Hash(hash) => hash.contains(fields[next()].as_bytes(), NOW, &hasher),
+            _ => false,
+        });
+    });
+    let mut zset = Entry::collection(&key(1), ZSet::new().into(), None);
+    let limits = Limits {
+        entries: 128,
+        value: 64,
+    };
+    let mut clock = 1_700_000_000_000u64;
+    criterion.bench_function("keyspace/zset_add/8", |bencher| {
+        bencher.iter(|| {
+            clock += 1;
+            let member = members[next()].as_bytes();
+            zset.edit_collection(|value| {
+                let zset = ZSet::of(value).expect("a sorted set");
+                zset.add(member, clock as f64, AddRules::default(), limits)
+            })
+        });
+    });
+    criterion.bench_function("keyspace/zset_score/8", |bencher| {
+        bencher.iter(|| match black_box(&zset).value() {
+            ValueRef::ZSet(zset) => zset.score(members[next()].as_bytes()),
+            _ => None,
+        });
+    });
+}
+
+criterion_group!(
+    benches,
+    find,
+    insert_and_remove,
+    scan,
+    expire,
+    evict_one,
+    small_collections
+);
 criterion_main!(benches);

@@ -189,12 +189,12 @@ impl Entry {
 
     fn build(key: &[u8], payload: Payload<'_>, expiry: Option<Millis>, marks: Marks) -> Entry {
         let wide = key.len() > KEY_MAX;
-        let near = match (&payload, expiry) {
-            (Payload::Bytes(value), Some(at)) if marks.is_string() => {
+        let near = expiry.and_then(|at| match &payload {
+            Payload::Bytes(value) if marks.is_string() => {
                 Near::pack(key.len(), value.as_slice().len(), at)
             }
             _ => None,
-        };
+        });
         let mut flags = match near {
             Some((near, _)) => near_type(near),
             None if expiry.is_some() => EXPIRY,
@@ -232,9 +232,10 @@ impl Entry {
             write_payload(base.add(key_at + key.len()), kind, payload);
         }
         let mut entry = Entry(base);
-        match expiry {
-            Some(at) if near.is_some() => entry.set_tag(expiry_tag(at)),
-            _ => entry.retag(),
+        if kind == Kind::Collection {
+            entry.retag();
+        } else if let Some(at) = expiry {
+            entry.set_tag(expiry_tag(at));
         }
         entry
     }
@@ -481,14 +482,26 @@ impl Entry {
     }
 
     fn replace(&mut self, payload: Payload<'_>, marks: Marks) -> Option<Garbage> {
-        let flags = self.flags();
+        let (flags, lengths) = (self.flags(), self.lengths());
         let front = key_offset(flags) + self.key_len(flags);
         if let Payload::Bytes(value) = &payload {
             let length = value.as_slice().len();
-            if kind(flags) == Kind::Inline
+            let header = match near(flags) {
+                None => {
+                    let key = lengths as usize & KEY_MAX;
+                    let lengths = plain_lengths(key, length, marks.shape);
+                    Some((lengths, flags & !MARKS_MASK | marks.flags))
+                }
+                Some(near) if marks.is_string() && near.holds(length) => {
+                    let lengths = near.with_value_len(lengths, length);
+                    Some((lengths, flags & !RAW | marks.flags))
+                }
+                Some(_) => None,
+            };
+            if let Some((lengths, new_flags)) = header
+                && kind(flags) == Kind::Inline
                 && choose_kind(front, length) == Kind::Inline
                 && good_size(front + length) == self.own_bytes(flags)
-                && near(flags).is_none_or(|near| marks.is_string() && near.holds(length))
             {
                 // SAFETY: the allocation has the size of its class, which holds the new value; `value` is borrowed from
                 // elsewhere, since `self` is borrowed mutably.
@@ -499,13 +512,8 @@ impl Entry {
                         length,
                     )
                 };
-                self.set_value_len(length, marks.shape);
-                let kept = if near(flags).is_some() {
-                    !RAW
-                } else {
-                    !MARKS_MASK
-                };
-                self.set_flags(flags & kept | marks.flags);
+                self.set_lengths(lengths);
+                self.set_flags(new_flags);
                 return None;
             }
         }
@@ -773,10 +781,12 @@ impl Entry {
     #[inline]
     fn key_len(&self, flags: u32) -> usize {
         if flags & WIDE == 0 {
-            return match near(flags) {
-                Some(_) => Near::key_len(self.lengths()),
-                None => self.lengths() as usize & KEY_MAX,
+            let mask = if flags < NEAR_SMALL {
+                KEY_MAX
+            } else {
+                Near::KEY_MAX
             };
+            return self.lengths() as usize & mask;
         }
         // SAFETY: the flag says that the word in front of the key holds its length.
         unsafe { self.base().add(key_offset(flags) - 8).cast::<u64>().read() as usize }
@@ -880,10 +890,13 @@ fn type_of(flags: u32) -> Type {
 /// How the lengths are divided, when they have the expiry beside them.
 #[inline]
 fn near(flags: u32) -> Option<Near> {
-    match flags & TYPE_MASK {
-        NEAR_SMALL => Some(Near::Small),
-        NEAR_MEDIUM => Some(Near::Medium),
-        _ => None,
+    // The type stands in the highest bits.
+    if flags < NEAR_SMALL {
+        None
+    } else if flags < NEAR_MEDIUM {
+        Some(Near::Small)
+    } else {
+        Some(Near::Medium)
     }
 }
 

@@ -19,7 +19,6 @@ use crate::base::clock::Millis;
 
 /// Bits of a key's length.
 const KEY_BITS: u32 = 6;
-const KEY_MASK: u32 = (1 << KEY_BITS) - 1;
 const UNIT_BITS: u32 = TAG_UNIT_MS.ilog2();
 
 /// The period from which the others are counted. Written once, before the first entry that needs it is made, and read by
@@ -50,6 +49,9 @@ pub(super) enum Layout {
 }
 
 impl Layout {
+    /// The longest key; its length stands in these bits of the lengths.
+    pub(super) const KEY_MAX: usize = (1 << KEY_BITS) - 1;
+
     /// The word of the lengths for a key, a value and an expiry, and how it is divided; `None` when they do not fit.
     pub(super) fn pack(key: usize, value: usize, at: Millis) -> Option<(Layout, u32)> {
         let (period, _, millisecond) = parts(at);
@@ -57,7 +59,7 @@ impl Layout {
         let layout = [Layout::Small, Layout::Medium]
             .into_iter()
             .find(|layout| layout.holds(value))?;
-        if key > KEY_MASK as usize || !(0..1 << layout.period_bits()).contains(&period) {
+        if key > Layout::KEY_MAX || !(0..1 << layout.period_bits()).contains(&period) {
             return None;
         }
         let expiry = millisecond as u32 | (period as u32) << UNIT_BITS;
@@ -69,12 +71,6 @@ impl Layout {
     #[inline]
     pub(super) fn holds(self, value: usize) -> bool {
         value >> self.value_bits() == 0
-    }
-
-    /// The length of the key.
-    #[inline]
-    pub(super) fn key_len(lengths: u32) -> usize {
-        (lengths & KEY_MASK) as usize
     }
 
     /// The length of the value.
@@ -160,12 +156,12 @@ mod tests {
             let Some((layout, lengths)) = packed else {
                 continue;
             };
-            assert_eq!(Layout::key_len(lengths), key);
+            assert_eq!(lengths as usize & Layout::KEY_MAX, key);
             assert_eq!(layout.value_len(lengths), value);
             assert_eq!(layout.expiry(lengths, expiry_tag(at)), at);
             let shorter = layout.with_value_len(lengths, value / 2);
             assert_eq!(layout.value_len(shorter), value / 2);
-            assert_eq!(Layout::key_len(shorter), key);
+            assert_eq!(shorter as usize & Layout::KEY_MAX, key);
             assert_eq!(layout.expiry(shorter, expiry_tag(at)), at);
         }
         for extreme in [i64::MIN, i64::MAX] {
