@@ -198,8 +198,9 @@ fn optimistic_locking_loses_no_update() {
 fn client_list_shows_queued_commands_and_watched_keys() {
     let server = Server::start(&[]);
     let (mut one, mut other) = (server.client(), server.client());
+    let id = one.line("CLIENT ID").int();
     let shown = |other: &mut Client| {
-        let list = other.line("CLIENT LIST");
+        let list = other.line(&format!("CLIENT LIST ID {id}"));
         let text = String::from_utf8_lossy(list.bytes()).into_owned();
         let line = text.lines().next().expect("a line").to_owned();
         let fields = line.split(' ').filter(|field| {
