@@ -49,6 +49,7 @@
 //! | [`script`] | the Lua engine; knows no keyspace |
 //! | [`keyspace`] | databases, partitions, entries, locks, expiry, eviction |
 //! | [`commands`] | the data families |
+//! | [`cluster`] | the ring: who owns which key, how nodes agree and speak |
 //! | [`state`] | the shared parts of a running server; sessions |
 //! | [`admin`] | the families about the server and its clients |
 //! | [`dispatch`] | joins all rows; checks, locks, runs, counts |
@@ -56,6 +57,7 @@
 
 pub mod admin;
 pub mod base;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod data;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// A folder of src/ may use those before it, never one after it.
 const LAYERS: &[&str] = &[
-    "base", "config", "data", "resp", "table", "script", "keyspace", "commands", "state", "admin",
-    "dispatch", "server",
+    "base", "config", "data", "resp", "table", "script", "keyspace", "commands", "cluster",
+    "state", "admin", "dispatch", "server",
 ];
 
 /// Which files may name a crate: dependencies enter by one door.

@@ -1,0 +1,9 @@
+//! The ring: which node owns which key, how nodes agree on that, and how they speak with each other.
+//!
+//! ```text
+//!     key -> slot (slots.rs) -> owner (map.rs, agreed on in a replicated log) -> here, or a peer (bus.rs)
+//! ```
+
+pub mod map;
+pub mod node;
+pub mod slots;
