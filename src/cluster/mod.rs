@@ -3,7 +3,269 @@
 //! ```text
 //!     key -> slot (slots.rs) -> owner (map.rs, agreed on in a replicated log) -> here, or a peer (bus.rs)
 //! ```
+//!
+//! [`Cluster`] is what the rest of the server sees of it. Who may run a command on a key is decided by three things, all of
+//! which can end at any moment: the installed map says that this node owns the key's slot; the slot is not held (it is
+//! while its last changes are handed over); the lease, which the ring's leader renews, is not over. How a run relies on them:
+//!
+//! 1. It routes by one [`View`], map and held slots together, and remembers its version.
+//! 2. When it has locked its partitions it compares the version with [`Cluster::version`], and routes again if they differ.
+//! 3. Whoever changes the view makes the version count up first, and then, if the keys of a slot are to stand still, locks
+//!    every partition once: who was inside with the old version has left by then, who comes later sees the new one.
+//! 4. The lease is looked at before a batch runs and again before its replies are sent; replies of a node whose lease
+//!    ended in between are never sent.
 
 pub mod map;
 pub mod node;
+pub mod route;
 pub mod slots;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use map::{Map, NOBODY};
+use node::NodeId;
+use slots::{Pins, SLOTS};
+
+/// A set of slots, a bit each.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SlotSet(Box<[u64; SLOTS / 64]>);
+
+impl Default for SlotSet {
+    fn default() -> SlotSet {
+        SlotSet(Box::new([0; SLOTS / 64]))
+    }
+}
+
+impl SlotSet {
+    /// Whether it is in the set.
+    #[inline]
+    pub fn contains(&self, slot: u16) -> bool {
+        self.0[usize::from(slot) / 64] >> (slot % 64) & 1 == 1
+    }
+
+    /// Adds a slot.
+    pub fn insert(&mut self, slot: u16) {
+        self.0[usize::from(slot) / 64] |= 1 << (slot % 64);
+    }
+
+    /// Takes a slot out.
+    pub fn remove(&mut self, slot: u16) {
+        self.0[usize::from(slot) / 64] &= !(1 << (slot % 64));
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    /// The slots, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u16> {
+        (0..SLOTS as u16).filter(|slot| self.contains(*slot))
+    }
+}
+
+impl FromIterator<u16> for SlotSet {
+    fn from_iter<I: IntoIterator<Item = u16>>(slots: I) -> SlotSet {
+        let mut set = SlotSet::default();
+        slots.into_iter().for_each(|slot| set.insert(slot));
+        set
+    }
+}
+
+/// What a run routes by: nothing in it changes.
+pub struct View {
+    /// Of this view; another one has another.
+    pub version: u64,
+    /// Who owns what.
+    pub map: Arc<Map>,
+    /// Where this node stands in the map, or [`NOBODY`].
+    pub mine: u16,
+    /// Slots of this node whose keys stand still.
+    pub held: Option<SlotSet>,
+    /// Whether every slot has a living owner.
+    pub is_covered: bool,
+}
+
+/// Where the keys of a slot are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Here.
+    Here,
+    /// Here, but about to go: in a moment there will be an answer.
+    Held,
+    /// At the node of this index in the map.
+    Peer(u16),
+    /// Nowhere.
+    Nobody,
+}
+
+impl View {
+    /// Where the keys of a slot are.
+    #[inline]
+    pub fn owner(&self, slot: u16) -> Owner {
+        let owner = self.map.owners[usize::from(slot)];
+        if owner == NOBODY {
+            return Owner::Nobody;
+        }
+        if owner != self.mine {
+            return Owner::Peer(owner);
+        }
+        match &self.held {
+            Some(held) if held.contains(slot) => Owner::Held,
+            _ => Owner::Here,
+        }
+    }
+}
+
+/// The ring as this node sees it.
+pub struct Cluster {
+    /// This node.
+    pub me: NodeId,
+    /// The pins of the configuration; nodes with others cannot join.
+    pub pins: Pins,
+    view: ArcSwap<View>,
+    /// The version of `view`. Counted up after the view was stored, by who changes it under `changes`; read by every run
+    /// after it has locked its partitions. The partitions' locks order it: see the rules above.
+    version: AtomicU64,
+    /// Held by who changes the view. A leaf lock.
+    changes: Mutex<()>,
+    /// Tells that the view has changed.
+    changed: Notify,
+    /// When the lease ends, in microseconds after `origin`. Written by the driver of the agreement, read before and after
+    /// each batch: release and acquire, so that who sees a lease sees the map that came with it.
+    lease_us: AtomicU64,
+    origin: Instant,
+}
+
+impl Cluster {
+    /// A node that belongs to no ring yet.
+    pub fn new(me: NodeId, pins: Pins) -> Cluster {
+        let map = Arc::new(Map::new(pins.clone()));
+        Cluster {
+            me,
+            pins,
+            view: ArcSwap::from_pointee(View {
+                version: 1,
+                is_covered: false,
+                mine: NOBODY,
+                held: None,
+                map,
+            }),
+            version: AtomicU64::new(1),
+            changes: Mutex::new(()),
+            changed: Notify::new(),
+            lease_us: AtomicU64::new(0),
+            origin: Instant::now(),
+        }
+    }
+
+    /// What to route by.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// The version of the present view.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Takes over a map. An older one than that which is there is ignored.
+    pub fn install(&self, map: Arc<Map>) {
+        self.change(|view| {
+            if map.epoch < view.map.epoch {
+                return None;
+            }
+            let mine = map.index(self.me).unwrap_or(NOBODY);
+            // What was held and is not ours any more needs no hold.
+            let held = view.held.as_ref().and_then(|held| {
+                let still = held
+                    .iter()
+                    .filter(|slot| map.owners[usize::from(*slot)] == mine);
+                let still: SlotSet = still.collect();
+                (!still.is_empty()).then_some(still)
+            });
+            Some((Arc::clone(&map), held))
+        });
+    }
+
+    /// Holds slots: from the return on no run begins on their keys. Those that have begun end when each partition was
+    /// locked once.
+    pub fn hold(&self, slots: &SlotSet) {
+        self.change(|view| {
+            let mut held = view.held.clone().unwrap_or_default();
+            slots.iter().for_each(|slot| held.insert(slot));
+            Some((Arc::clone(&view.map), Some(held)))
+        });
+    }
+
+    /// Ends a hold.
+    pub fn release(&self, slots: &SlotSet) {
+        self.change(|view| {
+            let mut held = view.held.clone()?;
+            slots.iter().for_each(|slot| held.remove(slot));
+            Some((Arc::clone(&view.map), (!held.is_empty()).then_some(held)))
+        });
+    }
+
+    fn change(&self, next: impl FnOnce(&View) -> Option<(Arc<Map>, Option<SlotSet>)>) {
+        let changes = self.changes.lock();
+        let view = self.view.load();
+        let Some((map, held)) = next(&view) else {
+            return;
+        };
+        let version = view.version + 1;
+        self.view.store(Arc::new(View {
+            version,
+            is_covered: map.is_covered(),
+            mine: map.index(self.me).unwrap_or(NOBODY),
+            held,
+            map,
+        }));
+        self.version.store(version, Ordering::Release);
+        drop(changes);
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until `is_so` holds of the view, at most `limit`. Whether it does.
+    pub async fn wait_for(&self, limit: Duration, is_so: impl Fn(&View) -> bool) -> bool {
+        let waiting = async {
+            loop {
+                let mut changed = std::pin::pin!(self.changed.notified());
+                changed.as_mut().enable();
+                if is_so(&self.view.load()) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(limit, waiting).await.is_ok()
+    }
+
+    /// The leader has renewed the lease. A shorter one than that which is there changes nothing.
+    pub fn renew_lease(&self, until: Instant) {
+        let until = until.saturating_duration_since(self.origin).as_micros() as u64;
+        self.lease_us.fetch_max(until, Ordering::AcqRel);
+    }
+
+    /// Whether this node may answer for its slots now.
+    pub fn has_lease(&self) -> bool {
+        let until = self.lease_us.load(Ordering::Acquire);
+        (self.origin.elapsed().as_micros() as u64) < until
+    }
+}
+
+#[cfg(test)]
+mod tests;
