@@ -15,6 +15,8 @@
 //! 4. The lease is looked at before a batch runs and again before its replies are sent; replies of a node whose lease
 //!    ended in between are never sent.
 
+pub mod bus;
+pub mod forward;
 pub mod map;
 pub mod node;
 pub mod route;
@@ -29,6 +31,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use bus::Links;
 use map::{Map, NOBODY};
 use node::NodeId;
 use slots::{Pins, SLOTS};
@@ -135,6 +138,8 @@ pub struct Cluster {
     pub me: NodeId,
     /// The pins of the configuration; nodes with others cannot join.
     pub pins: Pins,
+    /// Connections to the peers.
+    pub links: Links,
     view: ArcSwap<View>,
     /// The version of `view`. Counted up after the view was stored, by who changes it under `changes`; read by every run
     /// after it has locked its partitions. The partitions' locks order it: see the rules above.
@@ -151,11 +156,12 @@ pub struct Cluster {
 
 impl Cluster {
     /// A node that belongs to no ring yet.
-    pub fn new(me: NodeId, pins: Pins) -> Cluster {
+    pub fn new(me: NodeId, pins: Pins, links: Links) -> Cluster {
         let map = Arc::new(Map::new(pins.clone()));
         Cluster {
             me,
             pins,
+            links,
             view: ArcSwap::from_pointee(View {
                 version: 1,
                 is_covered: false,

@@ -168,6 +168,12 @@ impl Output {
         }
     }
 
+    /// All that is still to be sent, in one piece.
+    pub fn into_bytes(mut self) -> Bytes {
+        let length = self.len_bytes();
+        self.copy_to_bytes(length)
+    }
+
     /// The end of what has been written so far.
     #[inline]
     pub fn mark(&self) -> Mark {
@@ -615,6 +621,12 @@ impl<'a> Reply<'a> {
         header[1..=digits.len()].copy_from_slice(digits);
         header[digits.len() + 1..][..2].copy_from_slice(b"\r\n");
         self.output.insert(begun.0, &header[..digits.len() + 3]);
+    }
+
+    /// All that is still to be sent, in one piece.
+    pub fn into_bytes(mut self) -> Bytes {
+        let length = self.len_bytes();
+        self.copy_to_bytes(length)
     }
 
     /// The end of what has been written so far.
