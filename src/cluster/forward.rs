@@ -193,7 +193,13 @@ mod tests {
             assert!(Answer::read(payload.slice(..cut), 2).is_err(), "{cut}");
         }
         assert!(Answer::read(payload, 2).is_ok());
-        assert_eq!(Head::read(&mut Bytes::from_static(&[0; 12])), Err(Malformed));
-        assert_eq!(Head::read(&mut Bytes::from_static(&[255; 13])), Err(Malformed));
+        assert_eq!(
+            Head::read(&mut Bytes::from_static(&[0; 12])),
+            Err(Malformed)
+        );
+        assert_eq!(
+            Head::read(&mut Bytes::from_static(&[255; 13])),
+            Err(Malformed)
+        );
     }
 }

@@ -260,10 +260,10 @@ impl Cluster {
         tokio::time::timeout(limit, waiting).await.is_ok()
     }
 
-    /// The leader has renewed the lease. A shorter one than that which is there changes nothing.
-    pub fn renew_lease(&self, until: Instant) {
+    /// The lease runs until then; it may come nearer, too.
+    pub fn set_lease(&self, until: Instant) {
         let until = until.saturating_duration_since(self.origin).as_micros() as u64;
-        self.lease_us.fetch_max(until, Ordering::AcqRel);
+        self.lease_us.store(until, Ordering::Release);
     }
 
     /// Whether this node may answer for its slots now.

@@ -42,13 +42,13 @@ use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
 use crate::state::session::{After, ReplyMode, Session};
+pub use crate::table::Merge;
 use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
 use crate::table::{Args, Command, CommandError, Flags, RenameError, Scope, Table};
 pub use blocking::Blocked;
 pub use migrating::Migrating;
 use record::Tally;
-pub use crate::table::Merge;
 pub use routing::{Face, Spread};
 use routing::{Routed, Routing};
 

@@ -99,7 +99,7 @@ impl Routing {
     }
 
     fn slot(&self, database: u32, key: &[u8]) -> u16 {
-        self.cluster.pins.slot(database, key)
+        self.view.map.pins.slot(database, key)
     }
 }
 
@@ -114,7 +114,9 @@ impl Runner {
 
     /// The view by which the last request was routed.
     pub fn view(&self) -> Option<Arc<View>> {
-        self.routing.as_ref().map(|routing| Arc::clone(&routing.view))
+        self.routing
+            .as_ref()
+            .map(|routing| Arc::clone(&routing.view))
     }
 
     /// The ring.
@@ -158,7 +160,9 @@ impl Runner {
             };
         };
         let tips = entry.command.tips;
-        let policy = tips.iter().find_map(|tip| tip.strip_prefix("response_policy:"));
+        let policy = tips
+            .iter()
+            .find_map(|tip| tip.strip_prefix("response_policy:"));
         let merge = match policy {
             Some("agg_sum") => Merge::Sum,
             Some("agg_min") => Merge::First,
@@ -258,7 +262,10 @@ impl Runner {
         let mut slots = Slots::new();
         if is_exec(entry) {
             // It will be refused.
-            if session.transaction().is_none_or(|transaction| transaction.is_refused) {
+            if session
+                .transaction()
+                .is_none_or(|transaction| transaction.is_refused)
+            {
                 return Routed::Here;
             }
             self.slots_of_transaction(session, &mut slots);
@@ -319,7 +326,11 @@ impl Runner {
             }
             (Route::Several, _) => Routed::Refuse(CROSS_SLOT),
             (Route::Peer(_), Face::Single) if is_queued => Routed::Here,
-            (Route::Peer(_), Face::Single) if lives_on(entry) && session.transaction().is_some() => Routed::Here,
+            (Route::Peer(_), Face::Single)
+                if lives_on(entry) && session.transaction().is_some() =>
+            {
+                Routed::Here
+            }
             (Route::Peer(index), Face::Single) if lives_on(entry) => {
                 Routed::Elsewhere(Step::Tunnel(index))
             }
@@ -430,8 +441,5 @@ fn lives_on(entry: &Entry<Handler>) -> bool {
 fn moved(view: &View, slot: u16, owner: u16) -> CommandError {
     debug_assert_ne!(owner, NOBODY);
     let node = &view.map.nodes[usize::from(owner)];
-    CommandError::text_of(format!(
-        "MOVED {slot} {}:{}",
-        node.host, node.cluster_port
-    ))
+    CommandError::text_of(format!("MOVED {slot} {}:{}", node.host, node.cluster_port))
 }

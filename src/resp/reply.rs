@@ -623,12 +623,6 @@ impl<'a> Reply<'a> {
         self.output.insert(begun.0, &header[..digits.len() + 3]);
     }
 
-    /// All that is still to be sent, in one piece.
-    pub fn into_bytes(mut self) -> Bytes {
-        let length = self.len_bytes();
-        self.copy_to_bytes(length)
-    }
-
     /// The end of what has been written so far.
     #[inline]
     pub fn mark(&self) -> Mark {

@@ -25,7 +25,6 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::migrate;
-use forwarding::Forwarding;
 use crate::config::{OutputLimit, Settings};
 use crate::dispatch::{Blocked, Migrating, Runner, Step, Sweeping, WINDOW};
 use crate::keyspace::waiting::{Cancel, Waiter};
@@ -36,6 +35,7 @@ use crate::state::clients::{Client, ClientKind, client_flags};
 use crate::state::session::{After, ReplyMode, Session};
 use crate::state::tracking::{LOSS_BYTES, write_loss};
 use crate::state::transaction::Transaction;
+use forwarding::Forwarding;
 
 /// What a connection runs over.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}

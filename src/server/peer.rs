@@ -56,7 +56,11 @@ impl Executor {
     }
 
     /// Runs a frame and writes the answer. Nothing is written, and the link is to be closed, when the frame is not one.
-    pub async fn run(&mut self, mut payload: Bytes, answer: &mut BytesMut) -> Result<(), NotAFrame> {
+    pub async fn run(
+        &mut self,
+        mut payload: Bytes,
+        answer: &mut BytesMut,
+    ) -> Result<(), NotAFrame> {
         let head = Head::read(&mut payload).map_err(|_| NotAFrame)?;
         let Some(cluster) = self.runner.cluster().cloned() else {
             return Err(NotAFrame);

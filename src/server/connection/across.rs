@@ -445,7 +445,12 @@ fn merged(merge: Merge, replies: Vec<Bytes>, random: u64, output: &mut Output) {
         Merge::SumPairs => {
             let columns: Vec<_> = replies.iter().filter_map(elements).collect();
             let names = columns.first().cloned().unwrap_or_default();
-            output.push(&first[..first.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1)]);
+            output.push(
+                &first[..first
+                    .iter()
+                    .position(|byte| *byte == b'\n')
+                    .map_or(0, |at| at + 1)],
+            );
             for (at, name) in names.iter().enumerate() {
                 if at % 2 == 0 {
                     output.push_shared(name.clone());
@@ -507,7 +512,9 @@ mod tests {
 
     fn merge(policy: Merge, replies: &[&'static str]) -> String {
         let mut output = Output::new();
-        let replies = replies.iter().map(|reply| Bytes::from_static(reply.as_bytes()));
+        let replies = replies
+            .iter()
+            .map(|reply| Bytes::from_static(reply.as_bytes()));
         merged(policy, replies.collect(), 1, &mut output);
         String::from_utf8(output.into_bytes().to_vec()).expect("text")
     }
@@ -520,8 +527,15 @@ mod tests {
         let failed = ["+OK\r\n", "-ERR no\r\n"];
         assert_eq!(merge(Merge::First, &failed), "-ERR no\r\n");
         assert_eq!(merge(Merge::Sum, &failed), "-ERR no\r\n");
-        assert_eq!(merge(Merge::AnySuccess, &["-NOTBUSY x\r\n", "+OK\r\n"]), "+OK\r\n");
-        let arrays = ["*1\r\n$1\r\na\r\n", "*0\r\n", "*2\r\n$1\r\nb\r\n$1\r\na\r\n"];
+        assert_eq!(
+            merge(Merge::AnySuccess, &["-NOTBUSY x\r\n", "+OK\r\n"]),
+            "+OK\r\n"
+        );
+        let arrays = [
+            "*1\r\n$1\r\na\r\n",
+            "*0\r\n",
+            "*2\r\n$1\r\nb\r\n$1\r\na\r\n",
+        ];
         assert_eq!(
             merge(Merge::Join, &arrays),
             "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\na\r\n"

@@ -86,8 +86,7 @@ impl<S: Stream> Connection<S> {
         let frames = &mut self.forwarding.frames;
         // The last one to this peer: an order of databases is an order of frames.
         let found = frames.iter().rposition(|frame| frame.node == node.id);
-        let found =
-            found.filter(|at| frames[*at].database == database && frames[*at].how == how);
+        let found = found.filter(|at| frames[*at].database == database && frames[*at].how == how);
         let at = found.unwrap_or_else(|| {
             let mut payload = BytesMut::with_capacity(FRAME_BYTES);
             Head {
@@ -189,7 +188,7 @@ impl<S: Stream> Connection<S> {
                 // It was never sent: it may be tried again, whatever it is.
                 Err(CallError::NotConnected | CallError::Full) => Answered::NotAtAll,
                 Err(CallError::TooLarge) => Answered::TooLarge,
-                Err(CallError::Broken) => Answered::Unknown,
+                Err(CallError::Broken | CallError::TimedOut) => Answered::Unknown,
             };
             answers.push((state, Requests::new(frame)));
         }
@@ -442,8 +441,7 @@ enum Replied {
 const FRAME_BYTES: usize = 512;
 
 /// What became of the request nobody knows.
-const LOST: &str =
-    "ERR the node that owns the key was lost before it answered: the command may have been executed";
+const LOST: &str = "ERR the node that owns the key was lost before it answered: the command may have been executed";
 
 /// The requests of a frame, to be run again.
 struct Requests {
