@@ -21,6 +21,7 @@ pub mod map;
 pub mod node;
 pub mod route;
 pub mod slots;
+pub mod tunnel;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +36,7 @@ use bus::Links;
 use map::{Map, NOBODY};
 use node::NodeId;
 use slots::{Pins, SLOTS};
+use tunnel::Tunnels;
 
 /// A set of slots, a bit each.
 #[derive(Clone, PartialEq, Eq)]
@@ -140,6 +142,8 @@ pub struct Cluster {
     pub pins: Pins,
     /// Connections to the peers.
     pub links: Links,
+    /// Clients' connections that go on at peers.
+    pub tunnels: Tunnels,
     view: ArcSwap<View>,
     /// The version of `view`. Counted up after the view was stored, by who changes it under `changes`; read by every run
     /// after it has locked its partitions. The partitions' locks order it: see the rules above.
@@ -154,6 +158,14 @@ pub struct Cluster {
     origin: Instant,
 }
 
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Cluster {
     /// A node that belongs to no ring yet.
     pub fn new(me: NodeId, pins: Pins, links: Links) -> Cluster {
@@ -162,6 +174,7 @@ impl Cluster {
             me,
             pins,
             links,
+            tunnels: Tunnels::default(),
             view: ArcSwap::from_pointee(View {
                 version: 1,
                 is_covered: false,

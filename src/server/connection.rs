@@ -25,8 +25,9 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::migrate;
+use crate::cluster::tunnel::Tunnel;
 use crate::config::{OutputLimit, Settings};
-use crate::dispatch::{Blocked, Migrating, Runner, Step, Sweeping, WINDOW};
+use crate::dispatch::{Blocked, Face, Migrating, Runner, Step, Sweeping, WINDOW};
 use crate::keyspace::waiting::{Cancel, Waiter};
 use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
@@ -99,9 +100,10 @@ impl Spare {
     }
 }
 
-/// Serves a connection to its end.
-pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client>) {
-    let authenticated = !server.needs_password();
+/// Serves a client's connection to its end.
+pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client>, face: Face) {
+    // Who comes by a peer has proven there who it is.
+    let authenticated = face == Face::Peer || !server.needs_password();
     let session = Session::new(Arc::clone(&client), authenticated);
     let mut connection = Connection {
         stream,
@@ -109,11 +111,14 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
         decoder: Decoder::new(),
         input: BytesMut::new(),
         output: Output::new(),
-        runner: Runner::new(Arc::clone(&server)).of_client(client.id),
+        runner: Runner::new(Arc::clone(&server))
+            .of_client(client.id)
+            .of_face(face),
         read_bytes: READ_BYTES,
         over_soft_since: None,
         registered: None,
         forwarding: Forwarding::default(),
+        tunnels: Vec::new(),
     };
     let registered = Registered {
         server: &server,
@@ -175,6 +180,8 @@ struct Connection<S> {
     /// The waker that the registry of clients knows.
     registered: Option<Waker>,
     forwarding: Forwarding,
+    /// Its connections at peers.
+    tunnels: Vec<Tunnel>,
 }
 
 /// Why a batch ended.
@@ -517,10 +524,18 @@ impl<S: Stream> Connection<S> {
                 Step::Blocked(blocked) => return self.blocked(blocked).await,
                 Step::Migrate(migrating) => return self.migrate(*migrating).await,
                 Step::Forward(index) => return self.forward(index),
-                Step::Tunnel(index) => return self.tunnel(index).await,
+                Step::Tunnel(index) => {
+                    if self.tunnel(index).await {
+                        return;
+                    }
+                    rest(self.server(), round).await;
+                    round = self.runner.next_round(round);
+                }
                 Step::Across => return self.across().await,
-                // Only peers are told so.
-                Step::NotHere => return,
+                Step::NotHere => {
+                    let mut reply = Reply::new(&mut self.output, self.session.protocol);
+                    return reply.error(tunnel::NOT_HERE);
+                }
             }
         }
     }

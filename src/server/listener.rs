@@ -305,7 +305,12 @@ fn admit<S: Stream>(server: &Arc<Server>, stream: S, client: Arc<Client>, protec
         tokio::spawn(turn_away(stream, PROTECTED_MODE));
         return;
     }
-    tokio::spawn(connection::serve(Arc::clone(server), stream, client));
+    tokio::spawn(connection::serve(
+        Arc::clone(server),
+        stream,
+        client,
+        server.face(),
+    ));
 }
 
 /// Says why and closes. Bounded in time: a peer that does not read must not keep the descriptor.
