@@ -6,4 +6,5 @@
 
 pub mod map;
 pub mod node;
+pub mod ring;
 pub mod slots;
