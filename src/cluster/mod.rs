@@ -20,6 +20,7 @@ pub mod forward;
 pub mod map;
 pub mod node;
 pub mod route;
+pub mod ring;
 pub mod slots;
 pub mod tunnel;
 
