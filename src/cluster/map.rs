@@ -131,6 +131,8 @@ impl Map {
             tags[at].0 = tags[at].0.max(tags[at - 1].0 + 1);
         }
         tags
+    }
+
     /// The slots that a node owns, as ranges with both ends, in ascending order.
     pub fn ranges(&self, id: NodeId) -> Vec<(u16, u16)> {
         let Some(index) = self.index(id) else {

@@ -33,9 +33,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use bus::Links;
+use bus::{Link, Links};
 use map::{Map, NOBODY};
-use node::NodeId;
+use node::{Node, NodeId};
 use slots::{Pins, SLOTS};
 use tunnel::Tunnels;
 
@@ -144,7 +144,9 @@ pub struct Cluster {
     /// Connections to the peers.
     pub links: Links,
     /// Clients' connections that go on at peers.
-    pub tunnels: Tunnels,
+    pub tunnels: Arc<Tunnels>,
+    /// Connections to each peer: a client keeps to one of them, which keeps its order.
+    lanes: usize,
     view: ArcSwap<View>,
     /// The version of `view`. Counted up after the view was stored, by who changes it under `changes`; read by every run
     /// after it has locked its partitions. The partitions' locks order it: see the rules above.
@@ -168,14 +170,22 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// A node that belongs to no ring yet.
-    pub fn new(me: NodeId, pins: Pins, links: Links) -> Cluster {
+    /// A node that belongs to no ring yet. `links` tells `tunnels` what comes back; `lanes` is how many connections are made
+    /// to each peer.
+    pub fn new(
+        me: NodeId,
+        pins: Pins,
+        links: Links,
+        tunnels: Arc<Tunnels>,
+        lanes: usize,
+    ) -> Cluster {
         let map = Arc::new(Map::new(pins.clone()));
         Cluster {
             me,
             pins,
             links,
-            tunnels: Tunnels::default(),
+            tunnels,
+            lanes: lanes.max(1),
             view: ArcSwap::from_pointee(View {
                 version: 1,
                 is_covered: false,
@@ -189,6 +199,21 @@ impl Cluster {
             lease_us: AtomicU64::new(0),
             origin: Instant::now(),
         }
+    }
+
+    /// The link that a client's requests to a node take.
+    pub fn link(&self, node: &Node, client: u64) -> Arc<Link> {
+        self.link_to(node.id, &node.bus, client)
+    }
+
+    /// The same by the node's name and the address of its bus.
+    pub fn link_to(&self, id: NodeId, address: &str, client: u64) -> Arc<Link> {
+        self.links.link(id, address, self.lane(client))
+    }
+
+    /// Which of the connections to a peer a client uses.
+    pub fn lane(&self, client: u64) -> usize {
+        (client % self.lanes as u64) as usize
     }
 
     /// What to route by.

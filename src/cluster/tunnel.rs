@@ -18,9 +18,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::Cluster;
-use super::bus::{CallError, Kind, Link};
+use super::bus::{CallError, Kind, Link, Notices};
 use super::forward::Malformed;
-use super::node::NodeId;
+use super::node::{Node, NodeId};
 use crate::resp::frame::Gate;
 
 /// Pieces that wait for a client's connection to take them; one more ends the tunnel.
@@ -73,9 +73,8 @@ struct End {
     pieces: mpsc::Sender<Bytes>,
 }
 
-impl Tunnels {
-    /// A peer sent this for one of them.
-    pub fn pushed(&self, mut payload: Bytes) {
+impl Notices for Tunnels {
+    fn pushed(&self, _peer: NodeId, _lane: usize, mut payload: Bytes) {
         let Ok((number, piece)) = Piece::read(&mut payload) else {
             return;
         };
@@ -92,8 +91,7 @@ impl Tunnels {
         }
     }
 
-    /// A link broke, and all that went over it.
-    pub fn broken(&self, node: NodeId, lane: usize) {
+    fn broken(&self, node: NodeId, lane: usize) {
         self.open
             .lock()
             .retain(|_, end| end.node != node || end.lane != lane);
@@ -121,23 +119,23 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// Opens one; the peer learns of it with the first bytes.
-    pub fn open(cluster: &Arc<Cluster>, node: NodeId, address: &str, lane: usize) -> Tunnel {
+    pub fn open(cluster: &Arc<Cluster>, node: &Node, client: u64) -> Tunnel {
         let number = cluster.tunnels.next.fetch_add(1, Ordering::Relaxed);
         let (sender, pieces) = mpsc::channel(PIECES);
         let end = End {
-            node,
-            lane,
+            node: node.id,
+            lane: cluster.lane(client),
             pieces: sender,
         };
         cluster.tunnels.open.lock().insert(number, end);
         Tunnel {
-            link: cluster.links.link(node, address, lane),
+            link: cluster.link(node, client),
             cluster: Arc::clone(cluster),
             number,
             pieces,
             input: BytesMut::new(),
             gate: Gate::new(),
-            node,
+            node: node.id,
             database: 0,
             is_resp3: false,
             is_watching: false,

@@ -3,7 +3,6 @@
 //! other; the client's other requests wait for them, as they do when everything is here.
 
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
@@ -44,10 +43,7 @@ impl<S: Stream> Connection<S> {
         let found = self.tunnels.iter().position(|its| its.node == node.id);
         let mut tunnel = match found {
             Some(at) => self.tunnels.swap_remove(at),
-            None => {
-                let lane = self.client().id as usize;
-                Tunnel::open(&cluster, node.id, &node.bus, lane)
-            }
+            None => Tunnel::open(&cluster, node, self.client().id),
         };
         let mut requests = BytesMut::new();
         let mut count = self.prepare(&mut tunnel, &mut requests);
