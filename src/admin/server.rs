@@ -261,7 +261,7 @@ fn shutdown(args: &mut Args<'_>, caller: &mut Caller<'_>, _: &mut Reply<'_>) -> 
     }
     tracing::info!(client = caller.session.client.id, addr = %caller.session.client.addr, "SHUTDOWN: stopping");
     caller.session.after = After::Close;
-    caller.server.shutdown.request();
+    caller.server.shutdown.ask();
     Ok(())
 }
 

@@ -19,8 +19,8 @@ pub mod bus;
 pub mod forward;
 pub mod map;
 pub mod node;
-pub mod route;
 pub mod ring;
+pub mod route;
 pub mod slots;
 pub mod tunnel;
 

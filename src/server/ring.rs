@@ -21,7 +21,7 @@ use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::Pins;
 use crate::cluster::tunnel::{Piece, Tunnels};
 use crate::cluster::Cluster;
-use crate::config::{BindAddress, ClusterFace, Settings};
+use crate::config::{ClusterFace, Pin, Settings};
 use crate::dispatch::Face;
 use crate::state::Server;
 use crate::state::clients::Client;
@@ -40,7 +40,8 @@ const BUS_OFFSET: u16 = 10_000;
 /// A node that takes part.
 pub struct Ring {
     agreement: Arc<Agreement>,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    serving: tokio::task::JoinHandle<()>,
+    stop: tokio::sync::oneshot::Sender<()>,
     bus_port: u16,
 }
 
@@ -62,10 +63,12 @@ impl Ring {
         let settings = server.config.settings();
         let file = settings.dir.join(&settings.cluster_config_file);
         let place = Place::File(file.clone());
-        let store = Store::open(place, &settings.cluster_name, server.seed())
+        let store = Store::open(place, &settings.cluster_name, fastrand::u64(..))
             .await
             .map_err(|error| RingError(format!("{}: {error}", file.display())))?;
         let wanted = match settings.cluster_bus_port {
+            // Any free port begets another.
+            0 if settings.port == 0 => 0,
             0 if port > u16::MAX - BUS_OFFSET => {
                 return Err(RingError(format!(
                     "port {port} leaves no room for the bus at {BUS_OFFSET} above it: set cluster-bus-port"
@@ -86,7 +89,7 @@ impl Ring {
         let bus = Bus::new(identity, node_timeout);
         let tunnels = Arc::<Tunnels>::default();
         let links = Links::new(Arc::clone(&bus), tunnels.clone());
-        let pins = pins(&settings);
+        let pins = pins(&settings)?;
         let lanes = threads.clamp(1, LANES_MAX);
         let cluster = Cluster::new(store.id(), pins.clone(), links, tunnels, lanes);
         let cluster = Arc::new(cluster);
@@ -100,7 +103,7 @@ impl Ring {
             seeds,
             node_timeout,
             pins,
-            seed: server.seed(),
+            seed: fastrand::u64(..),
         };
         let transport = Arc::new(OverLinks(Arc::clone(&cluster)));
         let sink = Arc::new(Sink(Arc::clone(&cluster)));
@@ -112,14 +115,16 @@ impl Ring {
             server: Arc::clone(server),
             agreement: Arc::clone(&agreement),
         });
-        let stopping = Arc::clone(server);
-        let serving = tokio::spawn(async move {
-            let stopped = async { stopping.ring_stopped.notified().await };
-            bus::serve(listener, bus, service, stopped).await;
-        });
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let stopped = async {
+            // Dropped is stopped, too.
+            let _ = stopped.await;
+        };
+        let serving = tokio::spawn(bus::serve(listener, bus, service, stopped));
         Ok(Ring {
             agreement,
-            tasks: vec![serving],
+            serving,
+            stop,
             bus_port,
         })
     }
@@ -146,9 +151,8 @@ impl Ring {
     /// Ends its part.
     pub async fn stop(self) {
         self.agreement.shutdown().await;
-        for task in self.tasks {
-            task.abort();
-        }
+        drop(self.stop);
+        let _ = self.serving.await;
     }
 }
 
@@ -188,30 +192,29 @@ fn join(host: &str, port: u16) -> String {
 
 /// The buses of the seeds.
 fn seeds(settings: &Settings) -> Vec<String> {
-    let bus_of = |port: u16| port.saturating_add(BUS_OFFSET);
     let seeds = settings.cluster_seeds.iter();
     seeds
-        .map(|seed| join(&seed.host, seed.bus_port.unwrap_or_else(|| bus_of(seed.port))))
+        .map(|seed| join(&seed.host, seed.bus_port))
         .collect()
 }
 
 fn secret(settings: &Settings) -> Vec<u8> {
     let secret = settings.cluster_secret.as_ref();
-    secret.map_or_else(Vec::new, |secret| secret.bytes().to_vec())
+    secret.map_or_else(Vec::new, |secret| secret.0.clone().into_bytes())
 }
 
-fn pins(settings: &Settings) -> Pins {
-    Pins::of(&settings.cluster_pin)
+fn pins(settings: &Settings) -> Result<Pins, RingError> {
+    let word = |pin: &Pin| match pin {
+        Pin::Database(number) => number.to_string(),
+        Pin::Prefix(prefix) => prefix.clone(),
+    };
+    let words: Vec<String> = settings.cluster_pin.iter().map(word).collect();
+    Pins::parse(&words).map_err(|error| RingError(format!("cluster-pin: {error}")))
 }
 
 /// The address that others can reach this node at: the one it is bound to, or the one that its way to the seeds begins with.
 async fn own_ip(settings: &Settings, seeds: &[String]) -> String {
-    let bound = settings.bind.iter().find_map(|bind| match bind {
-        BindAddress::Ip { ip, .. } if !ip.is_unspecified() => Some(*ip),
-        _ => None,
-    });
-    let bound = bound.filter(|ip| !ip.is_loopback() || seeds.is_empty());
-    if let Some(ip) = bound {
+    if let Some(ip) = bound_ip(settings).filter(|ip| !ip.is_unspecified()) {
         return ip.to_string();
     }
     for seed in seeds {
@@ -228,13 +231,19 @@ async fn own_ip(settings: &Settings, seeds: &[String]) -> String {
     IpAddr::from([127, 0, 0, 1]).to_string()
 }
 
+/// The first address that clients are listened for at.
+fn bound_ip(settings: &Settings) -> Option<IpAddr> {
+    settings.bind.iter().find_map(|bind| match bind.host.as_str() {
+        "*" => Some(IpAddr::from([0, 0, 0, 0])),
+        "::*" => Some(IpAddr::from([0; 16])),
+        host => host.parse().ok(),
+    })
+}
+
 /// Listens where clients are listened for.
 async fn listen(settings: &Settings, port: u16) -> Result<TcpListener, RingError> {
-    let ip = settings.bind.iter().find_map(|bind| match bind {
-        BindAddress::Ip { ip, .. } => Some(*ip),
-        _ => None,
-    });
-    let address = SocketAddr::new(ip.unwrap_or(IpAddr::from([0, 0, 0, 0])), port);
+    let ip = bound_ip(settings).unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let address = SocketAddr::new(ip, port);
     TcpListener::bind(address)
         .await
         .map_err(|error| RingError(format!("cannot listen on {address} for the bus: {error}")))
