@@ -94,4 +94,91 @@ impl Map {
             node.is_some_and(|node| node.state != NodeState::Failed)
         })
     }
+
+    /// Stands in for the ring's until its branch is merged: even shares, in the order of the nodes.
+    pub fn apply(&mut self, change: &Change) -> bool {
+        let before = self.clone();
+        match change {
+            Change::Join(node) => match self.nodes.binary_search_by_key(&node.id, |node| node.id) {
+                Ok(index) => self.nodes[index] = node.clone(),
+                Err(index) => {
+                    self.nodes.insert(index, node.clone());
+                    for owner in &mut self.owners {
+                        if *owner != NOBODY && usize::from(*owner) >= index {
+                            *owner += 1;
+                        }
+                    }
+                }
+            },
+            Change::Leave(id) => self.set_state(*id, NodeState::Leaving),
+            Change::Failed(id, incarnation) => {
+                if self
+                    .node(*id)
+                    .is_some_and(|node| node.incarnation == *incarnation)
+                {
+                    self.set_state(*id, NodeState::Failed);
+                    let index = self.index(*id);
+                    self.owners
+                        .iter_mut()
+                        .filter(|owner| Some(**owner) == index)
+                        .for_each(|owner| *owner = NOBODY);
+                }
+            }
+            Change::Forget(id) => {
+                if let Some(index) = self.index(*id) {
+                    self.nodes.remove(usize::from(index));
+                    for owner in &mut self.owners {
+                        if *owner == index {
+                            *owner = NOBODY;
+                        } else if *owner != NOBODY && *owner > index {
+                            *owner -= 1;
+                        }
+                    }
+                }
+            }
+            Change::Weight(id, weight) => {
+                if let Some(index) = self.index(*id) {
+                    self.nodes[usize::from(index)].weight = *weight;
+                }
+            }
+            Change::Moved { slots, from, to } => {
+                let (Some(from), Some(to)) = (self.index(*from), self.index(*to)) else {
+                    return false;
+                };
+                if slots
+                    .iter()
+                    .any(|slot| self.owners[usize::from(*slot)] != from)
+                {
+                    return false;
+                }
+                slots
+                    .iter()
+                    .for_each(|slot| self.owners[usize::from(*slot)] = to);
+            }
+        }
+        let up: Vec<u16> = (0..self.nodes.len())
+            .filter(|index| self.nodes[*index].state == NodeState::Up)
+            .map(|index| index as u16)
+            .collect();
+        for slot in 0..SLOTS {
+            let target = if up.is_empty() {
+                NOBODY
+            } else {
+                up[slot * up.len() / SLOTS]
+            };
+            self.targets[slot] = target;
+            if self.owners[slot] == NOBODY {
+                self.owners[slot] = target;
+            }
+        }
+        let changed = *self != before;
+        self.epoch += u64::from(changed);
+        changed
+    }
+
+    fn set_state(&mut self, id: NodeId, state: NodeState) {
+        if let Some(index) = self.index(id) {
+            self.nodes[usize::from(index)].state = state;
+        }
+    }
 }
