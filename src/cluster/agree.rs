@@ -18,8 +18,8 @@
 
 pub mod disk;
 mod driver;
-pub mod member;
 mod machine;
+pub mod member;
 mod message;
 mod network;
 mod store;
@@ -240,5 +240,11 @@ impl Agreement {
     /// Ends all tasks and closes the store. The lease ends by itself.
     pub async fn shutdown(&self) {
         self.driver.shutdown().await;
+    }
+}
+
+impl Drop for Agreement {
+    fn drop(&mut self) {
+        self.driver.stop();
     }
 }

@@ -4,6 +4,7 @@
 //!     key -> slot (slots.rs) -> owner (map.rs, agreed on in a replicated log) -> here, or a peer (bus.rs)
 //! ```
 
+pub mod agree;
 pub mod bus;
 pub mod map;
 pub mod node;
