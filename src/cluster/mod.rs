@@ -5,7 +5,6 @@
 //! ```
 
 pub mod agree;
-pub mod bus;
 pub mod map;
 pub mod node;
 pub mod slots;
