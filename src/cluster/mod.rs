@@ -7,4 +7,5 @@
 pub mod agree;
 pub mod map;
 pub mod node;
+pub mod ring;
 pub mod slots;
