@@ -37,7 +37,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::disk::Place;
 use self::driver::Driver;
 pub use self::member::Times;
 pub use self::store::{Store, StoreError};

@@ -5,6 +5,7 @@
 //! ```
 
 pub mod agree;
+pub mod bus;
 pub mod map;
 pub mod node;
 pub mod ring;

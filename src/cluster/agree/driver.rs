@@ -7,7 +7,7 @@ mod answer;
 mod lead;
 mod seek;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -62,6 +62,8 @@ pub struct Driver {
     hint: Mutex<Option<(NodeId, String)>>,
     /// Counts questions, so that they go to others in turn.
     turn: Mutex<usize>,
+    /// Whether there is a log that this node takes part in.
+    formed: AtomicBool,
     /// Whether this process has seen itself in the map.
     seen: AtomicBool,
     leading: Mutex<Option<Session>>,
@@ -99,7 +101,18 @@ impl Driver {
         let config = raft_config(&store.identity().ring, times, &mut chance);
         let (machine, applied) = Machine::open(store.clone(), sink.clone(), network.book.clone())
             .map_err(StartError::Log)?;
-        let raft = Raft::new(id, Arc::new(config), network.clone(), store.clone(), machine)
+        let raft = Raft::new(
+            id,
+            Arc::new(config),
+            network.clone(),
+            store.clone(),
+            machine,
+        )
+        .await
+        .map_err(|error| StartError::Log(error.to_string()))?;
+        // Asked of the log itself: what it publishes begins empty.
+        let formed = raft
+            .is_initialized()
             .await
             .map_err(|error| StartError::Log(error.to_string()))?;
         let driver = Arc::new(Driver {
@@ -117,6 +130,7 @@ impl Driver {
             resolved: Mutex::new(Vec::new()),
             hint: Mutex::new(None),
             turn: Mutex::new(0),
+            formed: AtomicBool::new(formed),
             seen: AtomicBool::new(false),
             leading: Mutex::new(None),
             lease: Mutex::new(None),
@@ -213,9 +227,13 @@ impl Driver {
 
     /// Whether there is a log that this node takes part in.
     fn is_formed(&self) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow();
-        metrics.membership_config.voter_ids().next().is_some()
+        if !self.formed.load(Ordering::Relaxed) {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            let has_voters = metrics.membership_config.voter_ids().next().is_some();
+            self.formed.store(has_voters, Ordering::Relaxed);
+        }
+        self.formed.load(Ordering::Relaxed)
     }
 
     fn stand(&self, standing: Standing) {
@@ -360,8 +378,14 @@ impl Driver {
         if !is_mine || self.identity().incarnation != incarnation || self.is_out() {
             return;
         }
-        let is_alone = leading.as_ref().is_some_and(|session| self.is_alone(session, &map));
-        let long = if is_alone { Times::ALONE } else { self.times.lease() };
+        let is_alone = leading
+            .as_ref()
+            .is_some_and(|session| self.is_alone(session, &map));
+        let long = if is_alone {
+            Times::ALONE
+        } else {
+            self.times.lease()
+        };
         self.set_lease(sent + long);
     }
 
@@ -377,7 +401,11 @@ impl Driver {
             return Err(ProposeError::Refused(why));
         }
         let number = self.open_proposal();
-        let result = timeout(self.times.proposal(), self.propose_until_done(number, change)).await;
+        let result = timeout(
+            self.times.proposal(),
+            self.propose_until_done(number, change),
+        )
+        .await;
         self.proposals.lock().open.remove(&number);
         result.unwrap_or(Err(ProposeError::Unavailable))
     }
@@ -509,15 +537,4 @@ fn raft_config(ring: &str, times: Times, chance: &mut fastrand::Rng) -> Config {
         replication_lag_threshold: SNAPSHOT_EVERY * 2,
         ..Config::default()
     }
-}
-
-/// The nodes that own slots.
-fn owners(map: &Map) -> BTreeMap<NodeId, usize> {
-    let mut owners = BTreeMap::new();
-    for owner in &map.owners {
-        if let Some(node) = map.nodes.get(usize::from(*owner)) {
-            *owners.entry(node.id).or_insert(0) += 1;
-        }
-    }
-    owners
 }

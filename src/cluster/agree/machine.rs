@@ -15,7 +15,9 @@ use tokio::sync::watch;
 use super::Sink;
 use super::network::Book;
 use super::store::{Store, as_snapshot};
-use super::types::{Command, LogId, Membership, Origin, Outcome, SnapshotMeta, StorageError, Types};
+use super::types::{
+    Command, LogId, Membership, Origin, Outcome, SnapshotMeta, StorageError, Types,
+};
 use crate::cluster::map::{Change, Map};
 use crate::cluster::node::{NodeId, NodeState};
 use crate::cluster::slots::Pins;

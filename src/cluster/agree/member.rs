@@ -184,7 +184,9 @@ impl Ledger {
     }
 
     fn is_able(&self, now: Instant, leader: Leader) -> bool {
-        let proof = leader.quorum.map(|sent| now.saturating_duration_since(sent));
+        let proof = leader
+            .quorum
+            .map(|sent| now.saturating_duration_since(sent));
         leader.caught_up && proof.is_some_and(|age| age <= self.times.fresh())
     }
 

@@ -2,9 +2,7 @@
 //!
 //! Each message names the node it is meant for where that matters: an address may belong to another process by now.
 
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest, VoteResponse};
 use serde::{Deserialize, Serialize};
 
 use super::types::{Origin, SnapshotMeta, Types, Vote};

@@ -135,8 +135,12 @@ impl Peer {
         let known = self.network.book.address(self.id);
         let address = known.as_ref().unwrap_or(&self.address);
         let payload = encode(&RaftAsk { to: self.id, call });
-        let sent = self.network.transport.call(address, Kind::Raft, payload, timeout);
-        let failed = |why: &dyn fmt::Display| Unreachable::new(&NoAnswer(format!("{address}: {why}")));
+        let sent = self
+            .network
+            .transport
+            .call(address, Kind::Raft, payload, timeout);
+        let failed =
+            |why: &dyn fmt::Display| Unreachable::new(&NoAnswer(format!("{address}: {why}")));
         match tokio::time::timeout(timeout, sent).await {
             Err(error) => Err(failed(&error)),
             Ok(Err(error)) => Err(failed(&error)),
@@ -179,10 +183,8 @@ impl RaftNetwork<Types> for Peer {
         &mut self,
         _rpc: InstallSnapshotRequest<Types>,
         _option: RPCOption,
-    ) -> Result<
-        InstallSnapshotResponse<NodeId>,
-        CallError<RaftError<NodeId, InstallSnapshotError>>,
-    > {
+    ) -> Result<InstallSnapshotResponse<NodeId>, CallError<RaftError<NodeId, InstallSnapshotError>>>
+    {
         // Snapshots are small and go as a whole, see below: nothing calls this.
         Err(Unreachable::new(&NoAnswer("snapshots are not sent in pieces".to_owned())).into())
     }

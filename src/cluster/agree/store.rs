@@ -20,9 +20,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
-use openraft::{
-    Entry, ErrorSubject, ErrorVerb, OptionalSend, RaftLogId, RaftLogReader, Snapshot,
-};
+use openraft::{Entry, ErrorSubject, ErrorVerb, OptionalSend, RaftLogId, RaftLogReader, Snapshot};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -274,7 +272,11 @@ impl Store {
     }
 
     /// Keeps a snapshot in place of the one before, unless it is older.
-    pub async fn set_snapshot(&self, meta: SnapshotMeta, data: Vec<u8>) -> Result<(), StorageError> {
+    pub async fn set_snapshot(
+        &self,
+        meta: SnapshotMeta,
+        data: Vec<u8>,
+    ) -> Result<(), StorageError> {
         let subject = ErrorSubject::Snapshot(Some(meta.signature()));
         self.work(move |writer, kept| {
             let mut kept = kept.lock();
@@ -338,7 +340,8 @@ impl Store {
         }
         let shared = self.shared.clone();
         let done = tokio::task::spawn_blocking(move || work(&mut writer, &shared.kept));
-        done.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+        done.await
+            .unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 }
 
@@ -412,7 +415,10 @@ fn load(bytes: &[u8]) -> Result<Kept, StoreError> {
                     return Err(StoreError::Damaged(bytes.len() - rest.len()));
                 }
                 let bytes = rest.len();
-                tracing::warn!(bytes, "cluster: the end of the state file was not written completely: cut off");
+                tracing::warn!(
+                    bytes,
+                    "cluster: the end of the state file was not written completely: cut off"
+                );
                 break;
             }
         }
@@ -433,7 +439,11 @@ impl RaftLogReader<Types> for Store {
         range: R,
     ) -> Result<Vec<Entry<Types>>, StorageError> {
         let kept = self.shared.kept.lock();
-        Ok(kept.log.range(range).map(|(_, entry)| entry.clone()).collect())
+        Ok(kept
+            .log
+            .range(range)
+            .map(|(_, entry)| entry.clone())
+            .collect())
     }
 }
 
@@ -442,7 +452,11 @@ impl RaftLogStorage<Types> for Store {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, StorageError> {
         let kept = self.shared.kept.lock();
-        let last = kept.log.values().next_back().map(|entry| *entry.get_log_id());
+        let last = kept
+            .log
+            .values()
+            .next_back()
+            .map(|entry| *entry.get_log_id());
         Ok(LogState {
             last_purged_log_id: kept.purged,
             last_log_id: last.or(kept.purged),
@@ -455,7 +469,9 @@ impl RaftLogStorage<Types> for Store {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
         let written = self.write(Record::Vote(*vote)).await;
-        written.map_err(|error| StorageError::from_io_error(ErrorSubject::Vote, ErrorVerb::Write, error))
+        written.map_err(|error| {
+            StorageError::from_io_error(ErrorSubject::Vote, ErrorVerb::Write, error)
+        })
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
@@ -465,7 +481,10 @@ impl RaftLogStorage<Types> for Store {
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         // Lost in a crash, it is learnt again from the leader: not worth waiting for the disk.
         match committed {
-            Some(id) => self.write_later(Record::Committed(id)).await.map_err(logs_error(ErrorVerb::Write)),
+            Some(id) => self
+                .write_later(Record::Committed(id))
+                .await
+                .map_err(logs_error(ErrorVerb::Write)),
             None => Ok(()),
         }
     }
@@ -474,7 +493,11 @@ impl RaftLogStorage<Types> for Store {
         Ok(self.shared.kept.lock().committed)
     }
 
-    async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types>) -> Result<(), StorageError>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: LogFlushed<Types>,
+    ) -> Result<(), StorageError>
     where
         I: IntoIterator<Item = Entry<Types>> + OptionalSend,
         I::IntoIter: OptionalSend,

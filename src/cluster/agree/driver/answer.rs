@@ -10,6 +10,7 @@ use super::super::message::{Answer, Ask, Hello, RaftAnswer, RaftAsk, RaftCall};
 use super::super::store::as_snapshot;
 use super::super::types::{Command, Origin};
 use super::Driver;
+use super::lead::Session;
 use crate::cluster::map::{Change, MAX_NODES, Map};
 use crate::cluster::node::{Node, NodeId};
 
@@ -56,7 +57,9 @@ impl Driver {
 
     fn answer_hello(&self, hello: &Hello) -> Answer {
         if hello.ring == self.identity().ring && hello.id != self.id {
-            self.network.book.learn(hello.id, hello.incarnation, &hello.bus);
+            self.network
+                .book
+                .learn(hello.id, hello.incarnation, &hello.bus);
         }
         Answer::Hello(self.hello())
     }
@@ -70,7 +73,9 @@ impl Driver {
         let ballot = self.store.ballot();
         let lowest = *self.lowest.lock();
         match forming::vote(ballot, candidate, round, lowest) {
-            Some(next) if next == ballot || self.store.set_ballot(next).await.is_ok() => Answer::Voted,
+            Some(next) if next == ballot || self.store.set_ballot(next).await.is_ok() => {
+                Answer::Voted
+            }
             _ => Answer::NotVoted,
         }
     }
@@ -96,26 +101,22 @@ impl Driver {
         Answer::NotLeader(leader.and_then(|id| self.address(id).map(|address| (id, address))))
     }
 
-    /// What this node knows of itself as a leader. None if it is none.
-    pub(super) fn leader_now(&self, now: Instant) -> Option<Leader> {
-        let leading = self.leading.lock();
-        let session = leading.as_ref()?;
-        Some(Leader {
+    /// What this node knows of itself as a leader.
+    fn leader_of(&self, session: &Session, now: Instant) -> Leader {
+        Leader {
             caught_up: session.is_caught_up(),
             quorum: self.quorum(&session.vote(), now),
-        })
+        }
     }
 
     fn answer_lease(&self, id: NodeId, incarnation: u64) -> Answer {
-        let now = Instant::now();
-        let Some(leader) = self.leader_now(now).filter(|_| self.is_leader()) else {
-            return self.not_leader();
-        };
+        // Held throughout: what bars a node takes it too.
         let mut leading = self.leading.lock();
         let Some(session) = leading.as_mut() else {
             return self.not_leader();
         };
-        // Read under the lock: what bars a node takes it too.
+        let now = Instant::now();
+        let leader = self.leader_of(session, now);
         let map = self.map();
         match session.ledger.grant(now, leader, &map, id, incarnation) {
             Verdict::Granted => Answer::Granted,
@@ -129,7 +130,7 @@ impl Driver {
         if ring != self.identity().ring {
             return Answer::Refused("this is another ring".to_owned());
         }
-        let caught_up = self.leader_now(Instant::now()).map(|leader| leader.caught_up);
+        let caught_up = self.leading.lock().as_ref().map(Session::is_caught_up);
         match caught_up {
             Some(true) if self.is_leader() => {}
             // It does not know yet who is in the ring.
@@ -148,9 +149,13 @@ impl Driver {
             }
             _ => {}
         }
-        self.network.book.learn(node.id, node.incarnation, &node.bus);
+        self.network
+            .book
+            .learn(node.id, node.incarnation, &node.bus);
         if map.epoch == 0 {
-            let found = self.raft.client_write(Command::Found(self.options.pins.clone()));
+            let found = self
+                .raft
+                .client_write(Command::Found(self.options.pins.clone()));
             if found.await.is_err() {
                 return self.not_leader();
             }
@@ -166,7 +171,9 @@ impl Driver {
             number: 0,
             floor: 0,
         };
-        let write = self.raft.client_write(Command::Change(origin, Change::Join(node)));
+        let write = self
+            .raft
+            .client_write(Command::Change(origin, Change::Join(node)));
         let written = timeout(self.times.proposal(), write).await;
         if is_other {
             self.end_join(&vote, matches!(written, Ok(Ok(_))));
@@ -229,8 +236,7 @@ impl Driver {
                     return false;
                 };
                 let map = self.map();
-                let owns = super::owners(&map).contains_key(&id);
-                if !owns || session.ledger.bar(Instant::now(), &map, id) {
+                if session.ledger.bar(Instant::now(), &map, id) {
                     return true;
                 }
             }

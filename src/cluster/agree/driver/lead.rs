@@ -1,4 +1,4 @@
-//! What a leader does beside answering: finds nodes failed, forgets those that have left, chooses who votes.
+//! What a leader does beside answering: finds nodes failed, and chooses who votes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use tokio::time::{Instant, interval};
 use super::super::member::voters::{self, Plan};
 use super::super::member::{Leader, Ledger, Times};
 use super::super::types::{Command, Vote};
-use super::{Driver, owners};
+use super::Driver;
 use crate::cluster::map::{Change, Map};
-use crate::cluster::node::{NodeId, NodeState};
+use crate::cluster::node::NodeId;
 
 /// One leadership of this node, in this process.
 pub struct Session {
     vote: Vote,
     pub(super) ledger: Ledger,
     caught_up: bool,
-    /// Nodes about which something is being proposed.
+    /// Nodes whose failure is being proposed.
     proposed: BTreeSet<NodeId>,
     /// Others that are being let in.
     joining: usize,
@@ -73,12 +73,15 @@ impl Driver {
             is_new
         };
         if is_new {
-            tracing::info!(term = vote.leader_id.term, "cluster: this node leads the ring");
+            tracing::info!(
+                term = vote.leader_id.term,
+                "cluster: this node leads the ring"
+            );
             self.spawn(|driver| driver.catch_up(vote));
         }
         let quorum = self.quorum(&vote, now);
         let map = self.map();
-        let (mut gone, plan) = {
+        let (gone, plan) = {
             let mut leading = self.leading.lock();
             let Some(session) = leading.as_mut() else {
                 return;
@@ -92,15 +95,10 @@ impl Driver {
             if !caught_up {
                 return;
             }
-            let gone: Vec<Change> = gone
-                .into_iter()
-                .map(|(id, incarnation)| Change::Failed(id, incarnation))
-                .collect();
             (gone, plan)
         };
-        gone.extend(left(&map));
-        for change in gone {
-            self.propose_about(vote, change);
+        for (id, incarnation) in gone {
+            self.propose_failed(vote, id, incarnation);
         }
         if let Some(plan) = plan {
             self.spawn(|driver| driver.change_members(vote, plan));
@@ -165,21 +163,15 @@ impl Driver {
         voters::plan(map, &metrics.membership_config, self.id, &heard)
     }
 
-    /// Proposes that a node is gone, once at a time for each.
-    fn propose_about(self: &Arc<Self>, vote: Vote, change: Change) {
-        let (Change::Failed(id, _) | Change::Forget(id)) = change else {
-            return;
-        };
+    /// Proposes that a node has failed, once at a time for each.
+    fn propose_failed(self: &Arc<Self>, vote: Vote, id: NodeId, incarnation: u64) {
         let is_first = self.in_session(&vote, |session| session.proposed.insert(id));
         if is_first != Some(true) {
             return;
         }
-        match change {
-            Change::Failed(..) => tracing::warn!(node = %id, "cluster: a node has failed: its lease is over"),
-            _ => tracing::info!(node = %id, "cluster: a node has left"),
-        }
+        tracing::warn!(node = %id, "cluster: a node has failed: its lease is over");
         let number = self.open_proposal();
-        let command = Command::Change(self.origin(number), change);
+        let command = Command::Change(self.origin(number), Change::Failed(id, incarnation));
         self.spawn(|driver| async move {
             // However long it takes: while the leadership lasts the node is barred.
             if let Err(error) = driver.raft.client_write(command).await {
@@ -240,14 +232,4 @@ impl Driver {
             self.in_session(vote, |session| session.joining -= 1);
         }
     }
-}
-
-/// Nodes that wanted to go and own nothing any more.
-fn left(map: &Map) -> Vec<Change> {
-    let owners = owners(map);
-    let gone = map
-        .nodes
-        .iter()
-        .filter(|node| node.state == NodeState::Leaving && !owners.contains_key(&node.id));
-    gone.map(|node| Change::Forget(node.id)).collect()
 }

@@ -27,7 +27,10 @@ impl Driver {
             } else {
                 tries += 1;
                 if tries.is_multiple_of(100) {
-                    tracing::warn!(tries, "cluster: no ring found yet, nor enough seeds to form one");
+                    tracing::warn!(
+                        tries,
+                        "cluster: no ring found yet, nor enough seeds to form one"
+                    );
                 }
                 self.look_for_ring().await;
                 false
@@ -234,8 +237,15 @@ impl Driver {
     /// Begins the log, with this node as its only voter.
     async fn form(&self) {
         let address = BasicNode::new(&self.options.node.bus);
-        match self.raft.initialize(BTreeMap::from([(self.id, address)])).await {
-            Ok(()) => tracing::info!(node = %self.id, "cluster: this node forms the ring"),
+        match self
+            .raft
+            .initialize(BTreeMap::from([(self.id, address)]))
+            .await
+        {
+            Ok(()) => {
+                self.formed.store(true, Ordering::Relaxed);
+                tracing::info!(node = %self.id, "cluster: this node forms the ring");
+            }
             Err(error) => tracing::error!(%error, "cluster: the ring cannot be formed"),
         }
     }
@@ -299,7 +309,9 @@ impl Driver {
                 if hello.id == self.id {
                     continue;
                 }
-                self.network.book.learn(hello.id, hello.incarnation, &hello.bus);
+                self.network
+                    .book
+                    .learn(hello.id, hello.incarnation, &hello.bus);
                 if let Some((leader, address)) = &hello.leader {
                     *self.hint.lock() = Some((*leader, address.clone()));
                 } else if hello.formed && self.hint.lock().is_none() {

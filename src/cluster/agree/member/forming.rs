@@ -136,10 +136,8 @@ pub fn release(me: NodeId, ballot: Ballot, round: u64, better: Option<NodeId>) -
     if round < ballot.round {
         return Some(ballot);
     }
-    better
-        .is_some_and(|better| better < me)
-        .then(|| Ballot {
-            voted: ballot.voted.filter(|(has, _)| *has != me),
-            round: round + 1,
-        })
+    better.is_some_and(|better| better < me).then(|| Ballot {
+        voted: ballot.voted.filter(|(has, _)| *has != me),
+        round: round + 1,
+    })
 }
