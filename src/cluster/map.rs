@@ -7,10 +7,21 @@
 //! The owner of a slot changes in two ways: the old owner says that it has handed it over ([`Change::Moved`]), or the old
 //! owner is gone ([`Change::Failed`], [`Change::Forget`]). Where slots should be is [`Map::targets`], which the ring computes from
 //! the nodes that are up; an owner that is not the target of one of its slots moves it there.
+//!
+//! What always holds, whatever changes come in whatever order:
+//!
+//! - Every slot has an owner and a target if a node is up. Targets are nodes that are up; only if none is, those that leave.
+//! - A node that has failed owns nothing. One that leaves owns something, or it is not there any more.
+//! - `nodes` are in the order of their names, each name once; all indexes point into it.
+//!
+//! A change costs about as much as the ring (ring.rs) if nodes or weights change, a few microseconds otherwise.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::node::{Node, NodeId, NodeState};
+use super::ring;
 use super::slots::{Pins, SLOTS};
 
 /// No node.
@@ -37,18 +48,26 @@ pub struct Map {
 /// An entry of the replicated log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// A node joins, comes back, or has other addresses. The first one gets all slots. One that comes back with a new
-    /// incarnation while it owns slots keeps them: they are empty.
+    /// A node joins, comes back, or has other addresses or another weight. The first one gets all slots. One that comes back
+    /// with a new incarnation while it owns slots keeps them: they are empty; if it was leaving, it stays now. What an
+    /// earlier incarnation said comes too late and is ignored.
+    ///
+    /// A node that had failed comes back with a greater incarnation than it had, whatever it says itself: whoever finds
+    /// its lease over a second time means the one before. It reads in the map which it has.
+    ///
+    /// A newcomer takes the place of a node that failed at the same address, and has lost its name with its disk. Beyond
+    /// [`MAX_NODES`] it takes that of any node that has failed; else it is refused.
     Join(Node),
-    /// A node wants to go.
+    /// A node wants to go: its slots are to be moved, and it is removed when it has none. The last one that is up cannot.
     Leave(NodeId),
-    /// The lease of a node with this incarnation is over.
+    /// The lease of a node with this incarnation is over: others own its slots now, empty. If it was leaving, it is gone.
     Failed(NodeId, u64),
-    /// A node is not wanted any more; what it owns is lost if it was not moved before.
+    /// A node is not wanted any more, and removed; what it owns is lost if it was not moved before. Only right for a node
+    /// whose lease is over: nothing keeps one that is alive from answering until it learns of this.
     Forget(NodeId),
     /// A node's share changes.
     Weight(NodeId, u32),
-    /// Slots were handed over.
+    /// Slots were handed over. Those that `from` does not own (any more), or that should be elsewhere by now, stay.
     Moved {
         /// The slots.
         slots: Vec<u16>,
@@ -78,11 +97,11 @@ impl Map {
 
     /// Where it stands in `nodes`.
     pub fn index(&self, id: NodeId) -> Option<u16> {
-        let found = self.nodes.binary_search_by_key(&id, |node| node.id);
-        found.ok().map(|index| index as u16)
+        self.place_of(id).ok().map(|index| index as u16)
     }
 
     /// The owner of a slot.
+    #[inline]
     pub fn owner(&self, slot: u16) -> Option<&Node> {
         self.nodes.get(usize::from(self.owners[usize::from(slot)]))
     }
@@ -94,4 +113,274 @@ impl Map {
             node.is_some_and(|node| node.state != NodeState::Failed)
         })
     }
+
+    /// The slots that a node owns, as ranges with both ends, in ascending order.
+    pub fn ranges(&self, id: NodeId) -> Vec<(u16, u16)> {
+        let Some(index) = self.index(id) else {
+            return Vec::new();
+        };
+        let mut ranges: Vec<(u16, u16)> = Vec::new();
+        for slot in slots_of(&self.owners, index) {
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == slot => *last = slot,
+                _ => ranges.push((slot, slot)),
+            }
+        }
+        ranges
+    }
+
+    /// What a node still has to move: for each other that should have some of its slots these slots, in ascending order.
+    pub fn moves_from(&self, id: NodeId) -> Vec<(NodeId, Vec<u16>)> {
+        let Some(index) = self.index(id) else {
+            return Vec::new();
+        };
+        let mut moves: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
+        for slot in slots_of(&self.owners, index) {
+            let target = self.targets[usize::from(slot)];
+            if target != index && target != NOBODY {
+                moves.entry(target).or_default().push(slot);
+            }
+        }
+        let named = |(target, slots)| (self.nodes[usize::from(target)].id, slots);
+        moves.into_iter().map(named).collect()
+    }
+
+    /// Whether a map that was read from a disk or a peer is one that changes can have led to, as far as others rely on it:
+    /// without this, indexes may point anywhere.
+    pub fn is_sound(&self) -> bool {
+        let is_known = |index: &u16| *index == NOBODY || usize::from(*index) < self.nodes.len();
+        let are_known = |indexes: &[u16]| indexes.len() == SLOTS && indexes.iter().all(is_known);
+        are_known(&self.owners)
+            && are_known(&self.targets)
+            && self.nodes.len() <= MAX_NODES
+            && self.nodes.is_sorted_by(|a, b| a.id < b.id)
+            && self.pins.databases.len() + self.pins.prefixes.len() <= Pins::MAX
+            && self.pins.databases.is_sorted()
+            && !self.pins.prefixes.iter().any(Vec::is_empty)
+    }
+
+    /// What an entry of the log does. False: nothing, and the epoch is what it was.
+    pub fn apply(&mut self, change: &Change) -> bool {
+        let changes = match change {
+            Change::Join(node) => self.join(node),
+            Change::Leave(id) => self.leave(*id),
+            Change::Failed(id, incarnation) => self.failed(*id, *incarnation),
+            Change::Forget(id) => self.forget(*id),
+            Change::Weight(id, weight) => self.weight(*id, *weight),
+            Change::Moved { slots, from, to } => self.moved(slots, *from, *to),
+        };
+        self.epoch = self.epoch.saturating_add(u64::from(changes));
+        changes
+    }
+
+    fn join(&mut self, node: &Node) -> bool {
+        match self.place_of(node.id) {
+            Ok(index) => self.come_back(index, node),
+            Err(_) => self.join_first_time(node),
+        }
+    }
+
+    fn come_back(&mut self, index: usize, node: &Node) -> bool {
+        let known = &self.nodes[index];
+        if node.incarnation < known.incarnation && known.state != NodeState::Failed {
+            return false;
+        }
+        let is_restarted = node.incarnation > known.incarnation;
+        let (state, incarnation) = match known.state {
+            NodeState::Leaving if !is_restarted => (NodeState::Leaving, node.incarnation),
+            NodeState::Failed => {
+                let next = known.incarnation.saturating_add(1);
+                (NodeState::Up, node.incarnation.max(next))
+            }
+            NodeState::Up | NodeState::Leaving => (NodeState::Up, node.incarnation),
+        };
+        let next = Node {
+            state,
+            incarnation,
+            ..node.clone()
+        };
+        if next == *known {
+            return false;
+        }
+        let keeps_shares = next.state == known.state && next.weight == known.weight;
+        self.nodes[index] = next;
+        if !keeps_shares {
+            self.place_slots(Some(index));
+        }
+        true
+    }
+
+    fn join_first_time(&mut self, node: &Node) -> bool {
+        let is_failed = |known: &Node| known.state == NodeState::Failed;
+        let is_same_place = |known: &Node| is_failed(known) && known.bus == node.bus;
+        while let Some(index) = self.nodes.iter().position(is_same_place) {
+            self.remove(index);
+        }
+        if self.nodes.len() >= MAX_NODES {
+            let Some(index) = self.nodes.iter().position(is_failed) else {
+                return false;
+            };
+            self.remove(index);
+        }
+        let index = self.place_of(node.id).unwrap_or_else(|index| index);
+        self.insert(index, node.clone());
+        self.nodes[index].state = NodeState::Up;
+        self.place_slots(Some(index));
+        true
+    }
+
+    fn leave(&mut self, id: NodeId) -> bool {
+        let Ok(index) = self.place_of(id) else {
+            return false;
+        };
+        let is_other_up = |(other, node): (usize, &Node)| other != index && node.is_up();
+        match self.nodes[index].state {
+            NodeState::Up if self.nodes.iter().enumerate().any(is_other_up) => {
+                self.nodes[index].state = NodeState::Leaving;
+                self.place_slots(None);
+                true
+            }
+            NodeState::Up | NodeState::Leaving => false,
+            NodeState::Failed => {
+                self.remove(index);
+                true
+            }
+        }
+    }
+
+    fn failed(&mut self, id: NodeId, incarnation: u64) -> bool {
+        let Ok(index) = self.place_of(id) else {
+            return false;
+        };
+        let node = &mut self.nodes[index];
+        if node.incarnation != incarnation {
+            return false;
+        }
+        match node.state {
+            NodeState::Failed => return false,
+            NodeState::Leaving => self.remove(index),
+            NodeState::Up => {
+                node.state = NodeState::Failed;
+                disown(&mut self.owners, index);
+            }
+        }
+        self.place_slots(None);
+        true
+    }
+
+    fn forget(&mut self, id: NodeId) -> bool {
+        let Ok(index) = self.place_of(id) else {
+            return false;
+        };
+        self.remove(index);
+        self.place_slots(None);
+        true
+    }
+
+    fn weight(&mut self, id: NodeId, weight: u32) -> bool {
+        let Ok(index) = self.place_of(id) else {
+            return false;
+        };
+        if self.nodes[index].weight == weight {
+            return false;
+        }
+        self.nodes[index].weight = weight;
+        self.place_slots(Some(index));
+        true
+    }
+
+    fn moved(&mut self, slots: &[u16], from: NodeId, to: NodeId) -> bool {
+        let (Some(from), Some(to)) = (self.index(from), self.index(to)) else {
+            return false;
+        };
+        if from == to {
+            return false;
+        }
+        let mut changes = false;
+        for slot in slots.iter().map(|slot| usize::from(*slot)) {
+            if slot < SLOTS && self.owners[slot] == from && self.targets[slot] == to {
+                self.owners[slot] = to;
+                changes = true;
+            }
+        }
+        if changes {
+            self.remove_those_who_left();
+        }
+        changes
+    }
+
+    /// To be called when a node's state or weight has changed (whose, unless it has gone): says where slots should be, and
+    /// gives those that nobody owns to whom they should be with.
+    fn place_slots(&mut self, changed: Option<usize>) {
+        ring::place_again(&self.nodes, &mut self.targets, changed);
+        for (owner, target) in self.owners.iter_mut().zip(&self.targets) {
+            if *owner == NOBODY {
+                *owner = *target;
+            }
+        }
+        // Targets leave only if nobody is up.
+        if self.remove_those_who_left() && self.targets.contains(&NOBODY) {
+            ring::place_again(&self.nodes, &mut self.targets, None);
+        }
+    }
+
+    /// Removes those who leave and own nothing. Whether there were any.
+    fn remove_those_who_left(&mut self) -> bool {
+        let mut owns = vec![false; self.nodes.len()];
+        for owner in &self.owners {
+            if let Some(owns) = owns.get_mut(usize::from(*owner)) {
+                *owns = true;
+            }
+        }
+        let mut any = false;
+        for index in (0..self.nodes.len()).rev() {
+            if self.nodes[index].state == NodeState::Leaving && !owns[index] {
+                self.remove(index);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn place_of(&self, id: NodeId) -> Result<usize, usize> {
+        self.nodes.binary_search_by_key(&id, |node| node.id)
+    }
+
+    fn insert(&mut self, index: usize, node: Node) {
+        self.nodes.insert(index, node);
+        for known in self.owners.iter_mut().chain(&mut self.targets) {
+            if *known != NOBODY && usize::from(*known) >= index {
+                *known += 1;
+            }
+        }
+    }
+
+    /// What it owned is nobody's.
+    fn remove(&mut self, index: usize) {
+        self.nodes.remove(index);
+        for indexes in [&mut self.owners, &mut self.targets] {
+            disown(indexes, index);
+            for known in indexes {
+                if *known != NOBODY && usize::from(*known) > index {
+                    *known -= 1;
+                }
+            }
+        }
+    }
 }
+
+fn slots_of(owners: &[u16], index: u16) -> impl Iterator<Item = u16> {
+    let owned = move |(slot, owner): (u16, &u16)| (*owner == index).then_some(slot);
+    (0..).zip(owners).filter_map(owned)
+}
+
+fn disown(owners: &mut [u16], index: usize) {
+    for owner in owners {
+        if usize::from(*owner) == index {
+            *owner = NOBODY;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@
 
 pub mod map;
 pub mod node;
+pub mod ring;
 pub mod route;
 pub mod slots;
 

@@ -79,6 +79,11 @@ pub struct Node {
 impl Node {
     /// The weight of a node that says nothing else (cluster-weight).
     pub const DEFAULT_WEIGHT: u32 = 100;
+
+    /// Whether it serves and stays.
+    pub fn is_up(&self) -> bool {
+        self.state == NodeState::Up
+    }
 }
 
 #[cfg(test)]

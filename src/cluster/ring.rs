@@ -1,0 +1,215 @@
+//! Consistent hashing: where each slot should be, from nothing but the nodes.
+//!
+//! For every slot each node draws a lot, and the best lot has the slot. The lots come from a hash of node and slot, so all
+//! nodes of a ring say the same. A newcomer takes those slots for which its lot is the best, all others stay where they
+//! are; when a node goes, each of its slots goes to whoever was second there. This is rendezvous hashing; it is also a ring
+//! in which every node has a token in the arc of every slot.
+//!
+//! The lots of one node are not independent of each other: over the slots they are a permutation of `0..SLOTS`, with a
+//! fraction behind it for those that meet at the same number. So every node draws equally well, and how many slots it gets
+//! depends only on whom it meets where: half the variance of independent lots, which is where a ring ends that has ever
+//! more tokens.
+//!
+//! A lot `u` in `0..1` of a node with weight `w` counts as `-ln(u) / w`, and the least wins. The lots of different nodes
+//! are independent and uniform, so the share of a node is in proportion to its weight, whatever the weights are.
+//!
+//! All of it is integers and the four operations of IEEE doubles: the same on every machine. Changing anything here moves
+//! keys in every ring, and rings of two versions would not agree: `the_placement_is_fixed` tells.
+
+use std::sync::LazyLock;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::map::NOBODY;
+use super::node::{Node, NodeState};
+use super::slots::SLOTS;
+
+/// Where each slot should be: for each slot the index of a node that is up, or [`NOBODY`] if there is none at all.
+///
+/// A node of weight 0 gets slots only if all have weight 0; those that leave, only if nobody is up; those that have failed,
+/// never.
+pub fn place(nodes: &[Node]) -> Vec<u16> {
+    let mut targets = vec![NOBODY; SLOTS];
+    place_again(nodes, &mut targets, None);
+    targets
+}
+
+/// What [`place`] says, in a time that hardly depends on the number of nodes, from what it said before one of them was
+/// changed: `changed` joined or came back or has another weight. No index is needed of one that has gone: its slots have
+/// the target [`NOBODY`], or a node that may not have any.
+pub fn place_again(nodes: &[Node], targets: &mut [u16], changed: Option<usize>) {
+    let drawers = Drawers::new(nodes);
+    let changed = changed.filter(|changed| drawers.may_draw(*changed));
+    for (slot, target) in (0..).zip(targets) {
+        let holder = usize::from(*target);
+        let stays = !drawers.are_others && drawers.may_draw(holder) && changed != Some(holder);
+        *target = match changed {
+            _ if !stays => drawers.best(slot),
+            Some(changed) => drawers.better(slot, holder, changed) as u16,
+            None => *target,
+        };
+    }
+}
+
+/// Those who draw lots.
+struct Drawers {
+    /// One for each node.
+    all: Vec<Drawer>,
+    /// Indexes of those that take part.
+    who: Vec<u16>,
+    /// Whether they are not simply those that are up, so that nothing can be said of who took part before.
+    are_others: bool,
+}
+
+impl Drawers {
+    fn new(nodes: &[Node]) -> Drawers {
+        let up = |node: &Node| if node.is_up() { node.weight } else { 0 };
+        let up_without_weight = |node: &Node| u32::from(node.is_up());
+        let leaving = |node: &Node| u32::from(node.state == NodeState::Leaving);
+        let of = |weight: &dyn Fn(&Node) -> u32, are_others| {
+            let all: Vec<Drawer> = nodes
+                .iter()
+                .map(|node| Drawer::new(node, weight(node)))
+                .collect();
+            let who = (0..).zip(&all).filter(|(_, drawer)| drawer.takes_part());
+            let who = who.map(|(index, _)| index).collect();
+            Drawers {
+                all,
+                who,
+                are_others,
+            }
+        };
+        let mut drawers = of(&up, false);
+        for fallback in [&up_without_weight as &dyn Fn(&Node) -> u32, &leaving] {
+            if drawers.who.is_empty() {
+                drawers = of(fallback, true);
+            }
+        }
+        drawers
+    }
+
+    fn may_draw(&self, index: usize) -> bool {
+        self.all.get(index).is_some_and(Drawer::takes_part)
+    }
+
+    /// Whose lot is the best: the first of those that are equal.
+    fn best(&self, slot: u16) -> u16 {
+        let mut best = NOBODY;
+        let mut least = f64::INFINITY;
+        for index in &self.who {
+            let drawer = &self.all[usize::from(*index)];
+            if let Some(lot) = drawer.lot_below(slot, least) {
+                least = lot;
+                best = *index;
+            }
+        }
+        best
+    }
+
+    /// The same of two.
+    fn better(&self, slot: u16, a: usize, b: usize) -> usize {
+        let (first, second) = (a.min(b), a.max(b));
+        let least = self.all[first].lot(slot);
+        match self.all[second].lot_below(slot, least) {
+            Some(_) => second,
+            None => first,
+        }
+    }
+}
+
+/// A node as one who draws.
+struct Drawer {
+    /// Which permutation is its own.
+    rounds: [u32; ROUNDS],
+    /// Which fractions.
+    fraction: u64,
+    /// One over its weight; infinite if it takes no part.
+    scale: f64,
+}
+
+/// Four leave no trace in the shares; three do not suffice for what two nodes have in common.
+const ROUNDS: usize = 4;
+
+/// Numbers below [`SLOTS`].
+const MASK: u32 = SLOTS as u32 - 1;
+
+impl Drawer {
+    fn new(node: &Node, weight: u32) -> Drawer {
+        let key = |seed| xxh3_64_with_seed(&node.id.0, seed);
+        Drawer {
+            rounds: std::array::from_fn(|round| key(1 + round as u64) as u32),
+            fraction: key(0),
+            scale: 1.0 / f64::from(weight),
+        }
+    }
+
+    fn takes_part(&self) -> bool {
+        self.scale.is_finite()
+    }
+
+    /// The number that it draws for a slot: a permutation, since each step can be undone.
+    fn number(&self, slot: u16) -> usize {
+        let mut number = u32::from(slot);
+        for round in self.rounds {
+            number ^= round & MASK;
+            number = number.wrapping_mul(round >> 14 | 1) & MASK;
+            number ^= number >> 7;
+        }
+        number as usize
+    }
+
+    /// What it draws behind the number: in `0..1`.
+    fn fraction(&self, slot: u16) -> f64 {
+        // The last steps of murmur3, as splitmix64 has them.
+        let mut bits = self.fraction ^ (u64::from(slot) << 48 | u64::from(slot));
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bits ^= bits >> 31;
+        (bits >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn lot(&self, slot: u16) -> f64 {
+        self.lot_of(self.number(slot), slot)
+    }
+
+    /// `-ln((number + fraction) / SLOTS) / weight`, as straight lines between whole numbers.
+    fn lot_of(&self, number: usize, slot: u16) -> f64 {
+        let (worst, best) = (LOTS[number], LOTS[number + 1]);
+        (worst - self.fraction(slot) * (worst - best)) * self.scale
+    }
+
+    /// Its lot, if that is less than what another has.
+    fn lot_below(&self, slot: u16, least: f64) -> Option<f64> {
+        let number = self.number(slot);
+        // Nearly always enough, and the fraction is not needed.
+        if LOTS[number + 1] * self.scale >= least {
+            return None;
+        }
+        Some(self.lot_of(number, slot)).filter(|lot| *lot < least)
+    }
+}
+
+/// `-ln(number / SLOTS)`, summed up from the end: the logarithm of the system may differ from another's in its last bit.
+static LOTS: LazyLock<Vec<f64>> = LazyLock::new(|| {
+    let mut lots = vec![0.0; SLOTS + 1];
+    for number in (1..SLOTS).rev() {
+        lots[number] = lots[number + 1] + log_of_next(number);
+    }
+    // Infinite; what is beyond the first straight line must only lie far off.
+    lots[0] = lots[1] + 2.0;
+    lots
+});
+
+/// `ln((number + 1) / number)`: twice the area tangent of `z`, as a series.
+fn log_of_next(number: usize) -> f64 {
+    let z = 1.0 / (2 * number + 1) as f64;
+    let (mut sum, mut power) = (0.0, z);
+    for odd in (1..40).step_by(2) {
+        sum += power / f64::from(odd);
+        power *= z * z;
+    }
+    2.0 * sum
+}
+
+#[cfg(test)]
+mod tests;
