@@ -15,6 +15,8 @@
 //! 4. The lease is looked at before a batch runs and again before its replies are sent; replies of a node whose lease
 //!    ended in between are never sent.
 
+pub mod bus;
+pub mod forward;
 pub mod map;
 pub mod node;
 pub mod ring;
@@ -30,6 +32,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use bus::Links;
 use map::{Map, NOBODY};
 use node::NodeId;
 use slots::{Pins, SLOTS};
@@ -136,6 +139,8 @@ pub struct Cluster {
     pub me: NodeId,
     /// The pins of the configuration; nodes with others cannot join.
     pub pins: Pins,
+    /// Connections to the peers.
+    pub links: Links,
     view: ArcSwap<View>,
     /// The version of `view`. Counted up after the view was stored, by who changes it under `changes`; read by every run
     /// after it has locked its partitions. The partitions' locks order it: see the rules above.
@@ -152,11 +157,12 @@ pub struct Cluster {
 
 impl Cluster {
     /// A node that belongs to no ring yet.
-    pub fn new(me: NodeId, pins: Pins) -> Cluster {
+    pub fn new(me: NodeId, pins: Pins, links: Links) -> Cluster {
         let map = Arc::new(Map::new(pins.clone()));
         Cluster {
             me,
             pins,
+            links,
             view: ArcSwap::from_pointee(View {
                 version: 1,
                 is_covered: false,
@@ -255,10 +261,10 @@ impl Cluster {
         tokio::time::timeout(limit, waiting).await.is_ok()
     }
 
-    /// The leader has renewed the lease. A shorter one than that which is there changes nothing.
-    pub fn renew_lease(&self, until: Instant) {
+    /// The lease runs until then; it may come nearer, too.
+    pub fn set_lease(&self, until: Instant) {
         let until = until.saturating_duration_since(self.origin).as_micros() as u64;
-        self.lease_us.fetch_max(until, Ordering::AcqRel);
+        self.lease_us.store(until, Ordering::Release);
     }
 
     /// Whether this node may answer for its slots now.

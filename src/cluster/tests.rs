@@ -3,11 +3,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::bus::{Bus, Identity, Links};
 use super::map::Map;
 use super::node::{Node, NodeId, NodeState};
 use super::route::{Route, route};
 use super::slots::{Pins, SLOTS};
 use super::{Cluster, Owner, SlotSet};
+
+/// Node 1, which knows of no ring.
+fn alone() -> Cluster {
+    let identity = Identity {
+        id: NodeId([1; 20]),
+        ring: "test".to_owned(),
+        secret: Vec::new(),
+        version: 1,
+    };
+    let bus = Bus::new(identity, Duration::from_secs(5));
+    Cluster::new(NodeId([1; 20]), Pins::default(), Links::new(bus, |_, _| {}))
+}
 
 fn node(number: u8) -> Node {
     Node {
@@ -36,7 +49,7 @@ fn two(epoch: u64) -> Arc<Map> {
 
 #[tokio::test(start_paused = true)]
 async fn a_view_says_where_keys_are() {
-    let cluster = Cluster::new(NodeId([1; 20]), Pins::default());
+    let cluster = alone();
     assert_eq!(cluster.view().owner(5), Owner::Nobody);
     let before = cluster.version();
     cluster.install(two(3));
@@ -58,7 +71,7 @@ async fn a_view_says_where_keys_are() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_held_waits_until_it_is_released_or_gone() {
-    let cluster = Cluster::new(NodeId([1; 20]), Pins::default());
+    let cluster = alone();
     cluster.install(two(3));
     let slots: SlotSet = [5, 7].into_iter().collect();
     cluster.hold(&slots);
@@ -75,20 +88,23 @@ async fn what_is_held_waits_until_it_is_released_or_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_ends_by_itself_and_is_never_shortened() {
-    let cluster = Cluster::new(NodeId([1; 20]), Pins::default());
+async fn a_lease_ends_by_itself() {
+    let cluster = alone();
     assert!(!cluster.has_lease());
-    cluster.renew_lease(Instant::now() + Duration::from_millis(100));
-    cluster.renew_lease(Instant::now() + Duration::from_millis(50));
+    cluster.set_lease(Instant::now() + Duration::from_millis(100));
     tokio::time::advance(Duration::from_millis(99)).await;
     assert!(cluster.has_lease());
     tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(!cluster.has_lease());
+    cluster.set_lease(Instant::now() + Duration::from_millis(100));
+    assert!(cluster.has_lease());
+    cluster.set_lease(Instant::now());
     assert!(!cluster.has_lease());
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_view_is_told_of_it() {
-    let cluster = Arc::new(Cluster::new(NodeId([1; 20]), Pins::default()));
+    let cluster = Arc::new(alone());
     let waiting = Arc::clone(&cluster);
     let limit = Duration::from_secs(1);
     let task =

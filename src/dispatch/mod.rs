@@ -13,6 +13,7 @@ mod blocking;
 mod checks;
 mod migrating;
 mod record;
+mod routing;
 mod script;
 mod tracked;
 mod transaction;
@@ -41,12 +42,15 @@ use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
 use crate::state::session::{After, ReplyMode, Session};
+pub use crate::table::Merge;
 use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
 use crate::table::{Args, Command, CommandError, Flags, RenameError, Scope, Table};
 pub use blocking::Blocked;
 pub use migrating::Migrating;
 use record::Tally;
+pub use routing::{Face, Spread};
+use routing::{Routed, Routing};
 
 /// What runs a command, of whichever layer.
 #[derive(Clone, Copy)]
@@ -138,6 +142,14 @@ pub enum Step {
     Blocked(Blocked),
     /// Send keys to another server, then end it by [`Runner::migrated`].
     Migrate(Box<Migrating>),
+    /// Its keys are at the peer of this index in the map of [`Runner::view`].
+    Forward(u16),
+    /// As `Forward`, for what lives longer than a request there: the peer runs it for a connection of this client's own.
+    Tunnel(u16),
+    /// Its keys lie on several nodes, or it is for all of them.
+    Across,
+    /// A peer asked for it, but its keys are not here.
+    NotHere,
 }
 
 /// For whom a command runs.
@@ -215,6 +227,8 @@ pub struct Runner {
     wants_leave: bool,
     /// Whether the script that has just failed failed with an error of a command, which was counted then.
     is_error_counted: bool,
+    /// None when the server belongs to no ring.
+    routing: Option<Box<Routing>>,
 }
 
 impl Runner {
@@ -233,6 +247,7 @@ impl Runner {
             foreseen: Vec::new(),
             wants_leave: false,
             is_error_counted: false,
+            routing: server.cluster.get().map(Routing::new),
             server,
         }
     }
@@ -262,6 +277,9 @@ impl Runner {
     pub fn begin_batch(&mut self) {
         self.now = self.server.clock.now();
         self.refresh();
+        if let Some(routing) = &mut self.routing {
+            routing.begin();
+        }
         self.tally.begin(&self.settings);
     }
 
@@ -436,6 +454,22 @@ impl Runner {
                 );
                 self.tally.rejected(&self.server.stats, entry.id);
                 return self.replied(session, mark, output);
+            }
+        }
+        if self.routing.is_some() {
+            match self.route(session, entry, arguments, is_queued, round) {
+                Routed::Here => {}
+                Routed::Elsewhere(step) => {
+                    self.after_release();
+                    return step;
+                }
+                Routed::Refuse(error) => {
+                    self.after_release();
+                    let is_exec = is_exec(entry);
+                    self.reject_within(session, is_exec, Some(entry.command), error, &mut reply);
+                    self.tally.rejected(&self.server.stats, entry.id);
+                    return self.replied(session, mark, output);
+                }
             }
         }
         if is_queued {
@@ -686,6 +720,9 @@ impl Runner {
                 Err(error) => return Ok(Err(error)),
             },
         };
+        if self.has_moved() {
+            return Err(Contended);
+        }
         Ok(on_locked(
             keyspace,
             who,
@@ -720,6 +757,9 @@ impl Runner {
                 plan.extend(Places::all(who.database).iter());
             }
             let locked = lock_all(keyspace, &mut plan, round)?;
+            if self.has_moved() {
+                return Err(Contended);
+            }
             let run = |view: &mut View<'_>| {
                 let mut more = Plan::new();
                 reach(view, &mut more);

@@ -144,6 +144,9 @@ impl Runner {
             return Err(Contended);
         }
         let locked = lock_all(keyspace, &mut places, round)?;
+        if self.has_moved() {
+            return Err(Contended);
+        }
         let mut effects = std::mem::take(&mut self.effects);
         let (rules, rng) = (Arc::clone(&self.rules), Rng::seeded(session.rng.bits()));
         let run = Run {
@@ -497,6 +500,9 @@ impl Calls<'_, '_, '_> {
             return Err(CommandError::OutOfMemory);
         }
         self.lock(entry, request)?;
+        let database = self.session.database;
+        self.runner
+            .check_local(database, entry, request, self.strays)?;
         if flags.contains(Flags::WRITE) {
             self.seat.has_written.store(true, Ordering::Relaxed);
         }

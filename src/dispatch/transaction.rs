@@ -65,6 +65,9 @@ impl Runner {
             }
             lock_all(keyspace, &mut union.places, round)?
         };
+        if self.has_moved() {
+            return Err(Contended);
+        }
         let watches = session.take_watches();
         let transaction = session.take_transaction().unwrap_or_default();
         if watches.is_some_and(|watches| self.is_changed(&watches, &locked)) {

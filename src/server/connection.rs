@@ -8,6 +8,10 @@
 //! worker's other connections have their turn. A connection that waits for its peer holds no buffers: it leaves them to
 //! its worker's next connection ([`Spare`]).
 
+mod across;
+mod forwarding;
+mod tunnel;
+
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -31,6 +35,7 @@ use crate::state::clients::{Client, ClientKind, client_flags};
 use crate::state::session::{After, ReplyMode, Session};
 use crate::state::tracking::{LOSS_BYTES, write_loss};
 use crate::state::transaction::Transaction;
+use forwarding::Forwarding;
 
 /// What a connection runs over.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -108,6 +113,7 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
         read_bytes: READ_BYTES,
         over_soft_since: None,
         registered: None,
+        forwarding: Forwarding::default(),
     };
     let registered = Registered {
         server: &server,
@@ -168,6 +174,7 @@ struct Connection<S> {
     over_soft_since: Option<Instant>,
     /// The waker that the registry of clients knows.
     registered: Option<Waker>,
+    forwarding: Forwarding,
 }
 
 /// Why a batch ended.
@@ -403,7 +410,7 @@ impl<S: Stream> Connection<S> {
             if self.output.len_bytes() >= BATCH_OUTPUT {
                 break BatchEnd::More;
             }
-            if self.runner.elapsed() >= SLICE {
+            if self.runner.elapsed() >= SLICE || self.forwarding.is_full() {
                 break BatchEnd::More;
             }
         };
@@ -412,8 +419,18 @@ impl<S: Stream> Connection<S> {
             .commands
             .fetch_add(requests as u64, Ordering::Relaxed);
         self.runner.end_batch();
+        if !self.forwarding.is_empty() && !self.settle().await {
+            self.session.after = After::Drop;
+        }
+        if self.runner.has_lost_lease() {
+            self.refuse_unsure();
+        }
         self.take_mail();
         self.decoder.release(&mut self.input);
+        if std::mem::replace(&mut self.session.after, After::Nothing) == After::Drop {
+            self.output = Output::new();
+            return Ok(BatchEnd::Close);
+        }
         Ok(end)
     }
 
@@ -464,10 +481,22 @@ impl<S: Stream> Connection<S> {
                 ..
             } = self;
             let turn = decoder.turn();
-            match runner.run(session, decoder.arguments(input), output, turn, round) {
+            let step = runner.run(session, decoder.arguments(input), output, turn, round);
+            // What takes its time, or asks others, comes behind the replies that are still under way.
+            if !matches!(step, Step::Done | Step::Contended | Step::Forward(_))
+                && !self.forwarding.is_empty()
+            {
+                self.runner.end_batch();
+                if !self.settle().await {
+                    self.session.after = After::Drop;
+                    return;
+                }
+                self.runner.begin_batch();
+            }
+            match step {
                 Step::Done => return,
                 Step::Contended => {
-                    if self.server().scripts.has_long_runs() {
+                    if self.server().scripts.has_long_runs() && self.forwarding.is_empty() {
                         // The replies to what ran before do not wait. An error shows again when the batch is written.
                         let _ = self.try_write();
                     }
@@ -487,6 +516,11 @@ impl<S: Stream> Connection<S> {
                 Step::Sweep(sweeping) => return self.sweep(sweeping).await,
                 Step::Blocked(blocked) => return self.blocked(blocked).await,
                 Step::Migrate(migrating) => return self.migrate(*migrating).await,
+                Step::Forward(index) => return self.forward(index),
+                Step::Tunnel(index) => return self.tunnel(index).await,
+                Step::Across => return self.across().await,
+                // Only peers are told so.
+                Step::NotHere => return,
             }
         }
     }
@@ -919,7 +953,7 @@ async fn killed(client: &Client) {
 }
 
 /// Lets others go on while a partition is locked: yields at first, then sleeps.
-async fn rest(server: &Server, round: u32) {
+pub(super) async fn rest(server: &Server, round: u32) {
     if server.scripts.has_long_runs() {
         server.scripts.a_long_run_ends(LONG_RUN_PATIENCE).await;
     } else if round < YIELD_ROUNDS {

@@ -18,8 +18,8 @@ pub mod stats;
 pub mod tracking;
 pub mod transaction;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::base::clock::{Clock, Millis};
+use crate::cluster::Cluster;
 use crate::config::{Config, MaxmemoryPolicy, Settings};
 use crate::data::hash::HashLimits;
 use crate::data::set::SetLimits;
@@ -91,6 +92,8 @@ pub struct Server {
     pub key_events: Arc<KeyEventPublisher>,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// The ring; empty when cluster-enabled is off. Set once by the start, before anybody is served.
+    pub cluster: OnceLock<Arc<Cluster>>,
     /// Shutting down.
     pub shutdown: Shutdown,
     /// Bytes that count against maxmemory beside the keys: what the allocator had given out when the server was ready to
@@ -195,6 +198,7 @@ impl Server {
             tracking,
             key_events,
             pause: Pause::default(),
+            cluster: OnceLock::new(),
             shutdown: Shutdown::default(),
             base_bytes: AtomicI64::new(0),
             active_expire: AtomicBool::new(true),

@@ -155,6 +155,29 @@ pub enum Across {
     Broadcast,
 }
 
+/// How the replies of several nodes become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// All succeed with the same reply: the first.
+    First,
+    /// The first that is no error.
+    AnySuccess,
+    /// The sum of integers.
+    Sum,
+    /// The smallest integer.
+    Min,
+    /// One that is not null, by chance.
+    AnyOf,
+    /// Arrays joined.
+    Join,
+    /// Arrays joined, each element once.
+    Union,
+    /// Arrays of integers, the smallest at each place.
+    And,
+    /// Arrays of names and integers, the integers added up.
+    SumPairs,
+}
+
 /// Whether the argument at a position of a request, the command's name being at 0, is a secret.
 pub type SecretFunction = fn(&Arguments<'_>, usize) -> bool;
 
@@ -187,6 +210,8 @@ pub struct Command {
     pub scope: Scope,
     /// What happens when its keys lie on several nodes.
     pub across: Across,
+    /// How the replies of all nodes become one, where the tips cannot say it.
+    pub merge: Option<Merge>,
     /// Tips of COMMAND INFO (`nondeterministic_output`, `request_policy:all_shards`, ...).
     pub tips: &'static [&'static str],
     /// Version since which it is deprecated and what replaces it.
@@ -211,6 +236,7 @@ impl Command {
         secrets: None,
         scope: Scope::None,
         across: Across::Refuse,
+        merge: None,
         tips: &[],
         deprecated: None,
         history: &[],

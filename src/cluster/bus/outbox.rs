@@ -1,0 +1,221 @@
+//! What waits to be written on one connection: many append, one task takes.
+//!
+//! Whoever sends appends a whole frame under the lock; the task of the connection swaps the buffer for an empty one and writes
+//! it whole. It is woken once, by the first who appends while it sleeps: its waker is here only while it does.
+
+use std::task::{Context, Poll, Waker};
+
+use bytes::BytesMut;
+use parking_lot::Mutex;
+
+use super::auth::Refused;
+use super::{CallError, Kind, QUEUE_MAX, frame};
+
+/// A buffer that grew beyond this is not used again, so that one burst is not paid for ever after.
+const SPARE_MAX: usize = 1 << 20;
+
+/// The queue of one connection, or of one link's connections one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// Protects the queue. Innermost but for the tickets of a link; held while a payload is written into the buffer, never
+    /// while anybody is woken or a socket is written.
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    state: State,
+    /// Whole frames without MACs.
+    frames: BytesMut,
+    /// Bytes that the connection's task took and has not written yet.
+    taken: usize,
+    /// The connection's task, while it waits for frames.
+    sleeper: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// No connection.
+    #[default]
+    Shut,
+    /// Somebody writes what is queued.
+    Open,
+    /// More was queued than may be: the connection ends.
+    Overflown,
+    /// For good.
+    Closed,
+}
+
+impl Outbox {
+    /// A connection is there. `false`: the outbox was closed meanwhile, and stays so.
+    pub(super) fn open(&self) -> bool {
+        let mut queue = self.queue.lock();
+        if queue.state == State::Closed {
+            return false;
+        }
+        queue.state = State::Open;
+        true
+    }
+
+    /// The connection is gone, with what was queued.
+    pub(super) fn shut(&self) {
+        let mut queue = self.queue.lock();
+        if queue.state != State::Closed {
+            queue.state = State::Shut;
+        }
+        queue.empty();
+    }
+
+    /// No connection will be there again.
+    pub(super) fn close(&self) {
+        let mut queue = self.queue.lock();
+        queue.state = State::Closed;
+        queue.empty();
+        let sleeper = queue.sleeper.take();
+        drop(queue);
+        wake(sleeper);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.queue.lock().state == State::Closed
+    }
+
+    /// Bytes that wait, and the memory held for them.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        let queue = self.queue.lock();
+        (queue.waiting(), queue.frames.capacity() + queue.taken)
+    }
+
+    /// Queues a frame. Its id is asked for under the lock, when everything else has gone well, and may still refuse it.
+    pub(super) fn push(
+        &self,
+        kind: Kind,
+        write: impl FnOnce(&mut BytesMut),
+        id: impl FnOnce() -> Result<u64, CallError>,
+    ) -> Result<u64, CallError> {
+        let mut queue = self.queue.lock();
+        if queue.state != State::Open {
+            return Err(CallError::NotConnected);
+        }
+        if queue.waiting() > QUEUE_MAX {
+            return Err(CallError::Full);
+        }
+        let id = queue.append(kind, write, id)?;
+        let sleeper = queue.sleeper.take();
+        drop(queue);
+        wake(sleeper);
+        Ok(id)
+    }
+
+    /// Queues a small frame whatever the bound says; there are never more of them than tickets. Ignored without a connection.
+    pub(super) fn push_note(&self, kind: Kind, id: u64) {
+        let mut queue = self.queue.lock();
+        if queue.state != State::Open {
+            return;
+        }
+        queue
+            .append(kind, |_| {}, || Ok(id))
+            .expect("an empty frame is not too large");
+        let sleeper = queue.sleeper.take();
+        drop(queue);
+        wake(sleeper);
+    }
+
+    /// Queues an answer. Without a connection it is forgotten; beyond the bound the connection ends.
+    pub(super) fn push_answer(
+        &self,
+        kind: Kind,
+        id: u64,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), frame::TooLarge> {
+        let mut queue = self.queue.lock();
+        if queue.state != State::Open {
+            return Ok(());
+        }
+        if queue.waiting() > QUEUE_MAX {
+            queue.state = State::Overflown;
+        } else if queue.append(kind, write, || Ok(id)).is_err() {
+            return Err(frame::TooLarge);
+        }
+        let sleeper = queue.sleeper.take();
+        drop(queue);
+        wake(sleeper);
+        Ok(())
+    }
+
+    /// For the connection's task: exchanges what is queued for the empty `batch`, or remembers whom to wake.
+    pub(super) fn poll_take(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut BytesMut,
+    ) -> Poll<Result<(), Refused>> {
+        let mut queue = self.queue.lock();
+        match queue.state {
+            State::Open => {}
+            State::Overflown => return Poll::Ready(Err(Refused::Slow)),
+            State::Shut | State::Closed => return Poll::Ready(Err(Refused::Closed)),
+        }
+        if queue.frames.is_empty() {
+            match &mut queue.sleeper {
+                Some(sleeper) => sleeper.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        std::mem::swap(&mut queue.frames, batch);
+        queue.taken = batch.len();
+        queue.sleeper = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// For the connection's task: what it took is written.
+    pub(super) fn written(&self, batch: &mut BytesMut) {
+        if batch.capacity() > SPARE_MAX {
+            *batch = BytesMut::new();
+        }
+        batch.clear();
+        self.queue.lock().taken = 0;
+    }
+
+    /// For the connection's task, which is about to append frames itself and to look here after that: nobody needs to wake it.
+    pub(super) fn stay_awake(&self) {
+        self.queue.lock().sleeper = None;
+    }
+}
+
+impl Queue {
+    fn waiting(&self) -> usize {
+        self.frames.len() + self.taken
+    }
+
+    fn empty(&mut self) {
+        self.frames = BytesMut::new();
+        self.taken = 0;
+    }
+
+    fn append(
+        &mut self,
+        kind: Kind,
+        write: impl FnOnce(&mut BytesMut),
+        id: impl FnOnce() -> Result<u64, CallError>,
+    ) -> Result<u64, CallError> {
+        let start =
+            frame::append(&mut self.frames, kind, 0, write).map_err(|_| CallError::TooLarge)?;
+        match id() {
+            Ok(id) => {
+                frame::set_id(&mut self.frames, start, id);
+                Ok(id)
+            }
+            Err(error) => {
+                self.frames.truncate(start);
+                Err(error)
+            }
+        }
+    }
+}
+
+fn wake(sleeper: Option<Waker>) {
+    if let Some(sleeper) = sleeper {
+        sleeper.wake();
+    }
+}

@@ -1,0 +1,131 @@
+//! The calls of a link that wait for their answers: places in a vector, found by their number.
+//!
+//! An id is the place (low half) and how often it was taken (high half, from 1): an answer that comes after its call was given
+//! up finds a place of another turn, and is dropped. No id is 0.
+
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::{CallError, TICKETS_MAX};
+
+/// All calls of one link.
+#[derive(Debug, Default)]
+pub(super) struct Tickets {
+    places: Vec<Place>,
+    /// The first free place.
+    free: Option<u32>,
+    /// Places that are not free.
+    taken: usize,
+}
+
+#[derive(Debug)]
+struct Place {
+    turn: u32,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// With the next free place.
+    Free(Option<u32>),
+    /// With the task to be woken.
+    Waiting(Option<Waker>),
+    Answered(Bytes),
+    Broken,
+}
+
+impl Tickets {
+    /// A new call's id.
+    pub(super) fn insert(&mut self) -> Result<u64, CallError> {
+        let index = match self.free {
+            Some(index) => index,
+            None if self.places.len() >= TICKETS_MAX => return Err(CallError::Full),
+            None => {
+                self.places.push(Place {
+                    turn: 0,
+                    state: State::Free(None),
+                });
+                (self.places.len() - 1) as u32
+            }
+        };
+        let place = &mut self.places[index as usize];
+        let State::Free(next) = place.state else {
+            unreachable!("the free list holds free places only");
+        };
+        self.free = next;
+        self.taken += 1;
+        place.turn = place.turn.wrapping_add(1).max(1);
+        place.state = State::Waiting(None);
+        Ok(u64::from(place.turn) << 32 | u64::from(index))
+    }
+
+    fn place(&mut self, id: u64) -> Option<(u32, &mut Place)> {
+        let index = id as u32;
+        let place = self.places.get_mut(index as usize)?;
+        let is_it = place.turn == (id >> 32) as u32 && !matches!(place.state, State::Free(_));
+        is_it.then_some((index, place))
+    }
+
+    /// The answer came. Returns whom to wake, after the lock is released.
+    pub(super) fn answer(&mut self, id: u64, payload: Bytes) -> Option<Waker> {
+        let (_, place) = self.place(id)?;
+        let State::Waiting(waker) = &mut place.state else {
+            return None;
+        };
+        let waker = waker.take();
+        place.state = State::Answered(payload);
+        waker
+    }
+
+    /// No answer will come to any of them. Returns whom to wake, after the lock is released.
+    pub(super) fn fail_all(&mut self) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        for place in &mut self.places {
+            if let State::Waiting(waker) = &mut place.state {
+                woken.extend(waker.take());
+                place.state = State::Broken;
+            }
+        }
+        woken
+    }
+
+    /// Whether the answer is there; if so, the id means nothing from now on.
+    pub(super) fn poll(&mut self, id: u64, cx: &mut Context<'_>) -> Poll<Result<Bytes, CallError>> {
+        let Some((index, place)) = self.place(id) else {
+            return Poll::Ready(Err(CallError::Broken));
+        };
+        if let State::Waiting(waker) = &mut place.state {
+            match waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready(match self.release(index) {
+            State::Answered(payload) => Ok(payload),
+            _ => Err(CallError::Broken),
+        })
+    }
+
+    /// Nobody waits any more. Says whether the other side may still be at it.
+    pub(super) fn abandon(&mut self, id: u64) -> bool {
+        let Some((index, _)) = self.place(id) else {
+            return false;
+        };
+        matches!(self.release(index), State::Waiting(_))
+    }
+
+    fn release(&mut self, index: u32) -> State {
+        let place = &mut self.places[index as usize];
+        let state = std::mem::replace(&mut place.state, State::Free(self.free));
+        self.free = Some(index);
+        self.taken -= 1;
+        state
+    }
+
+    /// How many there are, answered ones that nobody has taken included.
+    pub(super) fn len(&self) -> usize {
+        self.taken
+    }
+}
