@@ -383,7 +383,7 @@ fn ring(server: &Server) -> Result<&Arc<Cluster>, CommandError> {
 /// The ring, if there is one and the client may know it.
 fn shown<'a>(caller: &Caller<'a>) -> Result<&'a Arc<Cluster>, CommandError> {
     let ring = ring(caller.server)?;
-    if caller.session.sees_cluster {
+    if caller.sees_cluster {
         Ok(ring)
     } else {
         Err(DISABLED)
@@ -391,11 +391,7 @@ fn shown<'a>(caller: &Caller<'a>) -> Result<&'a Arc<Cluster>, CommandError> {
 }
 
 /// What is known of the ring, for as long as `work` takes.
-pub fn with_facts<T>(
-    server: &Server,
-    cluster: &Cluster,
-    work: impl FnOnce(&Facts<'_>) -> T,
-) -> T {
+pub fn with_facts<T>(server: &Server, cluster: &Cluster, work: impl FnOnce(&Facts<'_>) -> T) -> T {
     let settings = server.config.settings();
     let view = cluster.view();
     let this = described(&settings, cluster.me);
@@ -405,7 +401,7 @@ pub fn with_facts<T>(
         endpoint: settings.cluster_preferred_endpoint_type,
         has_lease: cluster.has_lease(),
         requires_coverage: settings.cluster_require_full_coverage,
-        links: &[],
+        links: &cluster.links.all(),
         leader: None,
         counters: &[],
     })
@@ -493,7 +489,11 @@ fn myid(_: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Don
 /// Where the ring has the key, pins minded.
 fn keyslot(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     let cluster = ring(caller.server)?;
-    let slot = cluster.pins.slot(caller.session.database, args.bytes()?);
+    let slot = cluster
+        .view()
+        .map
+        .pins
+        .slot(caller.session.database, args.bytes()?);
     reply.integer(slot.into());
     Ok(())
 }
@@ -501,9 +501,11 @@ fn keyslot(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) 
 /// A node of the ring by its name, which Redis compares as bytes.
 fn known(args: &mut Args<'_>, cluster: &Cluster) -> Result<Node, CommandError> {
     let name = args.bytes()?;
-    let id = std::str::from_utf8(name)
-        .ok()
-        .and_then(|name| name.parse::<NodeId>().ok().filter(|id| id.to_string() == name));
+    let id = std::str::from_utf8(name).ok().and_then(|name| {
+        name.parse::<NodeId>()
+            .ok()
+            .filter(|id| id.to_string() == name)
+    });
     id.and_then(|id| cluster.view().map.node(id).cloned())
         .ok_or_else(|| CommandError::quoting("Unknown node ", name, ""))
 }
@@ -552,10 +554,7 @@ fn meet(_: &mut Args<'_>, caller: &mut Caller<'_>, _: &mut Reply<'_>) -> Done {
 }
 
 fn failover(_: &mut Args<'_>, caller: &mut Caller<'_>, _: &mut Reply<'_>) -> Done {
-    refused(
-        caller,
-        "ERR You should send CLUSTER FAILOVER to a replica",
-    )
+    refused(caller, "ERR You should send CLUSTER FAILOVER to a replica")
 }
 
 fn replicate(_: &mut Args<'_>, caller: &mut Caller<'_>, _: &mut Reply<'_>) -> Done {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{number_of, ring};
 use crate::cluster::Cluster;
+use crate::cluster::map::Map;
 use crate::cluster::slots::SLOTS;
 use crate::keyspace::PARTITIONS;
 use crate::keyspace::effects::Effects;
@@ -47,16 +48,16 @@ pub(super) fn getkeysinslot(args: &mut Args<'_>, server: &Server, _: &Scene<'_>)
 
 /// The way through the partitions of the client's database that have keys.
 struct Walk {
-    cluster: Arc<Cluster>,
+    map: Arc<Map>,
     slot: u16,
     /// Visited next.
     partition: usize,
 }
 
 impl Walk {
-    fn new(cluster: &Arc<Cluster>, slot: u16) -> Walk {
+    fn new(cluster: &Cluster, slot: u16) -> Walk {
         Walk {
-            cluster: Arc::clone(cluster),
+            map: Arc::clone(&cluster.view().map),
             slot,
             partition: 0,
         }
@@ -64,8 +65,8 @@ impl Walk {
 
     fn next(&mut self, scene: &Scene<'_>) -> Option<Place> {
         let database = scene.own()?;
-        let at = (self.partition..PARTITIONS)
-            .find(|number| database.counters(*number).len() > 0)?;
+        let at =
+            (self.partition..PARTITIONS).find(|number| database.counters(*number).len() > 0)?;
         self.partition = at + 1;
         Some(Place {
             database: scene.database,
@@ -84,7 +85,7 @@ impl Walk {
             .filter(|entry| !entry.is_expired(scene.run.now));
         living
             .map(|entry| entry.key())
-            .filter(|key| self.cluster.pins.slot(scene.database, key) == self.slot)
+            .filter(|key| self.map.pins.slot(scene.database, key) == self.slot)
     }
 }
 

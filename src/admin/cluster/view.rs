@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use crate::base::clock::Millis;
+use crate::cluster::bus::LinkInfo;
 use crate::cluster::map::{Map, NOBODY};
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::SLOTS;
@@ -26,34 +26,11 @@ pub struct Facts<'a> {
     /// cluster-require-full-coverage.
     pub requires_coverage: bool,
     /// The connections to and from peers.
-    pub links: &'a [Link],
+    pub links: &'a [LinkInfo],
     /// Who leads and since which election, when the log says so.
     pub leader: Option<(NodeId, u64)>,
     /// What is counted, by name.
     pub counters: &'a [(&'static str, u64)],
-}
-
-/// A connection to or from a peer.
-#[derive(Clone, Debug)]
-pub struct Link {
-    /// The peer.
-    pub node: NodeId,
-    /// Whether this node opened it.
-    pub is_outgoing: bool,
-    /// Whether it stands.
-    pub is_connected: bool,
-    /// Since when.
-    pub created: Millis,
-    /// When the peer was heard last; 0: never.
-    pub heard: Millis,
-    /// Room for what is to be sent.
-    pub buffer_allocated: u64,
-    /// What is to be sent.
-    pub buffer_used: u64,
-    /// Frames that were sent.
-    pub sent: u64,
-    /// Frames that came.
-    pub received: u64,
 }
 
 /// Slots in a row with one owner.
@@ -115,23 +92,22 @@ impl Facts<'_> {
         self.has_lease && (!self.requires_coverage || self.map.is_covered())
     }
 
-    /// Whether a peer can be reached, and when it was heard last. One that was never spoken with is there if the ring says
-    /// that it is up: the ring's leader hears of it.
-    fn contact(&self, node: &Node) -> (bool, Millis) {
-        let mut links = self.links.iter().filter(|link| link.node == node.id);
-        let heard = links.clone().map(|link| link.heard.0).max().unwrap_or(0);
-        let is_known = links.clone().next().is_some();
-        let is_connected = if is_known {
-            links.any(|link| link.is_connected)
-        } else {
+    /// Whether a peer can be reached, and since when, in milliseconds since 1970 (0: not known). One that was never spoken
+    /// with is there if the ring says that it is up: the ring's leader hears of it.
+    fn contact(&self, node: &Node) -> (bool, u64) {
+        let links = self.links.iter().filter(|link| link.peer == Some(node.id));
+        let since: Vec<Option<u64>> = links.map(|link| link.since_ms).collect();
+        let is_connected = if since.is_empty() {
             node.state != NodeState::Failed
+        } else {
+            since.iter().any(Option::is_some)
         };
-        (is_connected, Millis(heard))
+        (is_connected, since.into_iter().flatten().max().unwrap_or(0))
     }
 }
 
 /// Where clients reach a node, in the form that is preferred; `None`: where they are already.
-fn endpoint(node: &Node, kind: EndpointType) -> Option<&str> {
+pub fn endpoint(node: &Node, kind: EndpointType) -> Option<&str> {
     match kind {
         EndpointType::Ip => Some(&node.host),
         EndpointType::Hostname if node.hostname.is_empty() => Some("?"),
@@ -244,6 +220,7 @@ fn write_node(facts: &Facts<'_>, node: &Node, text: &mut String) {
         NodeState::Failed => ",fail",
         NodeState::Up | NodeState::Leaving => "",
     };
+    // A connection that says nothing for long is ended by the bus, so a pong came at least when this one was made.
     let (is_connected, heard) = facts.contact(node);
     let link = if is_me || is_connected {
         "connected"
@@ -257,7 +234,7 @@ fn write_node(facts: &Facts<'_>, node: &Node, text: &mut String) {
         node.host,
         node.cluster_port,
         node.hostname,
-        if is_me { 0 } else { heard.0 },
+        if is_me { 0 } else { heard },
         facts.map.epoch,
     )
     .expect("writing to a String cannot fail");
@@ -281,7 +258,7 @@ pub fn info(facts: &Facts<'_>) -> String {
         .filter(|(_, node)| node.state == NodeState::Failed)
         .map(|(runs, _)| slot_count(runs))
         .sum();
-    let sum = |count: fn(&Link) -> u64| facts.links.iter().map(count).sum::<u64>();
+    let sum = |count: fn(&LinkInfo) -> u64| facts.links.iter().map(count).sum::<u64>();
     let fields = [
         ("slots_assigned", assigned as u64),
         ("slots_ok", (assigned - failed) as u64),
@@ -294,8 +271,8 @@ pub fn info(facts: &Facts<'_>) -> String {
         ),
         ("current_epoch", facts.map.epoch),
         ("my_epoch", facts.map.epoch),
-        ("stats_messages_sent", sum(|link| link.sent)),
-        ("stats_messages_received", sum(|link| link.received)),
+        ("stats_messages_sent", sum(|link| link.frames_sent)),
+        ("stats_messages_received", sum(|link| link.frames_received)),
     ];
     let mut text = String::new();
     let state = if facts.is_ok() { "ok" } else { "fail" };
@@ -328,11 +305,26 @@ pub fn ring(facts: &Facts<'_>) -> String {
         line(&mut text, "ring_leader", leader);
         line(&mut text, "ring_term", term);
     }
+    let sum = |count: fn(&LinkInfo) -> u64| facts.links.iter().map(count).sum::<u64>();
     line(&mut text, "ring_lease", u8::from(facts.has_lease));
     line(&mut text, "ring_slots", mine);
     line(&mut text, "ring_slots_leaving", away.count());
     line(&mut text, "ring_slots_coming", towards.count());
     line(&mut text, "ring_slots_misplaced", moves.len());
+    let connected = facts.links.iter().filter(|link| link.since_ms.is_some());
+    line(&mut text, "ring_links", connected.count());
+    line(&mut text, "ring_link_errors", sum(|link| link.errors));
+    line(&mut text, "ring_bytes_sent", sum(|link| link.bytes_sent));
+    line(
+        &mut text,
+        "ring_bytes_received",
+        sum(|link| link.bytes_received),
+    );
+    line(
+        &mut text,
+        "ring_calls_waiting",
+        sum(|link| link.waiting as u64),
+    );
     for (name, value) in facts.counters {
         line(&mut text, &format!("ring_{name}"), value);
     }
@@ -371,28 +363,25 @@ fn line(text: &mut String, name: &str, value: impl std::fmt::Display) {
 
 /// CLUSTER LINKS: the connections that stand.
 pub fn write_links(facts: &Facts<'_>, reply: &mut Reply<'_>) {
-    let links = facts.links.iter().filter(|link| link.is_connected);
-    let links: Vec<&Link> = links.collect();
+    let proven = |link: &LinkInfo| Some((link.peer?, link.since_ms?, link.clone()));
+    let links: Vec<_> = facts.links.iter().filter_map(proven).collect();
     reply.array(links.len());
-    for link in links {
+    for (peer, since_ms, link) in links {
+        let has_more = link.queued_bytes > 0;
         reply.map(6);
         write_field(
             reply,
             "direction",
-            if link.is_outgoing { "to" } else { "from" },
+            if link.incoming { "from" } else { "to" },
         );
-        write_field(reply, "node", &link.node.to_string());
+        write_field(reply, "node", &peer.to_string());
         reply.bulk(b"create-time");
-        reply.integer(link.created.0);
-        write_field(
-            reply,
-            "events",
-            if link.buffer_used > 0 { "rw" } else { "r" },
-        );
+        reply.integer(since_ms as i64);
+        write_field(reply, "events", if has_more { "rw" } else { "r" });
         reply.bulk(b"send-buffer-allocated");
-        reply.integer(link.buffer_allocated as i64);
+        reply.integer(link.queue_capacity_bytes as i64);
         reply.bulk(b"send-buffer-used");
-        reply.integer(link.buffer_used as i64);
+        reply.integer(link.queued_bytes as i64);
     }
 }
 

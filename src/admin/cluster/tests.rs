@@ -1,0 +1,1 @@
+//! CLUSTER and its kin, with and without a ring.
