@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use subtle::ConstantTimeEq;
 
+use super::info::mode;
 use super::{Caller, Done, Handler};
 use crate::base::version::REDIS_VERSION;
 use crate::data::number;
@@ -245,7 +246,7 @@ fn hello(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) ->
         reply.bulk(name.as_bytes());
         reply.bulk(value.as_bytes());
     };
-    text("mode", "standalone");
+    text("mode", mode(caller.sees_cluster));
     text("role", "master");
     reply.bulk(b"modules");
     reply.array(0);

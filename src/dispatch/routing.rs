@@ -124,6 +124,12 @@ impl Runner {
         self.routing.as_ref().map(|routing| &routing.cluster)
     }
 
+    /// Whether who asks is shown a Redis Cluster.
+    pub(super) fn sees_cluster(&self) -> bool {
+        let routing = self.routing.as_ref();
+        routing.is_some_and(|routing| routing.face == Face::Cluster)
+    }
+
     /// Changes the face, and returns the one before.
     pub fn set_face(&mut self, face: Face) -> Face {
         match &mut self.routing {
