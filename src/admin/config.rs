@@ -83,7 +83,6 @@ const SUBCOMMANDS: &[Row<Handler>] = &[
             usage: "parameter value [parameter value ...]",
             flags: ADMIN.union(Flags::SENSITIVE),
             secrets: Some(config_set_secrets),
-            across: Across::Broadcast,
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             history: &[("7.0.0", "Several parameters in one call.")],
             ..Command::NEW

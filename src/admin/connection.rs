@@ -72,7 +72,6 @@ pub const ROWS: &[Row<Handler>] = &[
             summary: "Answers PONG, or the message it was given.",
             usage: "[message]",
             flags: Flags::FAST.union(Flags::SUBSCRIBED),
-            across: Across::Broadcast,
             tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
             ..Command::NEW
         },

@@ -29,7 +29,6 @@ pub const ROWS: &[Row<Handler>] = &[Row::new(
         usage: "[section ...]",
         flags: Flags::LOADING.union(Flags::STALE),
         categories: Category::DANGEROUS,
-        across: Across::Broadcast,
         tips: &[
             "nondeterministic_output",
             "request_policy:all_shards",

@@ -96,7 +96,6 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "numreplicas:int timeout:int",
             flags: Flags::NOSCRIPT,
             categories: Category::CONNECTION,
-            across: Across::Broadcast,
             tips: &["request_policy:all_shards", "response_policy:agg_min"],
             ..Command::NEW
         },
@@ -111,7 +110,6 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "numlocal:int numreplicas:int timeout:int",
             flags: Flags::NOSCRIPT,
             categories: Category::CONNECTION,
-            across: Across::Broadcast,
             tips: &["request_policy:all_shards", "response_policy:agg_min"],
             ..Command::NEW
         },

@@ -36,7 +36,6 @@ pub const ROWS: &[Row<Handler>] = &[Row {
                 since: "6.2.0",
                 summary: "Lists the subcommands of SLOWLOG.",
                 flags: Flags::LOADING.union(Flags::STALE),
-                across: Across::Refuse,
                 ..SUBCOMMAND
             },
             Handler::Admin(slowlog_help),
@@ -71,7 +70,6 @@ const SUBCOMMAND: Command = Command {
     family: Family::Server,
     since: "2.2.12",
     flags: Flags::ADMIN.union(Flags::LOADING).union(Flags::STALE),
-    across: Across::Broadcast,
     ..Command::NEW
 };
 
