@@ -6,7 +6,7 @@ use crate::config;
 use crate::data::glob::glob_match;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Args, Command, CommandError, Family, Flags, Row};
 
 const PLAIN: Flags = Flags::LOADING.union(Flags::STALE);
 const ADMIN: Flags = PLAIN.union(Flags::NOSCRIPT).union(Flags::ADMIN);

@@ -12,7 +12,7 @@ use crate::data::number;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Protocol, Reply};
 use crate::state::session::After;
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row, Scope};
+use crate::table::{Args, Command, CommandError, Family, Flags, Row, Scope};
 
 /// What greets, authenticates or leaves may be sent at any time.
 const ALWAYS: Flags = Flags::NOSCRIPT

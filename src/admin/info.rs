@@ -15,7 +15,7 @@ use crate::base::clock::Millis;
 use crate::config::Settings;
 use crate::resp::reply::Reply;
 use crate::state::Server;
-use crate::table::{Across, Args, Category, Command, Family, Flags, Row};
+use crate::table::{Args, Category, Command, Family, Flags, Row};
 use sections::SECTIONS;
 
 /// The rows of this file.

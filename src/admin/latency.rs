@@ -14,7 +14,7 @@ use crate::resp::reply::Reply;
 use crate::state::Server;
 use crate::state::latency::{LatencyEvent, Series};
 use crate::table::lookup::Entry;
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Args, Command, CommandError, Family, Flags, Row};
 
 /// The rows of this file.
 pub const ROWS: &[Row<Handler>] = &[Row {

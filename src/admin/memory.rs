@@ -11,7 +11,7 @@ use crate::base::allocator;
 use crate::base::worker::give_worker_away;
 use crate::resp::reply::Reply;
 use crate::state::memory::{Memory, ratio};
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Args, Command, CommandError, Family, Flags, Row};
 
 /// The rows of this file.
 pub const ROWS: &[Row<Handler>] = &[Row {

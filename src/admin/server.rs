@@ -9,7 +9,7 @@ use crate::base::version::REDIS_VERSION;
 use crate::resp::reply::Reply;
 use crate::state::clients::client_flags;
 use crate::state::session::After;
-use crate::table::{Across, Args, Category, Command, CommandError, Family, Flags, Row};
+use crate::table::{Args, Category, Command, CommandError, Family, Flags, Row};
 
 /// The rows of this file.
 pub const ROWS: &[Row<Handler>] = &[

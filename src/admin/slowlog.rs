@@ -4,7 +4,7 @@ use super::{Caller, Done, Handler, help};
 use crate::data::number;
 use crate::resp::reply::Reply;
 use crate::state::slowlog::SlowEntry;
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Args, Command, CommandError, Family, Flags, Row};
 
 /// The rows of this file.
 pub const ROWS: &[Row<Handler>] = &[Row {

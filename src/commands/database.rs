@@ -28,7 +28,9 @@ use crate::keyspace::whole::Flushed;
 use crate::resp::decode::OwnedArguments;
 use crate::resp::reply::{Deferred, Output, Reply};
 use crate::table::args::Taken;
-use crate::table::{Across, Args, Category, Command, CommandError, Family, Flags, Merge, Row, Scope};
+use crate::table::{
+    Across, Args, Category, Command, CommandError, Family, Flags, Merge, Row, Scope,
+};
 
 /// What begins a sweep.
 type Begun = Result<Box<dyn Sweep>, CommandError>;
