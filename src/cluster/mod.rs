@@ -15,6 +15,7 @@
 //! 4. The lease is looked at before a batch runs and again before its replies are sent; replies of a node whose lease
 //!    ended in between are never sent.
 
+pub mod agree;
 pub mod bus;
 pub mod forward;
 pub mod map;
