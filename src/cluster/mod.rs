@@ -20,6 +20,7 @@ pub mod bus;
 pub mod forward;
 pub mod map;
 pub mod node;
+pub mod publish;
 pub mod ring;
 pub mod route;
 pub mod slots;
@@ -215,6 +216,12 @@ impl Cluster {
     /// Which of the connections to a peer a client uses.
     pub fn lane(&self, client: u64) -> usize {
         (client % self.lanes as u64) as usize
+    }
+
+    /// The link for what concerns no client of this node alone: questions to all nodes, publish/subscribe. Nothing that a client
+    /// asks for holds it up.
+    pub fn link_for_all(&self, node: &Node) -> Arc<Link> {
+        self.links.link(node.id, &node.bus, self.lanes)
     }
 
     /// What to route by.

@@ -149,6 +149,8 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: Flags::WRITE.union(Flags::FAST),
             categories: Category::KEYSPACE.union(Category::DANGEROUS),
             scope: Scope::Sweep,
+            across: Across::BroadcastUnlessPinned,
+            merge: Some(Merge::First),
             ..Command::NEW
         },
         Handler::Sweep(swapdb),
