@@ -87,6 +87,7 @@ impl Host {
         Connection {
             server: Arc::clone(&self.server),
             session: Session::new(client, !self.server.needs_password()),
+            sees_cluster: false,
         }
     }
 }
@@ -96,6 +97,8 @@ pub struct Connection {
     server: Arc<Server>,
     /// The state itself.
     pub session: Session,
+    /// Whether it came by the cluster face.
+    pub sees_cluster: bool,
 }
 
 impl Connection {
@@ -147,6 +150,7 @@ impl Connection {
             server: &self.server,
             session: &mut self.session,
             in_transaction: false,
+            sees_cluster: self.sees_cluster,
         };
         handler(&mut args, &mut caller, &mut reply)
     }

@@ -15,11 +15,13 @@
 //! 4. The lease is looked at before a batch runs and again before its replies are sent; replies of a node whose lease
 //!    ended in between are never sent.
 
+pub mod agree;
 pub mod bus;
 pub mod forward;
 mod guests;
 pub mod map;
 pub mod node;
+pub mod publish;
 pub mod ring;
 pub mod route;
 pub mod slots;
@@ -235,6 +237,12 @@ impl Cluster {
     /// Which of the connections to a peer a client uses.
     pub fn lane(&self, client: u64) -> usize {
         (client % self.lanes as u64) as usize
+    }
+
+    /// The link for what concerns no client of this node alone: questions to all nodes, publish/subscribe. Nothing that a client
+    /// asks for holds it up.
+    pub fn link_for_all(&self, node: &Node) -> Arc<Link> {
+        self.links.link(node.id, &node.bus, self.lanes)
     }
 
     /// What to route by.

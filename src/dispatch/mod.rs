@@ -586,11 +586,11 @@ impl Runner {
                     Err(Contended) => return Step::Contended,
                 }
             }
-            Handler::Data(commands::Handler::Sweep(begin)) => {
+            Handler::Data(commands::Handler::Sweep(_))
+            | Handler::Admin(admin::Handler::Sweep(_)) => {
                 self.effects
                     .begin(self.server.keyspace.listeners.interest());
-                let begun = begin(&mut args, &self.scene(session));
-                match begun {
+                match self.begin_sweep(session, entry, &mut args) {
                     Ok(sweep) => {
                         self.show(session, entry.command, arguments);
                         return Step::Sweep(Sweeping {
@@ -619,7 +619,9 @@ impl Runner {
                 }
             }
             Handler::Admin(admin::Handler::Immediate(handler)) => {
+                let sees_cluster = self.sees_cluster();
                 let mut caller = admin::Caller {
+                    sees_cluster,
                     server: &self.server,
                     session,
                     now: self.now,
@@ -630,7 +632,9 @@ impl Runner {
             Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Ending(handler)) => {
                 // These look at the accounts: settle what the batch has changed so far.
                 self.settle_batch();
+                let sees_cluster = self.sees_cluster();
                 let mut caller = admin::Caller {
+                    sees_cluster,
                     server: &self.server,
                     session,
                     now: self.now,
@@ -850,6 +854,21 @@ impl Runner {
         }
         self.replied(session, sweeping.mark, output);
         None
+    }
+
+    /// Begins a command that goes through partitions.
+    fn begin_sweep(
+        &self,
+        session: &Session,
+        entry: &Entry<Handler>,
+        args: &mut Args<'_>,
+    ) -> Result<Box<dyn Sweep>, CommandError> {
+        let scene = self.scene(session);
+        match entry.handler {
+            Handler::Data(commands::Handler::Sweep(begin)) => begin(args, &scene),
+            Handler::Admin(admin::Handler::Sweep(begin)) => begin(args, &self.server, &scene),
+            _ => unreachable!("no other handler goes through partitions"),
+        }
     }
 
     fn scene<'r>(&'r self, session: &'r Session) -> Scene<'r> {

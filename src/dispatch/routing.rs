@@ -124,6 +124,12 @@ impl Runner {
         self.routing.as_ref().map(|routing| &routing.cluster)
     }
 
+    /// Whether who asks is shown a Redis Cluster.
+    pub(super) fn sees_cluster(&self) -> bool {
+        let routing = self.routing.as_ref();
+        routing.is_some_and(|routing| routing.face == Face::Cluster)
+    }
+
     /// Changes the face, and returns the one before.
     pub fn set_face(&mut self, face: Face) -> Face {
         match &mut self.routing {
@@ -251,11 +257,15 @@ impl Runner {
         }
         let command = entry.command;
         if routing.face == Face::Single && is_for_all(entry) {
-            return match is_queued {
-                true => Routed::Refuse(CommandError::fixed(
+            let has_pins = !routing.view.map.pins.databases.is_empty();
+            return match command.across {
+                _ if is_queued => Routed::Refuse(CommandError::fixed(
                     "ERR in a ring, commands for all nodes cannot run inside a transaction",
                 )),
-                false => Routed::Elsewhere(Step::Across),
+                Across::BroadcastUnlessPinned if has_pins => Routed::Refuse(CommandError::fixed(
+                    "ERR databases cannot be exchanged while one of them is pinned to a slot (cluster-pin)",
+                )),
+                _ => Routed::Elsewhere(Step::Across),
             };
         }
         let is_asking = std::mem::take(&mut routing.is_asking);
@@ -454,7 +464,8 @@ const CROSS_SLOT: CommandError =
 
 /// Whether a plain client's request goes to every node.
 fn is_for_all(entry: &Entry<Handler>) -> bool {
-    entry.command.across == Across::Broadcast
+    let across = entry.command.across;
+    matches!(across, Across::Broadcast | Across::BroadcastUnlessPinned)
         || matches!(entry.handler, Handler::Data(commands::Handler::Sweep(_)))
 }
 

@@ -6,7 +6,7 @@ use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::lock::{Contended, Locked, Places, Plan, lock_all, position};
-use crate::keyspace::sweep::Scene;
+use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::Outcome;
 use crate::resp::decode::Arguments;
@@ -278,9 +278,10 @@ impl Runner {
             Handler::Data(commands::Handler::Migrate(_)) => Err(CommandError::fixed(
                 "ERR keys cannot be sent to another server inside a transaction or a script",
             )),
-            Handler::Data(commands::Handler::Sweep(begin)) => {
-                sweep_within(&self.scene(session), begin, &mut args, view, reply)
-            }
+            Handler::Data(commands::Handler::Sweep(_))
+            | Handler::Admin(admin::Handler::Sweep(_)) => self
+                .begin_sweep(session, entry, &mut args)
+                .map(|sweep| sweep_within(&self.scene(session), sweep, view, reply)),
             Handler::Admin(
                 admin::Handler::Admin(handler)
                 | admin::Handler::Immediate(handler)
@@ -292,7 +293,9 @@ impl Runner {
                     settle(&self.server, view.effects);
                 }
                 self.settle_batch();
+                let sees_cluster = self.sees_cluster();
                 let mut caller = admin::Caller {
+                    sees_cluster,
                     server: &self.server,
                     session,
                     now: self.now,
@@ -322,12 +325,10 @@ impl Runner {
 /// Drives a sweep through partitions that are all locked.
 fn sweep_within(
     scene: &Scene<'_>,
-    begin: commands::BeginSweep,
-    args: &mut Args<'_>,
+    mut sweep: Box<dyn Sweep>,
     view: &mut View<'_>,
     reply: &mut Reply<'_>,
-) -> Done {
-    let mut sweep = begin(args, scene)?;
+) {
     let (locked, effects) = view.parts();
     while let Some(place) = sweep.next(scene) {
         let Some(index) = position(locked, place) else {
@@ -338,5 +339,4 @@ fn sweep_within(
         effects.bytes += partition.take_bytes();
     }
     sweep.finish_within(scene, locked, effects, reply);
-    Ok(())
 }

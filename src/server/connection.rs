@@ -62,6 +62,9 @@ const BATCH_OUTPUT: usize = 1024 * 1024;
 const SLICE: Duration = Duration::from_micros(500);
 /// Time between two looks at a client that is over its soft output limit.
 const SOFT_LIMIT_LOOK: Duration = Duration::from_millis(100);
+/// How long the confirmation of a subscription waits for the other nodes of a ring to know of it: one that answers at all
+/// takes a millisecond.
+const TOLD_PATIENCE: Duration = Duration::from_millis(500);
 /// Slices of a write.
 const IO_SLICES: usize = 64;
 /// How long a wait without a limit sleeps before it looks around: a year.
@@ -428,6 +431,12 @@ impl<S: Stream> Connection<S> {
         self.runner.end_batch();
         if !self.forwarding.is_empty() && !self.settle().await {
             self.session.after = After::Drop;
+        }
+        if let Some(subscriptions) = &mut self.session.subscriptions
+            && let Some(untold) = subscriptions.take_untold()
+        {
+            let server = Arc::clone(self.server());
+            server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
         }
         if self.runner.has_lost_lease() {
             self.refuse_unsure();

@@ -329,12 +329,7 @@ fn admit<S: Stream>(
         tokio::spawn(turn_away(stream, PROTECTED_MODE));
         return;
     }
-    tokio::spawn(connection::serve(
-        Arc::clone(server),
-        stream,
-        client,
-        face,
-    ));
+    tokio::spawn(connection::serve(Arc::clone(server), stream, client, face));
 }
 
 /// Says why and closes. Bounded in time: a peer that does not read must not keep the descriptor.

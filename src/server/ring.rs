@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::connection;
 use super::peer::Executor;
+use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
 use crate::cluster::agree::{self, Agreement, Later, Store, Transport};
 use crate::cluster::bus::{self, Answers, Bus, CallError, Identity, Kind, Links, Service};
@@ -20,7 +21,6 @@ use crate::cluster::map::Map;
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::Pins;
 use crate::cluster::tunnel::{Piece, Tunnels};
-use crate::cluster::Cluster;
 use crate::config::{ClusterFace, Pin, Settings};
 use crate::dispatch::Face;
 use crate::state::Server;
@@ -143,8 +143,12 @@ impl Ring {
     pub async fn leave(&self, limit: Duration) {
         match tokio::time::timeout(limit, self.agreement.leave()).await {
             Ok(Ok(())) => tracing::info!("has left the ring"),
-            Ok(Err(error)) => tracing::warn!(%error, "could not leave the ring: the others take its slots, empty"),
-            Err(_) => tracing::warn!("had no time to hand over all slots: the others take the rest, empty"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "could not leave the ring: the others take its slots, empty")
+            }
+            Err(_) => tracing::warn!(
+                "had no time to hand over all slots: the others take the rest, empty"
+            ),
         }
     }
 
@@ -193,9 +197,7 @@ fn join(host: &str, port: u16) -> String {
 /// The buses of the seeds.
 fn seeds(settings: &Settings) -> Vec<String> {
     let seeds = settings.cluster_seeds.iter();
-    seeds
-        .map(|seed| join(&seed.host, seed.bus_port))
-        .collect()
+    seeds.map(|seed| join(&seed.host, seed.bus_port)).collect()
 }
 
 fn secret(settings: &Settings) -> Vec<u8> {
@@ -233,11 +235,14 @@ async fn own_ip(settings: &Settings, seeds: &[String]) -> String {
 
 /// The first address that clients are listened for at.
 fn bound_ip(settings: &Settings) -> Option<IpAddr> {
-    settings.bind.iter().find_map(|bind| match bind.host.as_str() {
-        "*" => Some(IpAddr::from([0, 0, 0, 0])),
-        "::*" => Some(IpAddr::from([0; 16])),
-        host => host.parse().ok(),
-    })
+    settings
+        .bind
+        .iter()
+        .find_map(|bind| match bind.host.as_str() {
+            "*" => Some(IpAddr::from([0, 0, 0, 0])),
+            "::*" => Some(IpAddr::from([0; 16])),
+            host => host.parse().ok(),
+        })
 }
 
 /// Listens where clients are listened for.
@@ -261,12 +266,7 @@ impl Transport for OverLinks {
         timeout: Duration,
     ) -> Later<Result<Bytes, CallError>> {
         let (cluster, address) = (Arc::clone(&self.0), address.to_owned());
-        Box::pin(async move {
-            cluster
-                .links
-                .call(&address, kind, &payload, timeout)
-                .await
-        })
+        Box::pin(async move { cluster.links.call(&address, kind, &payload, timeout).await })
     }
 }
 
@@ -275,7 +275,10 @@ struct Sink(Arc<Cluster>);
 
 impl agree::Sink for Sink {
     fn install(&self, map: Arc<Map>) {
-        let alive = |id: NodeId| map.node(id).is_some_and(|node| node.state != NodeState::Failed);
+        let alive = |id: NodeId| {
+            map.node(id)
+                .is_some_and(|node| node.state != NodeState::Failed)
+        };
         self.0.links.retain(&alive);
         self.0.install(map);
     }
@@ -310,14 +313,7 @@ impl Service for Peers {
         }
     }
 
-    async fn frame(
-        &self,
-        peer: &mut Peer,
-        kind: Kind,
-        id: u64,
-        payload: Bytes,
-        answers: &Answers,
-    ) {
+    async fn frame(&self, peer: &mut Peer, kind: Kind, id: u64, payload: Bytes, answers: &Answers) {
         match kind {
             Kind::Forward => {
                 let mut answer = BytesMut::new();
@@ -380,7 +376,10 @@ impl Peers {
         }
         // A client sends one request and waits for its reply: more pieces than fit are not from one of us.
         let bytes = Bytes::copy_from_slice(&payload);
-        let taken = peer.tunnels.get(&number).map(|pieces| pieces.try_send(bytes));
+        let taken = peer
+            .tunnels
+            .get(&number)
+            .map(|pieces| pieces.try_send(bytes));
         if !matches!(taken, Some(Ok(()))) {
             peer.tunnels.remove(&number);
         }
@@ -425,7 +424,11 @@ async fn carry(
         }
     };
     let read_all = async {
-        while read.read_buf(&mut buffer).await.is_ok_and(|bytes| bytes > 0) {
+        while read
+            .read_buf(&mut buffer)
+            .await
+            .is_ok_and(|bytes| bytes > 0)
+        {
             let bytes = buffer.split();
             if answers
                 .push(|payload| Piece::Data.write(number, &bytes, payload))

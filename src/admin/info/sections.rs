@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::{Facts, Lines, Section};
+use crate::admin::cluster::{view, with_facts};
 use crate::base::allocator;
 use crate::base::clock::Millis;
 use crate::base::process::cpu_times;
@@ -28,9 +29,7 @@ pub(super) const SECTIONS: &[Section] = &[
     section("Commandstats", false, commandstats),
     section("Errorstats", true, errorstats),
     section("Latencystats", false, latencystats),
-    section("Cluster", true, |_, lines| {
-        lines.zeros(&["cluster_enabled"])
-    }),
+    section("Cluster", true, cluster),
     section("Keyspace", true, keyspace),
 ];
 
@@ -71,7 +70,7 @@ fn server(facts: &Facts<'_>, lines: &mut Lines) {
     lines.field("redis_git_sha1", "00000000");
     lines.field("redis_git_dirty", 0);
     lines.field("redis_build_id", format_args!("{build:x}"));
-    lines.field("redis_mode", "standalone");
+    lines.field("redis_mode", mode(facts.sees_cluster));
     lines.field("os", system);
     lines.field("arch_bits", usize::BITS);
     lines.field("monotonic_clock", "POSIX clock_gettime");
@@ -94,6 +93,25 @@ fn server(facts: &Facts<'_>, lines: &mut Lines) {
     listeners(facts, lines);
     lines.field("quoit_version", QUOIT_VERSION);
     lines.field("worker_threads", settings.worker_threads());
+}
+
+/// What a server calls itself, here and in HELLO. Only the cluster face is a cluster: libraries that read `cluster` here, or
+/// `cluster_enabled:1`, ask for slots and expect MOVED, and a plain client of the single face needs neither.
+pub fn mode(sees_cluster: bool) -> &'static str {
+    if sees_cluster {
+        "cluster"
+    } else {
+        "standalone"
+    }
+}
+
+/// The ring has its fields on either face.
+fn cluster(facts: &Facts<'_>, lines: &mut Lines) {
+    lines.field("cluster_enabled", u8::from(facts.sees_cluster));
+    if let Some(cluster) = facts.server.cluster.get() {
+        let text = with_facts(facts.server, cluster, view::ring);
+        lines.push(format_args!("{text}"));
+    }
 }
 
 /// `listener0:name=tcp,bind=127.0.0.1,port=6379`: one line per kind of socket.

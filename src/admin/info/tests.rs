@@ -14,7 +14,7 @@ use crate::state::clients::{Client, client_flags};
 
 fn info(host: &Host, sections: &[&str]) -> String {
     let wanted: Vec<&[u8]> = sections.iter().map(|name| name.as_bytes()).collect();
-    text(&host.server, host.server.clock.now(), &wanted)
+    text(&host.server, host.server.clock.now(), false, &wanted)
 }
 
 fn value(text: &str, field: &str) -> String {

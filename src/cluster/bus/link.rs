@@ -164,6 +164,13 @@ impl Links {
         gone.iter().for_each(|link| link.close());
     }
 
+    /// What peers have connected to this node, and what this node has to them: what CLUSTER LINKS tells.
+    pub fn all(&self) -> Vec<LinkInfo> {
+        let mut all = self.list();
+        all.extend(self.bus.incoming());
+        all
+    }
+
     /// All links, those to addresses included.
     pub fn list(&self) -> Vec<LinkInfo> {
         let mut links: Vec<Arc<Link>> = self.nodes.lock().values().cloned().collect();
