@@ -89,12 +89,7 @@ impl Guests {
     }
 
     /// Keys of these slots will come from this node.
-    pub fn expect(
-        &mut self,
-        map: &Map,
-        from: NodeId,
-        slots: &SlotSet,
-    ) -> Result<(), NotExpected> {
+    pub fn expect(&mut self, map: &Map, from: NodeId, slots: &SlotSet) -> Result<(), NotExpected> {
         let owner = map.index(from).ok_or(NotExpected::Owner)?;
         if slots
             .iter()

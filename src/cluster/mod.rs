@@ -38,8 +38,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use bus::{Link, Links};
-pub use guests::NotExpected;
 use guests::Guests;
+pub use guests::NotExpected;
 use map::{Map, NOBODY};
 use node::{Node, NodeId};
 use slots::{Pins, SLOTS};
@@ -77,6 +77,12 @@ impl SlotSet {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
+    }
+
+    /// Whether it has a slot that the other has too.
+    pub fn meets(&self, other: &SlotSet) -> bool {
+        let mut both = self.0.iter().zip(other.0.iter());
+        both.any(|(a, b)| a & b != 0)
     }
 
     /// How many there are.
@@ -166,6 +172,8 @@ pub struct Cluster {
     pub links: Links,
     /// Clients' connections that go on at peers.
     pub tunnels: Arc<Tunnels>,
+    /// What has moved.
+    pub moved: transfer::Counts,
     /// Connections to each peer: a client keeps to one of them, which keeps its order.
     lanes: usize,
     view: ArcSwap<View>,
@@ -206,6 +214,7 @@ impl Cluster {
             pins,
             links,
             tunnels,
+            moved: transfer::Counts::default(),
             lanes: lanes.max(1),
             view: ArcSwap::from_pointee(View {
                 version: 1,
@@ -329,10 +338,7 @@ impl Cluster {
         });
     }
 
-    fn change(
-        &self,
-        next: impl FnOnce(&View, &mut Guests) -> Option<(Arc<Map>, Option<SlotSet>)>,
-    ) {
+    fn change(&self, next: impl FnOnce(&View, &mut Guests) -> Option<(Arc<Map>, Option<SlotSet>)>) {
         let mut guests = self.changes.lock();
         let view = self.view.load();
         let Some((map, held)) = next(&view, &mut guests) else {

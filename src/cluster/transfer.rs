@@ -23,6 +23,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::slots::SLOTS;
 use crate::base::clock::Millis;
+use crate::base::stats::Counter;
 use crate::data::value::Type;
 use crate::keyspace::evict::Rules;
 
@@ -208,7 +209,12 @@ impl Request {
         let number = u64_of(&mut payload)?;
         let what = match what {
             BEGIN => read_begin(&mut payload)?,
-            KEYS => return Ok(Request { number, what: What::Keys(Items(payload)) }),
+            KEYS => {
+                return Ok(Request {
+                    number,
+                    what: What::Keys(Items(payload)),
+                });
+            }
             PART => What::Part(read_part(&mut payload)?),
             COMPLETE => What::Complete,
             ABANDON => What::Abandon,
@@ -453,6 +459,15 @@ fn u64_of(payload: &mut Bytes) -> Result<u64, Malformed> {
     }
 }
 
+/// What has moved since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Keys that were sent to other nodes, those that changed meanwhile each time.
+    pub sent: Counter,
+    /// Keys that were taken from other nodes, in the same way.
+    pub received: Counter,
+}
+
 /// What the receiver says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -587,8 +602,14 @@ mod tests {
             },
         ];
         assert_eq!(items, Ok(expected));
-        assert_eq!((part.kind, part.elements, part.is_first), (Type::ZSet, 1 << 40, true));
-        assert_eq!((&part.bytes[..], part.is_last, part.life), (&b"bytes"[..], false, LIFE));
+        assert_eq!(
+            (part.kind, part.elements, part.is_first),
+            (Type::ZSet, 1 << 40, true)
+        );
+        assert_eq!(
+            (&part.bytes[..], part.is_last, part.life),
+            (&b"bytes"[..], false, LIFE)
+        );
     }
 
     #[test]
@@ -612,7 +633,10 @@ mod tests {
             let read = Request::read(longer.into());
             let is_refused = match read {
                 Err(Malformed) => true,
-                Ok(Request { what: What::Keys(mut items), .. }) => items.any(|item| item.is_err()),
+                Ok(Request {
+                    what: What::Keys(mut items),
+                    ..
+                }) => items.any(|item| item.is_err()),
                 Ok(_) => false,
             };
             assert!(is_refused);
@@ -629,7 +653,11 @@ mod tests {
             if let Some(first) = bytes.first_mut() {
                 *first %= 7;
             }
-            if let Ok(Request { what: What::Keys(items), .. }) = Request::read(bytes.into()) {
+            if let Ok(Request {
+                what: What::Keys(items),
+                ..
+            }) = Request::read(bytes.into())
+            {
                 assert!(items.count() <= 80);
             }
         }
@@ -667,7 +695,10 @@ mod tests {
         assert_eq!(usage.access(&lfu, now), lfu.first_access(now));
         let access = lfu.access_with_frequency(42, now);
         let usage = Usage::of(access, &lfu, now);
-        assert_eq!((usage, usage.access(&lfu, now)), (Usage::Frequency(42), access));
+        assert_eq!(
+            (usage, usage.access(&lfu, now)),
+            (Usage::Frequency(42), access)
+        );
         assert_eq!(usage.access(&lru, now), lru.first_access(now));
     }
 }

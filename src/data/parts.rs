@@ -73,14 +73,10 @@ impl Whole {
                 ValueRef::ZSet(zset) => Rest::ZSet(zset.range(0..usize::MAX)),
                 ValueRef::Hash(hash) => {
                     let is_live = move |at: Option<Millis>| at.is_none_or(|at| at >= now);
-                    let fields = hash
-                        .entries(hasher)
-                        .filter(move |(_, _, at)| is_live(*at));
+                    let fields = hash.entries(hasher).filter(move |(_, _, at)| is_live(*at));
                     Rest::Hash(Box::new(fields))
                 }
-                ValueRef::Stream(_) => {
-                    Rest::Bytes(dump::write(value.view(), now, hasher).into())
-                }
+                ValueRef::Stream(_) => Rest::Bytes(dump::write(value.view(), now, hasher).into()),
             },
         };
         Cutter {
@@ -255,8 +251,7 @@ impl Assembler {
                     return Ok(None);
                 };
                 let member = Item::new(text);
-                let set =
-                    set.get_or_insert_with(|| Set::expecting(member, *expected, &rules.set));
+                let set = set.get_or_insert_with(|| Set::expecting(member, *expected, &rules.set));
                 if !set.add(member, &rules.set, rules.hasher) {
                     return Err(Malformed);
                 }

@@ -46,7 +46,10 @@ fn parts_of(whole: &Whole, hasher: &KeyHasher) -> Vec<Vec<u8>> {
         ValueRef::String(_) => {}
         ValueRef::List(list) => parts.extend(list.range(0..usize::MAX).map(|one| one.to_vec())),
         ValueRef::Set(set) => {
-            parts.extend(set.iter().map(|one| one.text(&mut itoa::Buffer::new()).to_vec()));
+            parts.extend(
+                set.iter()
+                    .map(|one| one.text(&mut itoa::Buffer::new()).to_vec()),
+            );
             parts.sort_unstable();
         }
         ValueRef::ZSet(zset) => {
