@@ -481,7 +481,9 @@ impl Link {
     {
         let mut answers = Vec::new();
         loop {
-            wire.read(&self.outbox, &self.traffic).await?;
+            // One who waits alone is not kept; many who wait for answers, or just got theirs, soon ask again.
+            let lingers = || self.tickets.lock().len() > 1;
+            wire.read(&self.outbox, &self.traffic, lingers).await?;
             let bad = loop {
                 match wire.next(&self.traffic) {
                     Ok(None) => break None,

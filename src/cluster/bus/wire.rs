@@ -44,6 +44,8 @@ pub(super) struct Wire<R, W> {
     tick: Interval,
     ticks_in_silence: u32,
     side: Side,
+    /// The task has slept since it last wrote.
+    has_slept: bool,
 }
 
 /// Which end this is.
@@ -76,12 +78,30 @@ where
             tick,
             ticks_in_silence: 0,
             side,
+            has_slept: false,
         }
     }
 
     /// Writes what is queued, and waits until something was read.
-    pub(super) async fn read(&mut self, outbox: &Outbox, traffic: &Traffic) -> Result<(), Refused> {
-        poll_fn(|cx| self.poll_read(cx, outbox, traffic)).await
+    ///
+    /// `lingers` says whether others are likely to queue frames at once. If so, the task lets those run first that are ready
+    /// to: tokio runs a task that was just woken before them, and so each frame would be written alone.
+    pub(super) async fn read(
+        &mut self,
+        outbox: &Outbox,
+        traffic: &Traffic,
+        lingers: impl Fn() -> bool,
+    ) -> Result<(), Refused> {
+        poll_fn(|cx| {
+            if std::mem::take(&mut self.has_slept) && lingers() && outbox.queued().0 > 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let read = self.poll_read(cx, outbox, traffic);
+            self.has_slept = read.is_pending();
+            read
+        })
+        .await
     }
 
     fn poll_read(
