@@ -13,7 +13,7 @@ use crate::data::number;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Protocol, Reply};
 use crate::state::session::After;
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row, Scope};
+use crate::table::{Args, Command, CommandError, Family, Flags, Row, Scope};
 
 /// What greets, authenticates or leaves may be sent at any time.
 const ALWAYS: Flags = Flags::NOSCRIPT
@@ -73,7 +73,6 @@ pub const ROWS: &[Row<Handler>] = &[
             summary: "Answers PONG, or the message it was given.",
             usage: "[message]",
             flags: Flags::FAST.union(Flags::SUBSCRIBED),
-            across: Across::Broadcast,
             tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
             ..Command::NEW
         },

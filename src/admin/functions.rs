@@ -118,6 +118,7 @@ pub const ROWS: &[Row<Handler>] = &[Row {
             Command {
                 name: "stats",
                 summary: "Tells which function runs, and how many there are.",
+                across: Across::Refuse,
                 flags: Flags::NOSCRIPT.union(Flags::ALLOW_BUSY),
                 tips: &[
                     "nondeterministic_output",

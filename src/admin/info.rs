@@ -15,7 +15,7 @@ use crate::base::clock::Millis;
 use crate::config::Settings;
 use crate::resp::reply::Reply;
 use crate::state::Server;
-use crate::table::{Across, Args, Category, Command, Family, Flags, Row};
+use crate::table::{Args, Category, Command, Family, Flags, Row};
 use sections::SECTIONS;
 pub use sections::mode;
 
@@ -30,7 +30,6 @@ pub const ROWS: &[Row<Handler>] = &[Row::new(
         usage: "[section ...]",
         flags: Flags::LOADING.union(Flags::STALE),
         categories: Category::DANGEROUS,
-        across: Across::Broadcast,
         tips: &[
             "nondeterministic_output",
             "request_policy:all_shards",

@@ -5,7 +5,7 @@
 //!      call ──> Forward id=7 payload ────────────────────────────────> frame(7)
 //!      Ticket <── Answer id=7 payload <───────────────────────────── answers.answer(7)
 //!      cancel ──> Cancel id=7 ───────────────────────────────────────> frame(7, Cancel)
-//!      on_push(peer, payload) <── Push <──────────────────────────── answers.push()
+//!      Notices::pushed <── Push <───────────────────────────────────── answers.push()
 //! ```
 //!
 //! A connection is made by one side, its [`link::Link`], and accepted by the other ([`serve::serve`]). Requests go from the first
@@ -48,7 +48,7 @@ use tokio::time::Instant;
 use super::node::NodeId;
 use crate::base::stats::Counter;
 
-pub use link::{Link, Links, Ticket};
+pub use link::{Link, Links, Notices, Ticket};
 pub use serve::{Answers, Service, serve};
 
 /// The network: the system's, or the simulated one of turmoil.
@@ -100,6 +100,8 @@ pub enum Kind {
     Publish = 5,
     /// Questions to every node: its keys, its counts.
     Ask = 6,
+    /// What goes on for a client whose session is on another node.
+    Tunnel = 7,
     /// To a call, with its id.
     Answer = 128,
     /// Nobody waits for the answer to the call of this id any more. It may be unknown, or answered already.
@@ -122,6 +124,7 @@ impl Kind {
             4 => Kind::Transfer,
             5 => Kind::Publish,
             6 => Kind::Ask,
+            7 => Kind::Tunnel,
             128 => Kind::Answer,
             129 => Kind::Cancel,
             130 => Kind::Push,

@@ -15,13 +15,16 @@
 //! 4. The lease is looked at before a batch runs and again before its replies are sent; replies of a node whose lease
 //!    ended in between are never sent.
 
+pub mod agree;
 pub mod bus;
 pub mod forward;
 pub mod map;
 pub mod node;
+pub mod publish;
 pub mod ring;
 pub mod route;
 pub mod slots;
+pub mod tunnel;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,10 +35,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use bus::Links;
+use bus::{Link, Links};
 use map::{Map, NOBODY};
-use node::NodeId;
+use node::{Node, NodeId};
 use slots::{Pins, SLOTS};
+use tunnel::Tunnels;
 
 /// A set of slots, a bit each.
 #[derive(Clone, PartialEq, Eq)]
@@ -141,6 +145,10 @@ pub struct Cluster {
     pub pins: Pins,
     /// Connections to the peers.
     pub links: Links,
+    /// Clients' connections that go on at peers.
+    pub tunnels: Arc<Tunnels>,
+    /// Connections to each peer: a client keeps to one of them, which keeps its order.
+    lanes: usize,
     view: ArcSwap<View>,
     /// The version of `view`. Counted up after the view was stored, by who changes it under `changes`; read by every run
     /// after it has locked its partitions. The partitions' locks order it: see the rules above.
@@ -155,14 +163,31 @@ pub struct Cluster {
     origin: Instant,
 }
 
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Cluster {
-    /// A node that belongs to no ring yet.
-    pub fn new(me: NodeId, pins: Pins, links: Links) -> Cluster {
+    /// A node that belongs to no ring yet. `links` tells `tunnels` what comes back; `lanes` is how many connections are made
+    /// to each peer.
+    pub fn new(
+        me: NodeId,
+        pins: Pins,
+        links: Links,
+        tunnels: Arc<Tunnels>,
+        lanes: usize,
+    ) -> Cluster {
         let map = Arc::new(Map::new(pins.clone()));
         Cluster {
             me,
             pins,
             links,
+            tunnels,
+            lanes: lanes.max(1),
             view: ArcSwap::from_pointee(View {
                 version: 1,
                 is_covered: false,
@@ -176,6 +201,27 @@ impl Cluster {
             lease_us: AtomicU64::new(0),
             origin: Instant::now(),
         }
+    }
+
+    /// The link that a client's requests to a node take.
+    pub fn link(&self, node: &Node, client: u64) -> Arc<Link> {
+        self.link_to(node.id, &node.bus, client)
+    }
+
+    /// The same by the node's name and the address of its bus.
+    pub fn link_to(&self, id: NodeId, address: &str, client: u64) -> Arc<Link> {
+        self.links.link(id, address, self.lane(client))
+    }
+
+    /// Which of the connections to a peer a client uses.
+    pub fn lane(&self, client: u64) -> usize {
+        (client % self.lanes as u64) as usize
+    }
+
+    /// The link for what concerns no client of this node alone: questions to all nodes, publish/subscribe. Nothing that a client
+    /// asks for holds it up.
+    pub fn link_for_all(&self, node: &Node) -> Arc<Link> {
+        self.links.link(node.id, &node.bus, self.lanes)
     }
 
     /// What to route by.

@@ -13,6 +13,22 @@
 //! A lot `u` in `0..1` of a node with weight `w` counts as `-ln(u) / w`, and the least wins. The lots of different nodes
 //! are independent and uniform, so the share of a node is in proportion to its weight, whatever the weights are.
 //!
+//! # What was measured
+//!
+//! How far the fullest node is above the mean, in per cent, on average over names and at worst (1,000 sets of names; of
+//! hashring 500 and 200), and what a change costs when a node joins one of so many, in milliseconds:
+//!
+//! | nodes | 3 | 10 | 32 | at 32 | at 1,000 |
+//! |---|---|---|---|---|---|
+//! | hashring, 1,024 tokens each | 2.9 (12.4) | 6.0 (11.9) | 11.4 (17.8) | 3.5 | 102 |
+//! | hashring, 4,096 tokens each | 1.7 (5.1) | 4.7 (8.6) | 9.7 (16.0) | 8.4 | 427 |
+//! | independent lots | 1.2 (2.9) | 3.8 (8.3) | 9.0 (15.6) | | |
+//! | lots that are a permutation | 0.7 (2.6) | 2.6 (7.7) | 6.5 (13.7) | 0.24 | 0.25 |
+//!
+//! A newcomer gets 1.00 of its share on average and 1.10 at worst, for 2 to 32 nodes. Asked for are 7 % on average, 15 % and
+//! 1.15 at worst. Tokens that divide the circle evenly instead of by chance do as well as independent lots at 32 nodes, but
+//! then a node of half the weight gets 0.85 of its share beside one of the whole.
+//!
 //! All of it is integers and the four operations of IEEE doubles: the same on every machine. Changing anything here moves
 //! keys in every ring, and rings of two versions would not agree: `the_placement_is_fixed` tells.
 

@@ -8,6 +8,7 @@ use super::map::Map;
 use super::node::{Node, NodeId, NodeState};
 use super::route::{Route, route};
 use super::slots::{Pins, SLOTS};
+use super::tunnel::Tunnels;
 use super::{Cluster, Owner, SlotSet};
 
 /// Node 1, which knows of no ring.
@@ -19,7 +20,9 @@ fn alone() -> Cluster {
         version: 1,
     };
     let bus = Bus::new(identity, Duration::from_secs(5));
-    Cluster::new(NodeId([1; 20]), Pins::default(), Links::new(bus, |_, _| {}))
+    let tunnels = Arc::<Tunnels>::default();
+    let links = Links::new(bus, tunnels.clone());
+    Cluster::new(NodeId([1; 20]), Pins::default(), links, tunnels, 1)
 }
 
 fn node(number: u8) -> Node {

@@ -28,7 +28,9 @@ use crate::keyspace::whole::Flushed;
 use crate::resp::decode::OwnedArguments;
 use crate::resp::reply::{Deferred, Output, Reply};
 use crate::table::args::Taken;
-use crate::table::{Across, Args, Category, Command, CommandError, Family, Flags, Row, Scope};
+use crate::table::{
+    Across, Args, Category, Command, CommandError, Family, Flags, Merge, Row, Scope,
+};
 
 /// What begins a sweep.
 type Begun = Result<Box<dyn Sweep>, CommandError>;
@@ -114,6 +116,7 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: Flags::READONLY.union(Flags::TOUCHES_ARBITRARY_KEYS),
             scope: Scope::Sweep,
             across: Across::Broadcast,
+            merge: Some(Merge::AnyOf),
             tips: &["request_policy:all_shards", "nondeterministic_output"],
             ..Command::NEW
         },
@@ -146,6 +149,8 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: Flags::WRITE.union(Flags::FAST),
             categories: Category::KEYSPACE.union(Category::DANGEROUS),
             scope: Scope::Sweep,
+            across: Across::BroadcastUnlessPinned,
+            merge: Some(Merge::First),
             ..Command::NEW
         },
         Handler::Sweep(swapdb),

@@ -257,11 +257,15 @@ impl Runner {
         }
         let command = entry.command;
         if routing.face == Face::Single && is_for_all(entry) {
-            return match is_queued {
-                true => Routed::Refuse(CommandError::fixed(
+            let has_pins = !routing.view.map.pins.databases.is_empty();
+            return match command.across {
+                _ if is_queued => Routed::Refuse(CommandError::fixed(
                     "ERR in a ring, commands for all nodes cannot run inside a transaction",
                 )),
-                false => Routed::Elsewhere(Step::Across),
+                Across::BroadcastUnlessPinned if has_pins => Routed::Refuse(CommandError::fixed(
+                    "ERR databases cannot be exchanged while one of them is pinned to a slot (cluster-pin)",
+                )),
+                _ => Routed::Elsewhere(Step::Across),
             };
         }
         let is_asking = std::mem::take(&mut routing.is_asking);
@@ -277,6 +281,9 @@ impl Runner {
             self.slots_of_transaction(session, &mut slots);
         } else if command.has_keys() {
             self.slots_of(session.database, entry, arguments, &mut slots);
+            if is_watch(entry) {
+                self.watched_slots(session, &mut slots);
+            }
         }
         if slots.is_empty() {
             return Routed::Here;
@@ -317,6 +324,9 @@ impl Runner {
                 Face::Peer => Routed::Elsewhere(Step::NotHere),
                 _ => Routed::Refuse(CommandError::fixed("CLUSTERDOWN The cluster is down")),
             },
+            (Route::Here, _) if is_exec(entry) && !session.watched_elsewhere.is_empty() => {
+                Routed::Refuse(CommandError::fixed("ERR the watched keys were moved"))
+            }
             (Route::Here, _) => {
                 routing.relied |= routing.has_lease;
                 Routed::Here
@@ -337,7 +347,9 @@ impl Runner {
             {
                 Routed::Here
             }
-            (Route::Peer(index), Face::Single) if lives_on(entry) => {
+            (Route::Peer(index), Face::Single)
+                if lives_on(entry) || is_exec(entry) && !session.watched_elsewhere.is_empty() =>
+            {
                 Routed::Elsewhere(Step::Tunnel(index))
             }
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
@@ -390,10 +402,30 @@ impl Runner {
                 self.slots_of(database, entry, arguments, slots);
             }
         }
+        self.watched_slots(session, slots);
+    }
+
+    /// The slots of the watched keys.
+    fn watched_slots(&self, session: &Session, slots: &mut Slots) {
         if let Some(routing) = &self.routing {
             let watched = session.watches.iter().flat_map(Watches::keys);
             slots.extend(watched.map(|(database, key, _)| routing.slot(*database, key)));
+            slots.extend(session.watched_elsewhere.iter().copied());
         }
+    }
+
+    /// The slots of a request's keys.
+    pub fn slots(&mut self, session: &Session, request: Arguments<'_>) -> Vec<u16> {
+        let mut slots = Slots::new();
+        if let Some(entry) = self.table.find_request(&request) {
+            self.slots_of(session.database, entry, request, &mut slots);
+        }
+        slots.to_vec()
+    }
+
+    /// Whether a request watches keys.
+    pub fn is_watch(&self, request: Arguments<'_>) -> bool {
+        self.table.find_request(&request).is_some_and(is_watch)
     }
 
     /// Whether the keys of a script's call are here: those that it did not declare nobody has routed. `strays`: it has
@@ -432,7 +464,8 @@ const CROSS_SLOT: CommandError =
 
 /// Whether a plain client's request goes to every node.
 fn is_for_all(entry: &Entry<Handler>) -> bool {
-    entry.command.across == Across::Broadcast
+    let across = entry.command.across;
+    matches!(across, Across::Broadcast | Across::BroadcastUnlessPinned)
         || matches!(entry.handler, Handler::Data(commands::Handler::Sweep(_)))
 }
 
@@ -442,6 +475,11 @@ fn lives_on(entry: &Entry<Handler>) -> bool {
         entry.handler,
         Handler::Data(commands::Handler::Block(_)) | Handler::Admin(admin::Handler::Immediate(_))
     )
+}
+
+fn is_watch(entry: &Entry<Handler>) -> bool {
+    entry.command.has_keys()
+        && matches!(entry.handler, Handler::Admin(admin::Handler::Immediate(_)))
 }
 
 fn moved(view: &View, slot: u16, owner: u16) -> CommandError {

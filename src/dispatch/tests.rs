@@ -61,6 +61,9 @@ impl World {
                     break;
                 }
                 Step::Contended => round += 1,
+                Step::Forward(_) | Step::Tunnel(_) | Step::Across | Step::NotHere => {
+                    unreachable!("there is no ring")
+                }
                 // Nobody is there.
                 Step::Migrate(migrating) => {
                     let arrived = crate::commands::migrate::Arrived::default();

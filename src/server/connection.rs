@@ -25,8 +25,9 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::migrate;
+use crate::cluster::tunnel::Tunnel;
 use crate::config::{OutputLimit, Settings};
-use crate::dispatch::{Blocked, Migrating, Runner, Step, Sweeping, WINDOW};
+use crate::dispatch::{Blocked, Face, Migrating, Runner, Step, Sweeping, WINDOW};
 use crate::keyspace::waiting::{Cancel, Waiter};
 use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
@@ -61,6 +62,9 @@ const BATCH_OUTPUT: usize = 1024 * 1024;
 const SLICE: Duration = Duration::from_micros(500);
 /// Time between two looks at a client that is over its soft output limit.
 const SOFT_LIMIT_LOOK: Duration = Duration::from_millis(100);
+/// How long the confirmation of a subscription waits for the other nodes of a ring to know of it: one that answers at all
+/// takes a millisecond.
+const TOLD_PATIENCE: Duration = Duration::from_millis(500);
 /// Slices of a write.
 const IO_SLICES: usize = 64;
 /// How long a wait without a limit sleeps before it looks around: a year.
@@ -99,9 +103,10 @@ impl Spare {
     }
 }
 
-/// Serves a connection to its end.
-pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client>) {
-    let authenticated = !server.needs_password();
+/// Serves a client's connection to its end.
+pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client>, face: Face) {
+    // Who comes by a peer has proven there who it is.
+    let authenticated = face == Face::Peer || !server.needs_password();
     let session = Session::new(Arc::clone(&client), authenticated);
     let mut connection = Connection {
         stream,
@@ -109,11 +114,14 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
         decoder: Decoder::new(),
         input: BytesMut::new(),
         output: Output::new(),
-        runner: Runner::new(Arc::clone(&server)).of_client(client.id),
+        runner: Runner::new(Arc::clone(&server))
+            .of_client(client.id)
+            .of_face(face),
         read_bytes: READ_BYTES,
         over_soft_since: None,
         registered: None,
         forwarding: Forwarding::default(),
+        tunnels: Vec::new(),
     };
     let registered = Registered {
         server: &server,
@@ -175,6 +183,8 @@ struct Connection<S> {
     /// The waker that the registry of clients knows.
     registered: Option<Waker>,
     forwarding: Forwarding,
+    /// Its connections at peers.
+    tunnels: Vec<Tunnel>,
 }
 
 /// Why a batch ended.
@@ -422,6 +432,12 @@ impl<S: Stream> Connection<S> {
         if !self.forwarding.is_empty() && !self.settle().await {
             self.session.after = After::Drop;
         }
+        if let Some(subscriptions) = &mut self.session.subscriptions
+            && let Some(untold) = subscriptions.take_untold()
+        {
+            let server = Arc::clone(self.server());
+            server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
+        }
         if self.runner.has_lost_lease() {
             self.refuse_unsure();
         }
@@ -517,10 +533,18 @@ impl<S: Stream> Connection<S> {
                 Step::Blocked(blocked) => return self.blocked(blocked).await,
                 Step::Migrate(migrating) => return self.migrate(*migrating).await,
                 Step::Forward(index) => return self.forward(index),
-                Step::Tunnel(index) => return self.tunnel(index).await,
+                Step::Tunnel(index) => {
+                    if self.tunnel(index).await {
+                        return;
+                    }
+                    rest(self.server(), round).await;
+                    round = self.runner.next_round(round);
+                }
                 Step::Across => return self.across().await,
-                // Only peers are told so.
-                Step::NotHere => return,
+                Step::NotHere => {
+                    let mut reply = Reply::new(&mut self.output, self.session.protocol);
+                    return reply.error(tunnel::NOT_HERE);
+                }
             }
         }
     }

@@ -10,6 +10,7 @@ pub mod log;
 mod migrate;
 pub mod peer;
 pub mod ping;
+mod ring;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::dispatch;
 use crate::state::{Server, memory, open_files};
 use crate::table::RenameError;
 use listener::{Bound, ListenError};
+use ring::{Ring, RingError};
 
 /// Runs a server to its end: builds the runtime, listens, and stops on SHUTDOWN, SIGTERM or SIGINT.
 pub fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
@@ -81,6 +83,12 @@ async fn stop_on_signal(server: Arc<Server>) {
         _ = int.recv() => "SIGINT",
     };
     tracing::info!(signal = name, "stopping");
+    server.shutdown.ask();
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    // Asked twice: without handing over.
     server.shutdown.request();
 }
 
@@ -88,6 +96,7 @@ async fn stop_on_signal(server: Arc<Server>) {
 pub struct Running {
     server: Arc<Server>,
     bound: Vec<Bound>,
+    ring: Option<Ring>,
     accepting: Vec<tokio::task::JoinHandle<()>>,
     background: tokio::task::JoinHandle<()>,
 }
@@ -99,6 +108,8 @@ pub enum StartError {
     Listen(ListenError),
     /// A `rename-command` cannot be done.
     Rename(RenameError),
+    /// It cannot take part in a ring.
+    Ring(RingError),
 }
 
 impl fmt::Display for StartError {
@@ -106,6 +117,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::Listen(error) => error.fmt(f),
             StartError::Rename(error) => error.fmt(f),
+            StartError::Ring(error) => error.fmt(f),
         }
     }
 }
@@ -127,6 +139,14 @@ pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Runni
         .observe(memory::used_bytes(&server), server.clock.now());
     let port = bound.iter().find_map(Bound::port).unwrap_or(0);
     server.tcp_port.store(port, Ordering::Relaxed);
+    let ring = match server.config.settings().cluster_enabled {
+        true => {
+            let ring = Ring::start(&server, port, threads).await;
+            server.shutdown.hands_over.store(true, Ordering::Release);
+            Some(ring.map_err(StartError::Ring)?)
+        }
+        false => None,
+    };
     let accepting = bound
         .iter()
         .map(|bound| tokio::spawn(listener::accept(Arc::clone(&server), bound.socket())))
@@ -135,6 +155,7 @@ pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Runni
     Ok(Running {
         server,
         bound,
+        ring,
         accepting,
         background,
     })
@@ -172,9 +193,22 @@ impl Running {
         self.bound.iter().find_map(Bound::port).unwrap_or(0)
     }
 
+    /// Where its bus listens; 0 when it belongs to no ring.
+    pub fn bus_port(&self) -> u16 {
+        self.ring.as_ref().map_or(0, Ring::bus_port)
+    }
+
     /// Waits until SHUTDOWN or [`Shutdown::request`](crate::state::Shutdown::request), then until all connections have
     /// finished what is in flight, at most `grace`.
     pub async fn finished(self, grace: Duration) {
+        self.server.shutdown.asked().await;
+        if let Some(ring) = &self.ring {
+            tokio::select! {
+                () = ring.leave(grace / 2) => {}
+                () = self.server.shutdown.requested() => {}
+            }
+            self.server.shutdown.request();
+        }
         self.server.shutdown.requested().await;
         for accepting in &self.accepting {
             accepting.abort();
@@ -193,6 +227,9 @@ impl Running {
                 clients = self.server.clients.len(),
                 "stopped with connections open: they did not finish in time"
             );
+        }
+        if let Some(ring) = self.ring {
+            ring.stop().await;
         }
         self.background.abort();
     }

@@ -104,10 +104,10 @@ impl Executor {
         };
         self.runner.begin_batch();
         let begin = self.output.mark();
-        while self.decoder.position() < payload.len() {
+        loop {
             match self.decoder.next(payload, &limits) {
                 Ok(Status::Request) => {}
-                Ok(Status::Incomplete) if self.decoder.position() == payload.len() => break,
+                Ok(Status::Incomplete) if self.decoder.position() == payload.len() => return Ok(()),
                 _ => return Err(NotAFrame),
             }
             if self.decoder.turn() == 0 {
@@ -120,7 +120,6 @@ impl Executor {
             }
             self.ends.push(self.output.bytes_since(begin));
         }
-        Ok(())
     }
 
     /// Runs the request that was just decoded. `false` when it cannot be run here.

@@ -108,14 +108,37 @@ pub struct Server {
     garbage: std::sync::mpsc::SyncSender<Vec<Garbage>>,
 }
 
-/// How a server ends. Requested once; everybody who serves waits for it.
+/// How a server ends. Requested once; everybody who serves waits for it. A node of a ring is asked first, and hands over what
+/// it owns while it still serves.
 #[derive(Debug, Default)]
 pub struct Shutdown {
+    /// Whether somebody hands over first. Set once by the start.
+    pub hands_over: AtomicBool,
+    asked: AtomicBool,
     requested: AtomicBool,
     notify: Notify,
 }
 
 impl Shutdown {
+    /// Asks the server to end: at once, or when it has handed over what it owns; asked again, at once.
+    pub fn ask(&self) {
+        let is_second = self.asked.swap(true, Ordering::AcqRel);
+        if is_second || !self.hands_over.load(Ordering::Acquire) {
+            return self.request();
+        }
+        self.notify.notify_waiters();
+    }
+
+    /// Waits until it is asked, or requested.
+    pub async fn asked(&self) {
+        let notified = self.notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if !self.asked.load(Ordering::Acquire) && !self.is_requested() {
+            notified.await;
+        }
+    }
+
     /// Asks everybody to finish.
     pub fn request(&self) {
         self.requested.store(true, Ordering::Release);
@@ -129,11 +152,13 @@ impl Shutdown {
 
     /// Waits until it is asked for.
     pub async fn requested(&self) {
-        let notified = self.notify.notified();
-        tokio::pin!(notified);
-        notified.as_mut().enable();
-        if !self.is_requested() {
-            notified.await;
+        while !self.is_requested() {
+            let notified = self.notify.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if !self.is_requested() {
+                notified.await;
+            }
         }
     }
 }

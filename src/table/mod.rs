@@ -153,6 +153,9 @@ pub enum Across {
     Split,
     /// Sent to every node, the replies merged as the tip `response_policy` says.
     Broadcast,
+    /// As [`Across::Broadcast`], for what exchanges databases: where a database is pinned to a slot, its keys would come to
+    /// stand on the wrong nodes, and the command is refused.
+    BroadcastUnlessPinned,
 }
 
 /// How the replies of several nodes become one.

@@ -21,7 +21,7 @@ use std::net::IpAddr;
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::frame::{Key, Opener, Sealer, Violation};
@@ -237,7 +237,9 @@ where
 }
 
 fn hmac(identity: &Identity, label: &str, parts: &[&[u8]]) -> Hmac<Sha256> {
-    let mut hmac = Hmac::new_from_slice(&identity.secret).expect("HMAC takes keys of any length");
+    // Hashed first: HMAC itself takes a secret and the same with zeros behind it for one.
+    let key = Sha256::digest(&identity.secret);
+    let mut hmac = Hmac::new_from_slice(&key).expect("HMAC takes keys of any length");
     for part in [FORMAT, label.as_bytes()].iter().chain(parts) {
         hmac.update(&(part.len() as u64).to_le_bytes());
         hmac.update(part);

@@ -43,14 +43,31 @@ const ADDRESS_IDLE: Duration = Duration::from_secs(60);
 /// How many links to addresses there may be; one more is refused.
 const ADDRESSES_MAX: usize = 4096;
 
-/// What is done with frames that a peer sends unasked: its name and the payload. It runs in the task that reads the link: it must
-/// not wait, and copies what it keeps.
-pub type OnPush = dyn Fn(NodeId, Bytes) + Send + Sync;
+/// The lane that [`Notices`] name for links to addresses.
+pub const ADDRESS_LANE: usize = usize::MAX;
+
+/// What a node is told of its links, link by link in the order in which it happened. Called by the task of the link: nothing here
+/// may wait.
+pub trait Notices: Send + Sync + 'static {
+    /// The connection is there; calls are taken.
+    fn connected(&self, _peer: NodeId, _lane: usize) {}
+
+    /// The peer sent this unasked. It holds on to a larger buffer: who keeps it copies it. Answers that were sent before it
+    /// are with their tickets.
+    fn pushed(&self, _peer: NodeId, _lane: usize, _payload: Bytes) {}
+
+    /// A connection that was there is gone; its tickets have failed. Comes once after each `connected`, also when the link is
+    /// closed.
+    fn broken(&self, _peer: NodeId, _lane: usize) {}
+}
+
+/// Nobody wants to know.
+impl Notices for () {}
 
 /// All links of a node. They close when it is dropped.
 pub struct Links {
     bus: Arc<Bus>,
-    on_push: Arc<OnPush>,
+    notices: Arc<dyn Notices>,
     /// Protects which links there are; never held together with a lock of a link.
     nodes: Mutex<HashMap<(NodeId, usize), Arc<Link>>>,
     /// As `nodes`.
@@ -65,10 +82,10 @@ impl fmt::Debug for Links {
 
 impl Links {
     /// None yet.
-    pub fn new(bus: Arc<Bus>, on_push: impl Fn(NodeId, Bytes) + Send + Sync + 'static) -> Links {
+    pub fn new(bus: Arc<Bus>, notices: Arc<dyn Notices>) -> Links {
         Links {
             bus,
-            on_push: Arc::new(on_push),
+            notices,
             nodes: Mutex::default(),
             addresses: Mutex::default(),
         }
@@ -84,7 +101,7 @@ impl Links {
         {
             return Arc::clone(link);
         }
-        let link = Link::start(&self.bus, Some(id), address, lane, &self.on_push);
+        let link = Link::start(&self.bus, Some(id), address, lane, &self.notices);
         let old = nodes.insert((id, lane), Arc::clone(&link));
         drop(nodes);
         if let Some(old) = old {
@@ -106,7 +123,7 @@ impl Links {
         if addresses.len() >= ADDRESSES_MAX {
             return None;
         }
-        let link = Link::start(&self.bus, None, address, 0, &self.on_push);
+        let link = Link::start(&self.bus, None, address, ADDRESS_LANE, &self.notices);
         addresses.insert(address.to_owned(), Arc::clone(&link));
         Some(link)
     }
@@ -233,7 +250,7 @@ impl Link {
         expected: Option<NodeId>,
         address: &str,
         lane: usize,
-        on_push: &Arc<OnPush>,
+        notices: &Arc<dyn Notices>,
     ) -> Arc<Link> {
         let link = Arc::new(Link {
             bus: Arc::clone(bus),
@@ -248,7 +265,7 @@ impl Link {
             touched_ms: AtomicU64::new(0),
             task: Mutex::new(None),
         });
-        let task = tokio::spawn(Arc::clone(&link).run(Arc::clone(on_push)));
+        let task = tokio::spawn(Arc::clone(&link).run(Arc::clone(notices)));
         *link.task.lock() = Some(task.abort_handle());
         link
     }
@@ -354,16 +371,16 @@ impl Link {
     }
 
     /// Connects again and again until the link is closed.
-    async fn run(self: Arc<Self>, on_push: Arc<OnPush>) {
+    async fn run(self: Arc<Self>, notices: Arc<dyn Notices>) {
         let mut backoff = BACKOFF_MIN;
         let mut is_known = false;
         while !self.outbox.is_closed() {
             let began = Instant::now();
             let (was_connected, why) = match self.expected {
-                Some(_) => self.connection(&on_push).await,
+                Some(_) => self.connection(notices.as_ref()).await,
                 None => tokio::select! {
                     biased;
-                    ended = self.connection(&on_push) => ended,
+                    ended = self.connection(notices.as_ref()) => ended,
                     () = self.unused() => return self.close(),
                 },
             };
@@ -415,7 +432,7 @@ impl Link {
     }
 
     /// One connection from its beginning to its end. Says whether the other side had proven itself, and why it ended.
-    async fn connection(&self, on_push: &Arc<OnPush>) -> (bool, Refused) {
+    async fn connection(&self, notices: &dyn Notices) -> (bool, Refused) {
         let opened = tokio::time::timeout(HANDSHAKE_TIME, self.open()).await;
         let (stream, session) = match opened {
             Ok(Ok(opened)) => opened,
@@ -432,12 +449,17 @@ impl Link {
         if !self.outbox.open() {
             return (true, Refused::Closed);
         }
-        let _ends = Connected(self);
+        let _ends = Connected {
+            link: self,
+            peer,
+            notices,
+        };
+        notices.connected(peer, self.lane);
         self.status
             .send_modify(|status| status.connected = Some((peer, unix_ms())));
         let (reader, writer) = stream.into_split();
         let wire = Wire::new(reader, writer, session, Side::Connector, self.bus.tick());
-        let Err(why) = self.carry(wire, peer, on_push).await;
+        let Err(why) = self.carry(wire, peer, notices).await;
         (true, why)
     }
 
@@ -458,7 +480,7 @@ impl Link {
         &self,
         mut wire: Wire<R, W>,
         peer: NodeId,
-        on_push: &Arc<OnPush>,
+        notices: &dyn Notices,
     ) -> Result<std::convert::Infallible, Refused>
     where
         R: tokio::io::AsyncRead + Unpin,
@@ -475,7 +497,7 @@ impl Link {
                         Kind::Push => {
                             // What was answered before it was sent is known before it.
                             self.answer(&mut answers);
-                            on_push(peer, frame.payload);
+                            notices.pushed(peer, self.lane, frame.payload);
                         }
                         Kind::Pong => {}
                         _ => break Some(Violation::Kind.into()),
@@ -507,14 +529,19 @@ impl Link {
 }
 
 /// While a connection is there. Its end fails whoever waits, also when the task is aborted.
-struct Connected<'a>(&'a Link);
+struct Connected<'a> {
+    link: &'a Link,
+    peer: NodeId,
+    notices: &'a dyn Notices,
+}
 
 impl Drop for Connected<'_> {
     fn drop(&mut self) {
         // In this order: a call that comes between is refused, and none that was queued is overlooked.
-        self.0.outbox.shut();
-        self.0.fail_tickets();
-        self.0.status.send_modify(|status| {
+        self.link.outbox.shut();
+        self.link.fail_tickets();
+        self.notices.broken(self.peer, self.link.lane);
+        self.link.status.send_modify(|status| {
             status.connected = None;
             status.failures += 1;
         });

@@ -32,7 +32,7 @@ pub trait Service: Send + Sync + 'static {
     /// A peer has connected and proven itself.
     fn accept(&self, from: NodeId, answers: &Answers) -> Self::Peer;
 
-    /// Runs a frame: [`Kind::Raft`] to [`Kind::Ask`], or [`Kind::Cancel`] of an id. Frames of one connection come one after the
+    /// Runs a frame: [`Kind::Raft`] to [`Kind::Tunnel`], or [`Kind::Cancel`] of an id. Frames of one connection come one after the
     /// other, in the order in which they were sent; the next one when this has returned. Id 0 wants no answer. When the
     /// connection breaks, the future is dropped wherever it waits. It must not wait for longer than half the time of silence,
     /// as the connection is not read meanwhile. The payload holds on to a larger buffer: who keeps it copies it.
@@ -46,7 +46,7 @@ pub trait Service: Send + Sync + 'static {
     ) -> impl Future<Output = ()> + Send;
 }
 
-/// Where answers go: to the peer of one connection. Clones may outlive it; then what they are given is forgotten.
+/// Where answers go: to the peer of one connection, from any task. Clones may outlive it; then what they are given is forgotten.
 ///
 /// Queued up to [`super::QUEUE_MAX`] and one frame more; when that is reached the peer does not read what it asked for, and
 /// the connection is ended. A connection with a megabyte to write is not read until that has gone.

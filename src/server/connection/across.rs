@@ -266,7 +266,7 @@ impl<S: Stream> Connection<S> {
 
     /// Runs all parts at once. `None` when the client is gone.
     async fn run_parts(&mut self, parts: Vec<Part>) -> Option<Vec<(Part, PartReply)>> {
-        let lane = self.client().id as usize;
+        let client = self.client().id;
         let (view, cluster) = (self.runner.view()?, self.runner.cluster()?.clone());
         let mut under_way = Vec::with_capacity(parts.len());
         let mut local = None;
@@ -284,7 +284,7 @@ impl<S: Stream> Connection<S> {
             }
             .write(&mut payload);
             write_request(part.request.as_arguments(), &mut payload);
-            let link = cluster.links.link(node.id, &node.bus, lane);
+            let link = cluster.link(node, client);
             let ticket = link.call(Kind::Forward, |buffer| buffer.extend_from_slice(&payload));
             under_way.push((part, ticket));
         }

@@ -156,11 +156,11 @@ impl<S: Stream> Connection<S> {
         let Some(cluster) = self.runner.cluster().cloned() else {
             return true;
         };
-        let lane = self.client().id as usize;
+        let client = self.client().id;
         let tickets: Vec<Result<Ticket, CallError>> = frames
             .iter()
             .map(|frame| {
-                let link = cluster.links.link(frame.node, &frame.address, lane);
+                let link = cluster.link_to(frame.node, &frame.address, client);
                 link.call(Kind::Forward, |buffer| {
                     buffer.extend_from_slice(&frame.payload)
                 })
@@ -349,8 +349,8 @@ impl<S: Stream> Connection<S> {
             None => self.runner.flags(request),
         };
         write_request(request, &mut payload);
-        let lane = self.client().id as usize;
-        let link = cluster.links.link(node.id, &node.bus, lane);
+        let client = self.client().id;
+        let link = cluster.link(node, client);
         let ticket = link.call(Kind::Forward, |buffer| buffer.extend_from_slice(&payload));
         let answer = match ticket {
             Ok(ticket) => tokio::select! {

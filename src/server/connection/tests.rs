@@ -28,7 +28,12 @@ impl Peer {
     fn connect(host: &Host, room: usize) -> Peer {
         let (stream, other) = tokio::io::duplex(room);
         let client = host.client().session.client;
-        let served = tokio::spawn(serve(Arc::clone(&host.server), other, Arc::clone(&client)));
+        let served = tokio::spawn(serve(
+            Arc::clone(&host.server),
+            other,
+            Arc::clone(&client),
+            Face::Single,
+        ));
         Peer {
             stream,
             client,

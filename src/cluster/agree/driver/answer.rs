@@ -1,0 +1,246 @@
+//! What this node answers when others ask.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::super::member::forming;
+use super::super::member::{Leader, Verdict};
+use super::super::message::{Answer, Ask, Hello, RaftAnswer, RaftAsk, RaftCall};
+use super::super::store::as_snapshot;
+use super::super::types::{Command, Origin};
+use super::Driver;
+use super::lead::Session;
+use crate::cluster::map::{Change, MAX_NODES, Map};
+use crate::cluster::node::{Node, NodeId};
+
+impl Driver {
+    /// To a message of openraft.
+    pub(super) async fn answer_raft(&self, ask: RaftAsk) -> RaftAnswer {
+        if ask.to != self.id {
+            return RaftAnswer::NotMe;
+        }
+        let answer = match ask.call {
+            RaftCall::Append(request) => {
+                let answer = self.raft.append_entries(request).await;
+                answer.map(RaftAnswer::Append).ok()
+            }
+            RaftCall::Vote(request) => self.raft.vote(request).await.map(RaftAnswer::Vote).ok(),
+            RaftCall::Snapshot(vote, meta, data) => {
+                let snapshot = as_snapshot(meta, data);
+                let answer = self.raft.install_full_snapshot(vote, snapshot).await;
+                answer.map(|answer| RaftAnswer::Snapshot(answer.vote)).ok()
+            }
+        };
+        answer.unwrap_or(RaftAnswer::Stopped)
+    }
+
+    /// To any other.
+    pub(super) async fn answer(self: &Arc<Self>, ask: Ask) -> Answer {
+        match ask {
+            Ask::Hello(hello) => self.answer_hello(&hello),
+            Ask::Vote {
+                ring,
+                candidate,
+                round,
+            } => self.answer_vote(&ring, candidate, round).await,
+            Ask::Release { voter, round } => self.answer_release(voter, round).await,
+            Ask::Join {
+                node,
+                ring,
+                returns,
+            } => self.answer_join(node, &ring, returns).await,
+            Ask::Lease { node, incarnation } => self.answer_lease(node, incarnation),
+            Ask::Propose(origin, change) => self.answer_propose(origin, change).await,
+        }
+    }
+
+    fn answer_hello(&self, hello: &Hello) -> Answer {
+        if hello.ring == self.identity().ring && hello.id != self.id {
+            self.network
+                .book
+                .learn(hello.id, hello.incarnation, &hello.bus);
+        }
+        Answer::Hello(self.hello())
+    }
+
+    async fn answer_vote(&self, ring: &str, candidate: NodeId, round: u64) -> Answer {
+        let _guard = self.forming.lock().await;
+        let identity = self.identity();
+        if self.is_formed() || identity.joined || identity.ring != ring {
+            return Answer::NotVoted;
+        }
+        let ballot = self.store.ballot();
+        let lowest = *self.lowest.lock();
+        match forming::vote(ballot, candidate, round, lowest) {
+            Some(next) if next == ballot || self.store.set_ballot(next).await.is_ok() => {
+                Answer::Voted
+            }
+            _ => Answer::NotVoted,
+        }
+    }
+
+    async fn answer_release(&self, voter: NodeId, round: u64) -> Answer {
+        let _guard = self.forming.lock().await;
+        if self.is_formed() {
+            return Answer::Kept;
+        }
+        let ballot = self.store.ballot();
+        let lowest = *self.lowest.lock();
+        match forming::release(self.id, ballot, round, lowest) {
+            Some(next) if next == ballot || self.store.set_ballot(next).await.is_ok() => {
+                tracing::info!(%voter, "cluster: a vote is given back, a node with a lower name is there");
+                Answer::Released
+            }
+            _ => Answer::Kept,
+        }
+    }
+
+    fn not_leader(&self) -> Answer {
+        let leader = self.leader().filter(|id| *id != self.id);
+        Answer::NotLeader(leader.and_then(|id| self.address(id).map(|address| (id, address))))
+    }
+
+    /// What this node knows of itself as a leader.
+    fn leader_of(&self, session: &Session, now: Instant) -> Leader {
+        Leader {
+            caught_up: session.is_caught_up(),
+            quorum: self.quorum(&session.vote(), now),
+        }
+    }
+
+    fn answer_lease(&self, id: NodeId, incarnation: u64) -> Answer {
+        // Held throughout: what bars a node takes it too.
+        let mut leading = self.leading.lock();
+        let Some(session) = leading.as_mut() else {
+            return self.not_leader();
+        };
+        let now = Instant::now();
+        let leader = self.leader_of(session, now);
+        let map = self.map();
+        match session.ledger.grant(now, leader, &map, id, incarnation) {
+            Verdict::Granted => Answer::Granted,
+            Verdict::NotNow => Answer::NotNow,
+            Verdict::Rejoin => Answer::Rejoin,
+            Verdict::Unknown => Answer::Forgotten,
+        }
+    }
+
+    async fn answer_join(self: &Arc<Self>, node: Node, ring: &str, returns: bool) -> Answer {
+        if ring != self.identity().ring {
+            return Answer::Refused("this is another ring".to_owned());
+        }
+        let caught_up = self.leading.lock().as_ref().map(Session::is_caught_up);
+        match caught_up {
+            Some(true) if self.is_leader() => {}
+            // It does not know yet who is in the ring.
+            Some(_) => return Answer::NotNow,
+            None => return self.not_leader(),
+        }
+        let map = self.map();
+        match map.node(node.id) {
+            Some(known) if known.incarnation > node.incarnation => {
+                return Answer::Refused("a later incarnation has joined".to_owned());
+            }
+            Some(known) if *known == node => return Answer::Granted,
+            None if returns => return Answer::Forgotten,
+            None if map.nodes.len() >= MAX_NODES => {
+                return Answer::Refused("the ring is full".to_owned());
+            }
+            _ => {}
+        }
+        self.network
+            .book
+            .learn(node.id, node.incarnation, &node.bus);
+        if map.epoch == 0 {
+            let found = self
+                .raft
+                .client_write(Command::Found(self.options.pins.clone()));
+            if found.await.is_err() {
+                return self.not_leader();
+            }
+        }
+        let is_other = node.id != self.id;
+        let Some(vote) = self.begin_join(is_other) else {
+            return self.not_leader();
+        };
+        let origin = Origin {
+            node: node.id,
+            incarnation: node.incarnation,
+            // The first of its incarnation; the same each time that it asks.
+            number: 0,
+            floor: 0,
+        };
+        let write = self
+            .raft
+            .client_write(Command::Change(origin, Change::Join(node)));
+        let written = timeout(self.times.proposal(), write).await;
+        if is_other {
+            self.end_join(&vote, matches!(written, Ok(Ok(_))));
+        }
+        match written {
+            Ok(Ok(_)) => Answer::Granted,
+            Ok(Err(_)) => self.not_leader(),
+            Err(_) => Answer::NotNow,
+        }
+    }
+
+    async fn answer_propose(self: &Arc<Self>, origin: Origin, change: Change) -> Answer {
+        if !self.is_leader() {
+            return self.not_leader();
+        }
+        if let Err(why) = self.admit(&origin, &change, &self.map()) {
+            return Answer::Refused(why);
+        }
+        if let Change::Forget(id) = change {
+            let barred = timeout(self.times.proposal(), self.bar(id)).await;
+            match barred {
+                Ok(true) => {}
+                Ok(false) => return self.not_leader(),
+                Err(_) => return Answer::NotNow,
+            }
+        }
+        let write = self.raft.client_write(Command::Change(origin, change));
+        match timeout(self.times.proposal(), write).await {
+            Ok(Ok(done)) => Answer::Done {
+                index: done.log_id.index,
+                epoch: done.data.epoch,
+                changed: done.data.changed,
+            },
+            Ok(Err(_)) => self.not_leader(),
+            Err(_) => Answer::NotNow,
+        }
+    }
+
+    /// What a leader does not even propose.
+    fn admit(&self, origin: &Origin, change: &Change, map: &Map) -> Result<(), String> {
+        match change {
+            Change::Failed(..) => Err("only the leader finds nodes failed".to_owned()),
+            Change::Join(_) => Err("a node joins by itself".to_owned()),
+            Change::Moved { from, .. } if *from != origin.node => {
+                Err("only the owner gives slots away".to_owned())
+            }
+            Change::Forget(id) if *id == self.id && super::seek::is_only(map, *id) => {
+                Err("it is the only node".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until a node that shall be forgotten can have no lease any more (rule 4). False when this node does not lead.
+    async fn bar(&self, id: NodeId) -> bool {
+        loop {
+            {
+                let mut leading = self.leading.lock();
+                let Some(session) = leading.as_mut() else {
+                    return false;
+                };
+                let map = self.map();
+                if session.ledger.bar(Instant::now(), &map, id) {
+                    return true;
+                }
+            }
+            sleep(self.times.heartbeat()).await;
+        }
+    }
+}

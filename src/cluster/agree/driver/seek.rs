@@ -1,0 +1,336 @@
+//! A node's way into a ring: greets the seeds, helps to form a ring or joins one, and joins again when it has to.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use openraft::BasicNode;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::super::Standing;
+use super::super::member::forming::{self, Seed, Step};
+use super::super::message::{Answer, Ask};
+use super::super::store::{Ballot, Identity};
+use super::Driver;
+use crate::cluster::map::Map;
+use crate::cluster::node::{NodeId, NodeState};
+
+impl Driver {
+    /// A task: see the file.
+    pub(super) async fn seek(self: Arc<Self>) {
+        let mut tries = 0u32;
+        while !self.is_out() {
+            let settled = if self.is_formed() {
+                self.stay().await
+            } else {
+                tries += 1;
+                if tries.is_multiple_of(100) {
+                    tracing::warn!(
+                        tries,
+                        "cluster: no ring found yet, nor enough seeds to form one"
+                    );
+                }
+                self.look_for_ring().await;
+                false
+            };
+            if settled {
+                tries = 0;
+                self.wait_for_news().await;
+            } else {
+                sleep(self.jittered(self.times.heartbeat())).await;
+            }
+        }
+    }
+
+    /// Until the map changes, or it is time to look after the leader.
+    async fn wait_for_news(&self) {
+        let mut applied = self.applied.clone();
+        applied.mark_unchanged();
+        let changed = timeout(self.times.renewal(), applied.changed()).await;
+        if matches!(changed, Ok(Err(_))) {
+            sleep(self.times.renewal()).await;
+        }
+    }
+
+    /// In a ring: sees to it that the ring knows this node as it is. Whether it does.
+    async fn stay(self: &Arc<Self>) -> bool {
+        if self.leader().is_none() {
+            // All others may have come back with other addresses.
+            self.greet().await;
+        }
+        let map = self.map();
+        let identity = self.identity();
+        match map.node(self.id) {
+            Some(node) if node.incarnation > identity.incarnation => {
+                self.drop_out(Standing::Superseded);
+                true
+            }
+            Some(node) if node.incarnation == identity.incarnation => {
+                self.seen.store(true, Ordering::Relaxed);
+                if node.state != NodeState::Failed {
+                    self.note_joined(identity).await;
+                    self.stand(Standing::Member);
+                    return true;
+                }
+                self.come_back(identity).await;
+                false
+            }
+            Some(_) => {
+                self.join().await;
+                false
+            }
+            None if self.seen.load(Ordering::Relaxed) => {
+                self.drop_out(Standing::Forgotten);
+                true
+            }
+            None => {
+                self.join().await;
+                false
+            }
+        }
+    }
+
+    /// The ring took this node for failed: it begins anew (rule 3 of the proof).
+    async fn come_back(self: &Arc<Self>, identity: Identity) {
+        tracing::warn!("cluster: the others took this node for failed; it joins again, empty");
+        *self.lease.lock() = None;
+        self.sink.renew_lease(tokio::time::Instant::now());
+        let next = Identity {
+            incarnation: identity.incarnation + 1,
+            ..identity
+        };
+        if let Err(error) = self.store.set_identity(next).await {
+            tracing::error!(%error, "cluster: the state file cannot be written");
+            return;
+        }
+        self.join().await;
+    }
+
+    async fn note_joined(&self, identity: Identity) {
+        if identity.joined {
+            return;
+        }
+        let joined = Identity {
+            joined: true,
+            ..identity
+        };
+        if let Err(error) = self.store.set_identity(joined).await {
+            tracing::error!(%error, "cluster: the state file cannot be written");
+        }
+    }
+
+    /// Asks the leader to be let in.
+    async fn join(self: &Arc<Self>) {
+        let identity = self.identity();
+        let ask = Ask::Join {
+            node: self.node(),
+            ring: identity.ring.clone(),
+            returns: identity.joined,
+        };
+        match self.ask_leader(ask, self.times.timeout).await {
+            Some(Answer::Granted) => self.note_joined(identity).await,
+            Some(Answer::Forgotten) => self.drop_out(Standing::Forgotten),
+            Some(Answer::Refused(why)) => {
+                tracing::warn!(why, "cluster: the ring does not let this node in");
+                sleep(self.times.timeout).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// In no ring: one step towards one.
+    async fn look_for_ring(self: &Arc<Self>) {
+        let (seeds, is_stable) = self.greet().await;
+        let guard = self.forming.lock().await;
+        if self.is_formed() {
+            return;
+        }
+        let ballot = self.store.ballot();
+        let step = forming::step(self.id, ballot, &seeds);
+        // Whoever was let in somewhere does not form another ring.
+        let may_form = is_stable && !self.identity().joined;
+        match step {
+            Step::Wait => {}
+            Step::Join => {
+                drop(guard);
+                self.join().await;
+            }
+            Step::Withdraw(ballot) => {
+                self.keep(ballot).await;
+            }
+            Step::AskBack { candidate, round } => {
+                drop(guard);
+                self.ask_back(candidate, round).await;
+            }
+            Step::Stand {
+                ballot: next,
+                others,
+                needed,
+            } if may_form => {
+                if next != ballot && !self.keep(next).await {
+                    return;
+                }
+                drop(guard);
+                let votes = self.ask_votes(next, others).await;
+                let _guard = self.forming.lock().await;
+                // It may have given votes back meanwhile.
+                if votes + 1 >= needed && self.store.ballot() == next && !self.is_formed() {
+                    self.form().await;
+                }
+            }
+            Step::Stand { .. } => {}
+        }
+    }
+
+    async fn keep(&self, ballot: Ballot) -> bool {
+        let kept = self.store.set_ballot(ballot).await;
+        if let Err(error) = &kept {
+            tracing::error!(%error, "cluster: the state file cannot be written");
+        }
+        kept.is_ok()
+    }
+
+    async fn ask_back(&self, candidate: NodeId, round: u64) {
+        let ask = Ask::Release {
+            voter: self.id,
+            round,
+        };
+        let answer = match self.address(candidate) {
+            Some(address) => self.ask(&address, &ask, self.times.question()).await,
+            None => None,
+        };
+        if !matches!(answer, Some(Answer::Released)) {
+            return;
+        }
+        let _guard = self.forming.lock().await;
+        let ballot = self.store.ballot();
+        if ballot.voted == Some((candidate, round)) {
+            self.keep(Ballot {
+                voted: None,
+                ..ballot
+            })
+            .await;
+        }
+    }
+
+    /// How many of them vote for this node.
+    async fn ask_votes(self: &Arc<Self>, ballot: Ballot, others: Vec<NodeId>) -> usize {
+        let mut asked = JoinSet::new();
+        for address in others.into_iter().filter_map(|id| self.address(id)) {
+            let driver = self.clone();
+            let ask = Ask::Vote {
+                ring: self.identity().ring,
+                candidate: self.id,
+                round: ballot.round,
+            };
+            asked.spawn(async move { driver.ask(&address, &ask, driver.times.question()).await });
+        }
+        let answers = asked.join_all().await;
+        let votes = answers
+            .iter()
+            .filter(|answer| matches!(answer, Some(Answer::Voted)));
+        votes.count()
+    }
+
+    /// Begins the log, with this node as its only voter.
+    async fn form(&self) {
+        let address = BasicNode::new(&self.options.node.bus);
+        match self
+            .raft
+            .initialize(BTreeMap::from([(self.id, address)]))
+            .await
+        {
+            Ok(()) => {
+                self.formed.store(true, Ordering::Relaxed);
+                tracing::info!(node = %self.id, "cluster: this node forms the ring");
+            }
+            Err(error) => tracing::error!(%error, "cluster: the ring cannot be formed"),
+        }
+    }
+
+    /// Asks all seeds who they are. The second is whether their names resolve to what they did last time.
+    pub(super) async fn greet(self: &Arc<Self>) -> (Vec<Seed>, bool) {
+        let mut resolved = Vec::new();
+        for seed in &self.options.seeds {
+            let mut addresses = match seed.parse::<SocketAddr>() {
+                Ok(_) => vec![seed.clone()],
+                Err(_) => self.network.transport.resolve(seed).await,
+            };
+            addresses.sort();
+            addresses.dedup();
+            resolved.push(addresses);
+        }
+        let before = std::mem::replace(&mut *self.resolved.lock(), resolved.clone());
+        let is_by_name = |seed: &String| seed.parse::<SocketAddr>().is_err();
+        let is_stable = before == resolved || !self.options.seeds.iter().any(is_by_name);
+        let mut asked = JoinSet::new();
+        for (index, addresses) in resolved.iter().enumerate() {
+            for address in addresses {
+                let (driver, address) = (self.clone(), address.clone());
+                asked.spawn(async move { (index, driver.greet_one(&address).await) });
+            }
+        }
+        let mut seeds: Vec<Seed> = resolved
+            .iter()
+            .map(|addresses| Seed {
+                expected: expected(addresses),
+                answers: Vec::new(),
+            })
+            .collect();
+        for (index, answer) in asked.join_all().await {
+            if let Some(Answer::Hello(hello)) = answer {
+                seeds[index].answers.push(hello);
+            }
+        }
+        self.learn(&mut seeds);
+        (seeds, is_stable)
+    }
+
+    async fn greet_one(&self, address: &str) -> Option<Answer> {
+        if address == self.options.node.bus {
+            return Some(Answer::Hello(self.hello()));
+        }
+        let ask = Ask::Hello(self.hello());
+        self.ask(address, &ask, self.times.question()).await
+    }
+
+    /// Takes from their answers what is of use later.
+    fn learn(&self, seeds: &mut [Seed]) {
+        let ring = self.identity().ring;
+        let mut lowest = None;
+        for seed in seeds {
+            // Another ring's nodes count as if nobody had answered.
+            seed.answers.retain(|hello| hello.ring == ring);
+            seed.answers.sort_by_key(|hello| hello.id);
+            for hello in &seed.answers {
+                lowest = lowest.into_iter().chain([hello.id]).min();
+                if hello.id == self.id {
+                    continue;
+                }
+                self.network
+                    .book
+                    .learn(hello.id, hello.incarnation, &hello.bus);
+                if let Some((leader, address)) = &hello.leader {
+                    *self.hint.lock() = Some((*leader, address.clone()));
+                } else if hello.formed && self.hint.lock().is_none() {
+                    *self.hint.lock() = Some((hello.id, hello.bus.clone()));
+                }
+            }
+        }
+        *self.lowest.lock() = lowest;
+    }
+}
+
+/// How many nodes these addresses stand for at least: one node may have one of each family.
+fn expected(addresses: &[String]) -> usize {
+    let is_v6 = |address: &&String| matches!(address.parse(), Ok(SocketAddr::V6(_)));
+    let v6 = addresses.iter().filter(is_v6).count();
+    v6.max(addresses.len() - v6).max(1)
+}
+
+/// Whether the map has this node as the only one.
+pub(super) fn is_only(map: &Map, id: NodeId) -> bool {
+    matches!(map.nodes.as_slice(), [node] if node.id == id)
+}

@@ -1,0 +1,285 @@
+//! The state that the log leads to: the map, and what is needed to make each change once.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::sync::Arc;
+
+use openraft::storage::RaftStateMachine;
+use openraft::{
+    AnyError, Entry, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, StorageIOError,
+    StoredMembership,
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::Sink;
+use super::network::Book;
+use super::store::{Store, as_snapshot};
+use super::types::{
+    Command, LogId, Membership, Origin, Outcome, SnapshotMeta, StorageError, Types,
+};
+use crate::cluster::map::{Change, Map};
+use crate::cluster::node::{NodeId, NodeState};
+use crate::cluster::slots::Pins;
+
+/// Proposals of one node whose outcome is kept so that they can be asked for again.
+const MAX_KEPT: usize = 1024;
+
+/// What others may look at.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The index of the last entry.
+    pub index: u64,
+    /// The map after it.
+    pub map: Arc<Map>,
+}
+
+/// What one node asked for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Session {
+    incarnation: u64,
+    /// What is below is void.
+    floor: u64,
+    /// What was made, by its number.
+    made: BTreeMap<u64, Outcome>,
+}
+
+/// All that a snapshot holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct State {
+    map: Map,
+    sessions: BTreeMap<NodeId, Session>,
+}
+
+impl State {
+    fn new() -> State {
+        State {
+            map: Map::new(Pins::default()),
+            sessions: BTreeMap::new(),
+        }
+    }
+
+    fn apply(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::Barrier => self.outcome(false),
+            Command::Found(pins) => {
+                if self.map.epoch == 0 {
+                    self.map.pins = pins.clone();
+                }
+                self.outcome(false)
+            }
+            Command::Change(origin, change) => self.change(origin, change),
+        }
+    }
+
+    fn outcome(&self, changed: bool) -> Outcome {
+        Outcome {
+            epoch: self.map.epoch,
+            changed,
+        }
+    }
+
+    fn change(&mut self, origin: &Origin, change: &Change) -> Outcome {
+        let session = self.sessions.entry(origin.node).or_default();
+        if origin.incarnation < session.incarnation {
+            return self.outcome(false);
+        }
+        if origin.incarnation > session.incarnation {
+            *session = Session {
+                incarnation: origin.incarnation,
+                ..Session::default()
+            };
+        }
+        if let Some(made) = session.made.get(&origin.number) {
+            return *made;
+        }
+        if origin.number < session.floor {
+            return self.outcome(false);
+        }
+        let changed = is_due(&self.map, origin, change) && self.map.apply(change);
+        let outcome = self.outcome(changed);
+        let session = self.sessions.entry(origin.node).or_default();
+        session.made.insert(origin.number, outcome);
+        session.floor = session.floor.max(origin.floor);
+        while session.made.len() > MAX_KEPT {
+            if let Some((number, _)) = session.made.pop_first() {
+                session.floor = session.floor.max(number + 1);
+            }
+        }
+        session.made = session.made.split_off(&session.floor);
+        let map = &self.map;
+        self.sessions
+            .retain(|node, _| *node == origin.node || map.node(*node).is_some());
+        outcome
+    }
+}
+
+/// Whether who asked is who may: see rule 5 in [`super::member`].
+fn is_due(map: &Map, origin: &Origin, change: &Change) -> bool {
+    let Change::Moved { from, .. } = change else {
+        return true;
+    };
+    let owner = map.node(*from);
+    *from == origin.node
+        && owner.is_some_and(|owner| {
+            owner.incarnation == origin.incarnation && owner.state != NodeState::Failed
+        })
+}
+
+/// The state machine that openraft drives.
+pub struct Machine {
+    state: State,
+    applied: Option<LogId>,
+    membership: Membership,
+    store: Store,
+    sink: Arc<dyn Sink>,
+    book: Arc<Book>,
+    watch: watch::Sender<Applied>,
+}
+
+impl Machine {
+    /// From the last snapshot of the store.
+    pub fn open(
+        store: Store,
+        sink: Arc<dyn Sink>,
+        book: Arc<Book>,
+    ) -> Result<(Machine, watch::Receiver<Applied>), String> {
+        let (watch, seen) = watch::channel(Applied {
+            index: 0,
+            map: Arc::new(Map::new(Pins::default())),
+        });
+        let mut machine = Machine {
+            state: State::new(),
+            applied: None,
+            membership: StoredMembership::default(),
+            store,
+            sink,
+            book,
+            watch,
+        };
+        if let Some((meta, data)) = machine.store.snapshot() {
+            machine
+                .restore(&meta, &data)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok((machine, seen))
+    }
+
+    fn restore(&mut self, meta: &SnapshotMeta, data: &[u8]) -> Result<(), postcard::Error> {
+        self.state = postcard::from_bytes(data)?;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        if self.state.map.epoch > 0 {
+            self.install();
+        }
+        self.show();
+        Ok(())
+    }
+
+    /// Tells the rest of the server.
+    fn install(&mut self) {
+        let map = Arc::new(self.state.map.clone());
+        for node in &map.nodes {
+            self.book.learn(node.id, node.incarnation, &node.bus);
+        }
+        self.watch.send_modify(|seen| seen.map = map.clone());
+        self.sink.install(map);
+    }
+
+    fn show(&self) {
+        let index = self.applied.map_or(0, |id| id.index);
+        self.watch.send_modify(|seen| seen.index = index);
+    }
+}
+
+impl RaftStateMachine<Types> for Machine {
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), StorageError> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcome>, StorageError>
+    where
+        I: IntoIterator<Item = Entry<Types>> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut outcomes = Vec::new();
+        for entry in entries {
+            self.applied = Some(entry.log_id);
+            let epoch = self.state.map.epoch;
+            outcomes.push(match &entry.payload {
+                EntryPayload::Blank => self.state.outcome(false),
+                EntryPayload::Normal(command) => self.state.apply(command),
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                    self.state.outcome(false)
+                }
+            });
+            if self.state.map.epoch != epoch {
+                self.install();
+            }
+        }
+        self.show();
+        Ok(outcomes)
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            state: self.state.clone(),
+            applied: self.applied,
+            membership: self.membership.clone(),
+            store: self.store.clone(),
+        }
+    }
+
+    async fn begin_receiving_snapshot(&mut self) -> Result<Box<Cursor<Vec<u8>>>, StorageError> {
+        Ok(Box::default())
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Box<Cursor<Vec<u8>>>,
+    ) -> Result<(), StorageError> {
+        let data = snapshot.into_inner();
+        // What cannot be read must not be kept in place of what can.
+        postcard::from_bytes::<State>(&data).map_err(|error| unreadable(meta, &error))?;
+        self.store.set_snapshot(meta.clone(), data.clone()).await?;
+        self.restore(meta, &data)
+            .map_err(|error| unreadable(meta, &error))
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
+        let snapshot = self.store.snapshot();
+        Ok(snapshot.map(|(meta, data)| as_snapshot(meta, data.to_vec())))
+    }
+}
+
+fn unreadable(meta: &SnapshotMeta, error: &postcard::Error) -> StorageError {
+    StorageIOError::read_snapshot(Some(meta.signature()), AnyError::new(error)).into()
+}
+
+/// Makes a snapshot of the state at one moment.
+pub struct Builder {
+    state: State,
+    applied: Option<LogId>,
+    membership: Membership,
+    store: Store,
+}
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    async fn build_snapshot(&mut self) -> Result<Snapshot<Types>, StorageError> {
+        let index = self.applied.map_or(0, |id| id.index);
+        let term = self.applied.map_or(0, |id| id.leader_id.term);
+        let meta = SnapshotMeta {
+            last_log_id: self.applied,
+            last_membership: self.membership.clone(),
+            snapshot_id: format!("{term}-{index}"),
+        };
+        let data = postcard::to_stdvec(&self.state)
+            .map_err(|error| StorageIOError::write_snapshot(None, AnyError::new(&error)))?;
+        self.store.set_snapshot(meta.clone(), data.clone()).await?;
+        Ok(as_snapshot(meta, data))
+    }
+}
