@@ -7,6 +7,7 @@ use crate::admin::testing::{Connection, Host};
 use crate::cluster::bus::{Bus, Identity, Links};
 use crate::cluster::map::{Change, Map};
 use crate::cluster::slots::Pins;
+use crate::cluster::tunnel::Tunnels;
 
 const DISABLED: &str = "-ERR This instance has cluster support disabled\r\n";
 
@@ -22,7 +23,9 @@ fn host_in_ring() -> Host {
     };
     let bus = Bus::new(identity, Duration::from_secs(5));
     let pins = Pins::parse(&["queue:"]).expect("the pin is good");
-    let cluster = Cluster::new(me, pins.clone(), Links::new(bus, |_, _| {}));
+    let tunnels = Arc::<Tunnels>::default();
+    let links = Links::new(bus, tunnels.clone());
+    let cluster = Cluster::new(me, pins.clone(), links, tunnels, 1);
     let mut map = Map::new(pins);
     for number in [1, 2] {
         let node = Node {
