@@ -114,6 +114,8 @@ enum Ran {
 
 impl Runner {
     /// Runs a script on the partitions of its keys. What is contended stays undone.
+    // Not a part of the path of ordinary commands, whose stack frame would be as large as this one's.
+    #[inline(never)]
     pub(super) fn script(
         &mut self,
         session: &mut Session,

@@ -33,6 +33,8 @@ const HEAVY_COMMANDS: usize = 512;
 
 impl Runner {
     /// Runs EXEC. What is contended stays queued.
+    // As `Runner::script`.
+    #[inline(never)]
     pub(super) fn exec(
         &mut self,
         session: &mut Session,

@@ -271,7 +271,17 @@ impl<'k> View<'k> {
             return false;
         };
         let mut replaced = Type::String;
-        let updated = partition.update(hash, key, |entry| {
+        let in_place = |entry: &mut Entry| {
+            let expiry = match ttl {
+                Ttl::At(at) => Some(at),
+                Ttl::Clear | Ttl::Keep => None,
+            };
+            entry.overwrite(value.as_slice(), raw, expiry).then(|| {
+                run.move_access(entry);
+                None
+            })
+        };
+        let updated = partition.update_unless(hash, key, in_place, |entry| {
             replaced = entry.kind();
             run.move_access(entry);
             match ttl {
@@ -460,7 +470,7 @@ impl<'k> View<'k> {
     }
 
     /// Removes what reads found expired and settles the memory account. The partitions stay locked until the view drops.
-    #[inline]
+    #[inline(always)]
     pub fn finish(&mut self) {
         if self.effects.dirty == self.dirty {
             self.effects.forget_touched();
