@@ -14,7 +14,7 @@ pub mod lock;
 pub mod partition;
 pub mod sweep;
 pub mod tracking;
-mod undo;
+pub mod undo;
 pub mod view;
 pub mod waiting;
 pub mod watching;

@@ -488,9 +488,10 @@ impl<'k> View<'k> {
         }
     }
 
-    /// Begins the next command of a transaction.
-    pub fn begin(&mut self, database: u32, touch: bool) {
+    /// Begins the next command of a transaction. `known` is a key of it whose hash is at hand.
+    pub fn begin(&mut self, database: u32, touch: bool, known: Option<(&[u8], u64)>) {
         self.database = database;
+        self.known = known.map(|(key, hash)| (key.as_ptr(), key.len(), hash));
         self.run.touch = touch;
         self.dirty = self.effects.dirty;
         self.effects.begin(self.keyspace.listeners.interest());
@@ -612,6 +613,12 @@ impl<'k> View<'k> {
     /// The partitions that are locked.
     pub fn held_places(&self) -> Plan {
         self.locked.iter().map(|held| held.place).collect()
+    }
+
+    /// Whether this partition is locked.
+    #[inline]
+    pub fn holds_place(&self, place: Place) -> bool {
+        position(&self.locked, place).is_some()
     }
 
     /// Whether all of these are locked.

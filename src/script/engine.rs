@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use super::lib;
 use super::raise::{ErrorReply, Failure, OUT_OF_MEMORY, Raised, c_text, text_of};
 use super::to_lua::text_value;
 use super::to_reply::{Conversion, TooLong, error_of, one_line};
-use super::{Host, Interrupt, Script};
+use super::{Host, Interrupt, Script, ScriptName};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
 use crate::table::error::CommandError;
@@ -63,7 +63,7 @@ pub struct Engine {
     kept: Table,
     lua: Lua,
     shared: Rc<Shared>,
-    scripts: Cache<Sha1>,
+    scripts: Cache<ScriptName>,
     libraries: Cache<u64>,
     slots: Slots,
     /// With more memory in use after a run the collector goes through all of it.
@@ -238,7 +238,7 @@ impl Engine {
 
     /// The slot of the compiled script.
     fn script(&mut self, script: &Script) -> Result<usize, CommandError> {
-        let name = Sha1(script.sha1);
+        let name = ScriptName(script.sha1);
         if let Some(slot) = self.scripts.get(&name) {
             return Ok(slot);
         }
@@ -514,17 +514,6 @@ impl IntoLua for Limit {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
         lua.set_memory_limit(self.0)?;
         Ok(Value::Nil)
-    }
-}
-
-/// The name of a script in the cache.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Sha1([u8; 40]);
-
-impl Hash for Sha1 {
-    /// 64 bits of it tell the few scripts apart that are kept.
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write(&self.0[..16]);
     }
 }
 
