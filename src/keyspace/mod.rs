@@ -15,14 +15,13 @@ pub mod lock;
 pub mod partition;
 pub mod sweep;
 pub mod tracking;
-mod undo;
+pub mod undo;
 pub mod view;
 pub mod waiting;
 pub mod watching;
 pub mod whole;
 
 use std::hash::BuildHasherDefault;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
