@@ -11,6 +11,7 @@ mod migrate;
 pub mod peer;
 pub mod ping;
 mod ring;
+mod wide;
 
 use std::fmt;
 use std::sync::Arc;

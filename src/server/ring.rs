@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::connection;
 use super::peer::Executor;
+use super::wide;
 use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
 use crate::cluster::agree::{self, Agreement, Later, Store, Transport};
@@ -25,6 +26,7 @@ use crate::config::{ClusterFace, Pin, Settings};
 use crate::dispatch::Face;
 use crate::state::Server;
 use crate::state::clients::Client;
+use crate::state::pubsub::far::Ear;
 
 /// The version of what nodes say to each other.
 const VERSION: u32 = 1;
@@ -41,6 +43,7 @@ const BUS_OFFSET: u16 = 10_000;
 pub struct Ring {
     agreement: Arc<Agreement>,
     serving: tokio::task::JoinHandle<()>,
+    wide: tokio::task::JoinHandle<()>,
     stop: tokio::sync::oneshot::Sender<()>,
     bus_port: u16,
 }
@@ -121,9 +124,11 @@ impl Ring {
             let _ = stopped.await;
         };
         let serving = tokio::spawn(bus::serve(listener, bus, service, stopped));
+        let wide = tokio::spawn(wide::run(Arc::clone(server), cluster));
         Ok(Ring {
             agreement,
             serving,
+            wide,
             stop,
             bus_port,
         })
@@ -154,6 +159,7 @@ impl Ring {
 
     /// Ends its part.
     pub async fn stop(self) {
+        self.wide.abort();
         self.agreement.shutdown().await;
         drop(self.stop);
         let _ = self.serving.await;
@@ -298,6 +304,8 @@ struct Peers {
 struct Peer {
     id: NodeId,
     executor: Executor,
+    /// Hears what it has subscribers for, and what is published there.
+    ear: Ear,
     /// Ends of the tunnels of its clients.
     tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
 }
@@ -309,6 +317,7 @@ impl Service for Peers {
         Peer {
             id: from,
             executor: Executor::new(&self.server, from),
+            ear: self.server.pubsub.ear(from),
             tunnels: HashMap::new(),
         }
     }
@@ -340,6 +349,14 @@ impl Service for Peers {
                     let answer = agreement.handle(kind, payload).await;
                     send(&answers, id, &answer);
                 });
+            }
+            Kind::Publish => {
+                if peer.ear.hear(&payload).is_err() {
+                    tracing::warn!(peer = %peer.id, "what a peer publishes could not be read");
+                }
+                if id != 0 {
+                    send(answers, id, &[]);
+                }
             }
             Kind::Tunnel => self.piece(peer, payload, answers),
             _ => {}
