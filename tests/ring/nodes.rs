@@ -7,6 +7,8 @@ pub struct Ring {
     pub nodes: Vec<Server>,
     /// Where the bus of the first one is.
     seed: Option<String>,
+    /// Where each is seen as a node.
+    cluster_ports: Vec<u16>,
 }
 
 impl Ring {
@@ -20,6 +22,7 @@ impl Ring {
         let mut ring = Ring {
             nodes: Vec::new(),
             seed: None,
+            cluster_ports: Vec::new(),
         };
         for _ in 0..count {
             ring.add(arguments);
@@ -29,9 +32,11 @@ impl Ring {
 
     /// One node more, which the others know when this returns.
     pub fn add(&mut self, arguments: &[&str]) {
-        let bus_port = free_port().to_string();
+        let (bus_port, cluster_port) = (free_port().to_string(), free_port());
+        let cluster = cluster_port.to_string();
         let mut all = vec!["--bind", "127.0.0.1", "--enable-debug-command", "yes"];
         all.extend(["--cluster-enabled", "yes", "--cluster-bus-port", &bus_port]);
+        all.extend(["--cluster-port", &cluster]);
         if let Some(seed) = &self.seed {
             all.extend(["--cluster-seeds", seed]);
         }
@@ -40,9 +45,10 @@ impl Ring {
         let seed = format!("127.0.0.1:{}@{bus_port}", node.port);
         self.seed.get_or_insert(seed);
         self.nodes.push(node);
+        self.cluster_ports.push(cluster_port);
         let known = self.nodes.len().to_string();
-        for node in &self.nodes {
-            let mut client = node.client();
+        for port in &self.cluster_ports {
+            let mut client = Client::connect(*port);
             eventually("a node to know the ring", || {
                 let is_whole = field(&mut client, "cluster_state") == "ok"
                     && field(&mut client, "cluster_known_nodes") == known;
