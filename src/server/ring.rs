@@ -17,6 +17,7 @@ use super::connection;
 use super::moving::receive::Importer;
 use super::moving::{self, Outcome};
 use super::peer::Executor;
+use super::wide;
 use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
 use crate::cluster::agree::{self, Agreement, Later, ProposeError, Store, Transport};
@@ -29,6 +30,7 @@ use crate::config::{ClusterFace, Pin, Settings};
 use crate::dispatch::Face;
 use crate::state::Server;
 use crate::state::clients::Client;
+use crate::state::pubsub::far::Ear;
 
 /// The version of what nodes say to each other.
 const VERSION: u32 = 1;
@@ -45,7 +47,11 @@ const BUS_OFFSET: u16 = 10_000;
 pub struct Ring {
     agreement: Arc<Agreement>,
     serving: tokio::task::JoinHandle<()>,
+<<<<<<< HEAD
     moving: tokio::task::JoinHandle<()>,
+=======
+    wide: tokio::task::JoinHandle<()>,
+>>>>>>> refs/heads/wide
     stop: tokio::sync::oneshot::Sender<()>,
     bus_port: u16,
 }
@@ -141,10 +147,15 @@ impl Ring {
             let _ = stopped.await;
         };
         let serving = tokio::spawn(bus::serve(listener, bus, service, stopped));
+        let wide = tokio::spawn(wide::run(Arc::clone(server), cluster));
         Ok(Ring {
             agreement,
             serving,
+<<<<<<< HEAD
             moving,
+=======
+            wide,
+>>>>>>> refs/heads/wide
             stop,
             bus_port,
         })
@@ -175,7 +186,11 @@ impl Ring {
 
     /// Ends its part.
     pub async fn stop(self) {
+<<<<<<< HEAD
         self.moving.abort();
+=======
+        self.wide.abort();
+>>>>>>> refs/heads/wide
         self.agreement.shutdown().await;
         drop(self.stop);
         let _ = self.serving.await;
@@ -365,6 +380,8 @@ struct Peer {
     id: NodeId,
     /// None while it is lent.
     executor: Option<Box<Executor>>,
+    /// Hears what it has subscribers for, and what is published there.
+    ear: Ear,
     /// Ends of the tunnels of its clients.
     tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
 }
@@ -376,6 +393,7 @@ impl Service for Peers {
         Peer {
             id: from,
             executor: None,
+            ear: self.server.pubsub.ear(from),
             tunnels: HashMap::new(),
         }
     }
@@ -409,11 +427,21 @@ impl Service for Peers {
                     send(&answers, id, &answer);
                 });
             }
+<<<<<<< HEAD
             // One after the other: they come by a connection of their own.
             Kind::Transfer => {
                 let mut answer = BytesMut::new();
                 self.importer.handle(peer.id, payload, &mut answer).await;
                 send(answers, id, &answer);
+=======
+            Kind::Publish => {
+                if peer.ear.hear(&payload).is_err() {
+                    tracing::warn!(peer = %peer.id, "what a peer publishes could not be read");
+                }
+                if id != 0 {
+                    send(answers, id, &[]);
+                }
+>>>>>>> refs/heads/wide
             }
             Kind::Tunnel => self.piece(peer, payload, answers),
             _ => {}
