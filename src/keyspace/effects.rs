@@ -242,6 +242,7 @@ pub type Later = Box<dyn FnOnce(&mut Reply<'_>) + Send>;
 const GARBAGE_MAX: usize = 1024;
 
 /// How far the effects of a run went at some time.
+#[derive(Default)]
 pub struct Mark {
     dirty: u64,
     hits: u64,

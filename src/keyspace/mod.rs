@@ -15,14 +15,14 @@ pub mod lock;
 pub mod partition;
 pub mod sweep;
 pub mod tracking;
-mod undo;
+pub mod undo;
 pub mod view;
 pub mod waiting;
 pub mod watching;
 pub mod whole;
 
 use std::hash::BuildHasherDefault;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use dashmap::{DashMap, RwLock};
@@ -150,9 +150,21 @@ pub struct Keyspace {
     /// Set once, by the start of a node that takes part in a ring.
     foreign: OnceLock<Arc<dyn Foreign>>,
     born: Millis,
+    /// Whether other nodes have other keys of the same data set. Written once by the start.
+    is_partial: AtomicBool,
 }
 
 impl Keyspace {
+    /// From here on it is a part of a ring's keys.
+    pub fn become_partial(&self) {
+        self.is_partial.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether other nodes have other keys of the same data set.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial.load(Ordering::Relaxed)
+    }
+
     /// An empty keyspace of `databases` databases.
     pub fn new(databases: usize, hasher: KeyHasher, now: Millis) -> Keyspace {
         entry::count_from(now);
@@ -168,6 +180,7 @@ impl Keyspace {
             dirty: AtomicU64::new(0),
             waiting: Waiting::default(),
             pool: Mutex::new(evict::Pool::default()),
+            is_partial: AtomicBool::new(false),
             foreign: OnceLock::new(),
             born: now,
         }

@@ -541,7 +541,18 @@ impl<S: Stream> Connection<S> {
                     round = self.runner.next_round(round);
                 }
                 Step::Migrate(migrating) => return self.migrate(*migrating).await,
-                Step::Forward(index) => return self.forward(index),
+                Step::Forward(index) => {
+                    if !self.forward(index) {
+                        self.runner.end_batch();
+                        if !self.settle().await {
+                            self.session.after = After::Drop;
+                            return;
+                        }
+                        self.runner.begin_batch();
+                        self.forward(index);
+                    }
+                    return;
+                }
                 Step::Tunnel(index) => {
                     if self.tunnel(index).await {
                         return;

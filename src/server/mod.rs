@@ -12,6 +12,7 @@ pub mod moving;
 pub mod peer;
 pub mod ping;
 mod ring;
+mod wide;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,8 +1,10 @@
 //! A node's part in a ring: starts its bus and the agreement, answers its peers, leaves when the server ends.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +17,7 @@ use super::connection;
 use super::moving::receive::Importer;
 use super::moving::{self, Outcome};
 use super::peer::Executor;
+use super::wide;
 use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
 use crate::cluster::agree::{self, Agreement, Later, ProposeError, Store, Transport};
@@ -27,6 +30,7 @@ use crate::config::{ClusterFace, Pin, Settings};
 use crate::dispatch::Face;
 use crate::state::Server;
 use crate::state::clients::Client;
+use crate::state::pubsub::far::Ear;
 
 /// The version of what nodes say to each other.
 const VERSION: u32 = 1;
@@ -43,7 +47,11 @@ const BUS_OFFSET: u16 = 10_000;
 pub struct Ring {
     agreement: Arc<Agreement>,
     serving: tokio::task::JoinHandle<()>,
+<<<<<<< HEAD
     moving: tokio::task::JoinHandle<()>,
+=======
+    wide: tokio::task::JoinHandle<()>,
+>>>>>>> refs/heads/wide
     stop: tokio::sync::oneshot::Sender<()>,
     bus_port: u16,
 }
@@ -99,6 +107,7 @@ impl Ring {
         if server.cluster.set(Arc::clone(&cluster)).is_err() {
             return Err(RingError("this server is in a ring already".to_owned()));
         }
+        server.keyspace.become_partial();
         let seeds = seeds(&settings);
         let ip = own_ip(&settings, &seeds).await;
         let options = agree::Options {
@@ -138,10 +147,15 @@ impl Ring {
             let _ = stopped.await;
         };
         let serving = tokio::spawn(bus::serve(listener, bus, service, stopped));
+        let wide = tokio::spawn(wide::run(Arc::clone(server), cluster));
         Ok(Ring {
             agreement,
             serving,
+<<<<<<< HEAD
             moving,
+=======
+            wide,
+>>>>>>> refs/heads/wide
             stop,
             bus_port,
         })
@@ -172,7 +186,11 @@ impl Ring {
 
     /// Ends its part.
     pub async fn stop(self) {
+<<<<<<< HEAD
         self.moving.abort();
+=======
+        self.wide.abort();
+>>>>>>> refs/heads/wide
         self.agreement.shutdown().await;
         drop(self.stop);
         let _ = self.serving.await;
@@ -360,7 +378,10 @@ struct Peers {
 /// One link of a peer.
 struct Peer {
     id: NodeId,
-    executor: Executor,
+    /// None while it is lent.
+    executor: Option<Box<Executor>>,
+    /// Hears what it has subscribers for, and what is published there.
+    ear: Ear,
     /// Ends of the tunnels of its clients.
     tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
 }
@@ -371,7 +392,8 @@ impl Service for Peers {
     fn accept(&self, from: NodeId, _answers: &Answers) -> Peer {
         Peer {
             id: from,
-            executor: Executor::new(&self.server, from),
+            executor: None,
+            ear: self.server.pubsub.ear(from),
             tunnels: HashMap::new(),
         }
     }
@@ -379,23 +401,24 @@ impl Service for Peers {
     async fn frame(&self, peer: &mut Peer, kind: Kind, id: u64, payload: Bytes, answers: &Answers) {
         match kind {
             Kind::Forward => {
-                let mut answer = BytesMut::new();
-                if peer.executor.run(payload, &mut answer).await.is_err() {
-                    tracing::warn!(peer = %peer.id, "a frame of requests could not be read");
-                    answer.clear();
+                let executor = peer.executor.take();
+                let executor =
+                    executor.unwrap_or_else(|| Box::new(Executor::new(&self.server, peer.id)));
+                let mut run = Box::pin(answer(executor, id, payload, answers.clone()));
+                if let Poll::Ready(executor) = at_once(run.as_mut()).await {
+                    peer.executor = Some(executor);
+                    return;
                 }
-                send(answers, id, &answer);
+                // Whoever waits for a key that is locked for long must not hold up those who want others. The client whose
+                // requests these are sends no more before it has their replies.
+                match tokio::time::timeout(PATIENCE, run.as_mut()).await {
+                    Ok(executor) => peer.executor = Some(executor),
+                    Err(_) => drop(tokio::spawn(run)),
+                }
             }
             Kind::Ask => {
-                let mut executor = Executor::new(&self.server, peer.id);
-                let answers = answers.clone();
-                tokio::spawn(async move {
-                    let mut answer = BytesMut::new();
-                    if executor.run(payload, &mut answer).await.is_err() {
-                        answer.clear();
-                    }
-                    send(&answers, id, &answer);
-                });
+                let executor = Box::new(Executor::new(&self.server, peer.id));
+                tokio::spawn(answer(executor, id, payload, answers.clone()));
             }
             Kind::Raft | Kind::Member => {
                 let (agreement, answers) = (Arc::clone(&self.agreement), answers.clone());
@@ -404,16 +427,50 @@ impl Service for Peers {
                     send(&answers, id, &answer);
                 });
             }
+<<<<<<< HEAD
             // One after the other: they come by a connection of their own.
             Kind::Transfer => {
                 let mut answer = BytesMut::new();
                 self.importer.handle(peer.id, payload, &mut answer).await;
                 send(answers, id, &answer);
+=======
+            Kind::Publish => {
+                if peer.ear.hear(&payload).is_err() {
+                    tracing::warn!(peer = %peer.id, "what a peer publishes could not be read");
+                }
+                if id != 0 {
+                    send(answers, id, &[]);
+                }
+>>>>>>> refs/heads/wide
             }
             Kind::Tunnel => self.piece(peer, payload, answers),
             _ => {}
         }
     }
+}
+
+/// How long the frames behind one wait for it.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// Runs a frame of requests and answers it; gives the executor back.
+async fn answer(
+    mut executor: Box<Executor>,
+    id: u64,
+    payload: Bytes,
+    answers: Answers,
+) -> Box<Executor> {
+    let mut answer = BytesMut::new();
+    if executor.run(payload, &mut answer).await.is_err() {
+        tracing::warn!("a frame of requests of a peer could not be read");
+        answer.clear();
+    }
+    send(&answers, id, &answer);
+    executor
+}
+
+/// What a future has already, without waiting.
+async fn at_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
 /// An answer beyond what a frame may be is none, and the caller hears so by an empty one.
