@@ -47,11 +47,8 @@ const BUS_OFFSET: u16 = 10_000;
 pub struct Ring {
     agreement: Arc<Agreement>,
     serving: tokio::task::JoinHandle<()>,
-<<<<<<< HEAD
     moving: tokio::task::JoinHandle<()>,
-=======
     wide: tokio::task::JoinHandle<()>,
->>>>>>> refs/heads/wide
     stop: tokio::sync::oneshot::Sender<()>,
     bus_port: u16,
 }
@@ -132,7 +129,7 @@ impl Ring {
         });
         let moving = tokio::spawn(moving::run(
             Arc::clone(server),
-            cluster,
+            Arc::clone(&cluster),
             movers,
             Arc::clone(&importer),
         ));
@@ -151,11 +148,8 @@ impl Ring {
         Ok(Ring {
             agreement,
             serving,
-<<<<<<< HEAD
             moving,
-=======
             wide,
->>>>>>> refs/heads/wide
             stop,
             bus_port,
         })
@@ -186,11 +180,8 @@ impl Ring {
 
     /// Ends its part.
     pub async fn stop(self) {
-<<<<<<< HEAD
         self.moving.abort();
-=======
         self.wide.abort();
->>>>>>> refs/heads/wide
         self.agreement.shutdown().await;
         drop(self.stop);
         let _ = self.serving.await;
@@ -427,13 +418,12 @@ impl Service for Peers {
                     send(&answers, id, &answer);
                 });
             }
-<<<<<<< HEAD
             // One after the other: they come by a connection of their own.
             Kind::Transfer => {
                 let mut answer = BytesMut::new();
                 self.importer.handle(peer.id, payload, &mut answer).await;
                 send(answers, id, &answer);
-=======
+            }
             Kind::Publish => {
                 if peer.ear.hear(&payload).is_err() {
                     tracing::warn!(peer = %peer.id, "what a peer publishes could not be read");
@@ -441,7 +431,6 @@ impl Service for Peers {
                 if id != 0 {
                     send(answers, id, &[]);
                 }
->>>>>>> refs/heads/wide
             }
             Kind::Tunnel => self.piece(peer, payload, answers),
             _ => {}
