@@ -92,7 +92,9 @@ fn some_value(rng: &mut fastrand::Rng, rules: &Rules<'_>) -> Whole {
                     ms: 1 + at as u64,
                     seq: rng.u64(..9),
                 };
-                stream.add(id, &[b"f", text], limits);
+                let fields = [(&b"f"[..], &text[..])].into_iter();
+                let bytes = stream::text_bytes(fields.clone()).expect("short");
+                stream.append(id, fields, bytes, limits);
             }
             Value::Stream(Box::new(stream))
         }

@@ -24,8 +24,8 @@ use crate::config::{Access, Settings};
 use crate::data::testing::{seeded, value_parts};
 use crate::dispatch::Face;
 use crate::keyspace::effects::{Event, Interest, Listener, Record};
-use crate::keyspace::lock::lock_in;
-use crate::keyspace::{PARTITIONS, Place};
+use crate::keyspace::PARTITIONS;
+use crate::keyspace::lock::{Place, lock_in};
 use crate::server::connection::serve;
 use crate::state::clients::Client;
 
