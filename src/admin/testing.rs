@@ -19,6 +19,7 @@ use crate::cluster::bus::{Bus, Identity, Links};
 use crate::cluster::map::{Change, Map};
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::Pins;
+use crate::cluster::tunnel::Tunnels;
 use crate::commands;
 use crate::config::{Config, Machine, Settings};
 use crate::resp::decode::OwnedArguments;
@@ -90,9 +91,10 @@ impl Host {
             secret: Vec::new(),
             version: 1,
         };
-        let links = Links::new(Bus::new(identity, Duration::from_secs(5)), |_, _| {});
+        let tunnels = Arc::<Tunnels>::default();
+        let links = Links::new(Bus::new(identity, Duration::from_secs(5)), tunnels.clone());
         let pins = Pins::parse(pins).expect("the test's pins are good");
-        let cluster = Cluster::new(me, pins.clone(), links);
+        let cluster = Cluster::new(me, pins.clone(), links, tunnels, 1);
         let mut map = Map::new(pins);
         for number in 1..=nodes {
             assert!(map.apply(&Change::Join(Node {

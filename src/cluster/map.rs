@@ -386,25 +386,6 @@ impl Map {
             }
         }
     }
-
-    /// The order in which SCAN goes through the nodes: a number from 1 on that depends on the node's name (two nodes with
-    /// the same number are rare, and then the second has the next), and the node's index. Ascending, below 2^21.
-    pub fn scan_tags(&self) -> Vec<(u64, u16)> {
-        let number = |node: &Node| {
-            let [a, b, c, ..] = node.id.0;
-            (u64::from(a) << 12 | u64::from(b) << 4 | u64::from(c) >> 4) + 1
-        };
-        let here = self.nodes.iter().enumerate();
-        let here = here.filter(|(_, node)| node.state != NodeState::Failed);
-        let mut tags: Vec<(u64, u16)> = here
-            .map(|(index, node)| (number(node), index as u16))
-            .collect();
-        tags.sort_unstable();
-        for at in 1..tags.len() {
-            tags[at].0 = tags[at].0.max(tags[at - 1].0 + 1);
-        }
-        tags
-    }
 }
 
 fn slots_of(owners: &[u16], index: u16) -> impl Iterator<Item = u16> {

@@ -26,8 +26,8 @@ pub mod route;
 pub mod slots;
 pub mod tunnel;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -35,6 +35,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use agree::Agreement;
 use bus::{Link, Links};
 use map::{Map, NOBODY};
 use node::{Node, NodeId};
@@ -147,6 +148,8 @@ pub struct Cluster {
     pub links: Links,
     /// Clients' connections that go on at peers.
     pub tunnels: Arc<Tunnels>,
+    /// What the nodes agree by. Set once by the start, which also owns it: it has this object, in its turn.
+    pub agreement: OnceLock<Weak<Agreement>>,
     /// Connections to each peer: a client keeps to one of them, which keeps its order.
     lanes: usize,
     view: ArcSwap<View>,
@@ -187,6 +190,7 @@ impl Cluster {
             pins,
             links,
             tunnels,
+            agreement: OnceLock::new(),
             lanes: lanes.max(1),
             view: ArcSwap::from_pointee(View {
                 version: 1,

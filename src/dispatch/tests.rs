@@ -78,9 +78,6 @@ impl World {
                     );
                     break;
                 }
-                Step::Forward(_) | Step::Tunnel(_) | Step::Across | Step::NotHere => {
-                    unreachable!("there is no ring")
-                }
                 Step::Sweep(sweeping) => {
                     let mut next = Some(sweeping);
                     while let Some(sweeping) = next {

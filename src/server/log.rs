@@ -18,12 +18,13 @@ use crate::state::log_level;
 pub fn start(settings: &Settings) {
     log_level::set(settings.loglevel);
     // What openraft calls a warning is its daily work.
-    let is_ours = |target: &str, level: Level| level <= Level::ERROR || !target.starts_with("openraft");
+    let is_ours =
+        |target: &str, level: Level| level <= Level::ERROR || !target.starts_with("openraft");
     let filter = filter_fn(move |metadata| {
         let level = *metadata.level();
         log_level::allows(level) && is_ours(metadata.target(), level)
     })
-        .with_max_level_hint(LevelFilter::DEBUG);
+    .with_max_level_hint(LevelFilter::DEBUG);
     let file = (!settings.logfile.is_empty())
         .then(|| {
             OpenOptions::new()

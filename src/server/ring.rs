@@ -110,6 +110,7 @@ impl Ring {
         let agreement = Agreement::start(options, store, transport, sink)
             .await
             .map_err(|error| RingError(error.to_string()))?;
+        let _ = cluster.agreement.set(Arc::downgrade(&agreement));
         tracing::info!(node = %cluster.me, ring = settings.cluster_name, bus_port, "takes part in a ring");
         let service = Arc::new(Peers {
             server: Arc::clone(server),
@@ -127,11 +128,6 @@ impl Ring {
             stop,
             bus_port,
         })
-    }
-
-    /// The agreement.
-    pub fn agreement(&self) -> &Arc<Agreement> {
-        &self.agreement
     }
 
     /// Where its bus listens.

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::serve;
 use crate::admin::testing::{Host, MACHINE};
 use crate::config::{Access, Settings};
+use crate::dispatch::Face;
 use crate::state::clients::Client;
 use crate::state::pause::PauseMode;
 
