@@ -22,7 +22,7 @@ pub mod whole;
 
 use std::hash::BuildHasherDefault;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use dashmap::{DashMap, RwLock};
 use hashbrown::raw::RawTable;
@@ -139,9 +139,21 @@ pub struct Keyspace {
     pub waiting: Waiting,
     pool: Mutex<evict::Pool>,
     born: Millis,
+    /// Whether other nodes have other keys of the same data set. Written once by the start.
+    is_partial: AtomicBool,
 }
 
 impl Keyspace {
+    /// From here on it is a part of a ring's keys.
+    pub fn become_partial(&self) {
+        self.is_partial.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether other nodes have other keys of the same data set.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial.load(Ordering::Relaxed)
+    }
+
     /// An empty keyspace of `databases` databases.
     pub fn new(databases: usize, hasher: KeyHasher, now: Millis) -> Keyspace {
         entry::count_from(now);
@@ -157,6 +169,7 @@ impl Keyspace {
             dirty: AtomicU64::new(0),
             waiting: Waiting::default(),
             pool: Mutex::new(evict::Pool::default()),
+            is_partial: AtomicBool::new(false),
             born: now,
         }
     }

@@ -96,6 +96,11 @@ pub struct View<'k> {
 }
 
 impl<'k> View<'k> {
+    /// Whether other nodes have other keys of the same data set: a key that is not here may be there.
+    pub fn is_partial(&self) -> bool {
+        self.keyspace.is_partial()
+    }
+
     /// A view of what was locked. `known` is a key of the request whose hash is at hand.
     pub fn new(
         keyspace: &'k Keyspace,

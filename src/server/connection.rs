@@ -532,7 +532,18 @@ impl<S: Stream> Connection<S> {
                 Step::Sweep(sweeping) => return self.sweep(sweeping).await,
                 Step::Blocked(blocked) => return self.blocked(blocked).await,
                 Step::Migrate(migrating) => return self.migrate(*migrating).await,
-                Step::Forward(index) => return self.forward(index),
+                Step::Forward(index) => {
+                    if !self.forward(index) {
+                        self.runner.end_batch();
+                        if !self.settle().await {
+                            self.session.after = After::Drop;
+                            return;
+                        }
+                        self.runner.begin_batch();
+                        self.forward(index);
+                    }
+                    return;
+                }
                 Step::Tunnel(index) => {
                     if self.tunnel(index).await {
                         return;

@@ -1,8 +1,10 @@
 //! A node's part in a ring: starts its bus and the agreement, answers its peers, leaves when the server ends.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -96,6 +98,7 @@ impl Ring {
         if server.cluster.set(Arc::clone(&cluster)).is_err() {
             return Err(RingError("this server is in a ring already".to_owned()));
         }
+        server.keyspace.become_partial();
         let seeds = seeds(&settings);
         let ip = own_ip(&settings, &seeds).await;
         let options = agree::Options {
@@ -293,7 +296,8 @@ struct Peers {
 /// One link of a peer.
 struct Peer {
     id: NodeId,
-    executor: Executor,
+    /// None while it is lent.
+    executor: Option<Box<Executor>>,
     /// Ends of the tunnels of its clients.
     tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
 }
@@ -304,7 +308,7 @@ impl Service for Peers {
     fn accept(&self, from: NodeId, _answers: &Answers) -> Peer {
         Peer {
             id: from,
-            executor: Executor::new(&self.server, from),
+            executor: None,
             tunnels: HashMap::new(),
         }
     }
@@ -312,23 +316,24 @@ impl Service for Peers {
     async fn frame(&self, peer: &mut Peer, kind: Kind, id: u64, payload: Bytes, answers: &Answers) {
         match kind {
             Kind::Forward => {
-                let mut answer = BytesMut::new();
-                if peer.executor.run(payload, &mut answer).await.is_err() {
-                    tracing::warn!(peer = %peer.id, "a frame of requests could not be read");
-                    answer.clear();
+                let executor = peer.executor.take();
+                let executor =
+                    executor.unwrap_or_else(|| Box::new(Executor::new(&self.server, peer.id)));
+                let mut run = Box::pin(answer(executor, id, payload, answers.clone()));
+                if let Poll::Ready(executor) = at_once(run.as_mut()).await {
+                    peer.executor = Some(executor);
+                    return;
                 }
-                send(answers, id, &answer);
+                // Whoever waits for a key that is locked for long must not hold up those who want others. The client whose
+                // requests these are sends no more before it has their replies.
+                match tokio::time::timeout(PATIENCE, run.as_mut()).await {
+                    Ok(executor) => peer.executor = Some(executor),
+                    Err(_) => drop(tokio::spawn(run)),
+                }
             }
             Kind::Ask => {
-                let mut executor = Executor::new(&self.server, peer.id);
-                let answers = answers.clone();
-                tokio::spawn(async move {
-                    let mut answer = BytesMut::new();
-                    if executor.run(payload, &mut answer).await.is_err() {
-                        answer.clear();
-                    }
-                    send(&answers, id, &answer);
-                });
+                let executor = Box::new(Executor::new(&self.server, peer.id));
+                tokio::spawn(answer(executor, id, payload, answers.clone()));
             }
             Kind::Raft | Kind::Member => {
                 let (agreement, answers) = (Arc::clone(&self.agreement), answers.clone());
@@ -341,6 +346,30 @@ impl Service for Peers {
             _ => {}
         }
     }
+}
+
+/// How long the frames behind one wait for it.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// Runs a frame of requests and answers it; gives the executor back.
+async fn answer(
+    mut executor: Box<Executor>,
+    id: u64,
+    payload: Bytes,
+    answers: Answers,
+) -> Box<Executor> {
+    let mut answer = BytesMut::new();
+    if executor.run(payload, &mut answer).await.is_err() {
+        tracing::warn!("a frame of requests of a peer could not be read");
+        answer.clear();
+    }
+    send(&answers, id, &answer);
+    executor
+}
+
+/// What a future has already, without waiting.
+async fn at_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
 /// An answer beyond what a frame may be is none, and the caller hears so by an empty one.

@@ -31,7 +31,7 @@ use super::net::TcpStream;
 use super::outbox::Outbox;
 use super::tickets::Tickets;
 use super::wire::{Side, Wire};
-use super::{Bus, CallError, HANDSHAKE_TIME, Kind, LinkInfo, Traffic, unix_ms};
+use super::{Bus, CallError, Kind, LinkInfo, Traffic, unix_ms};
 use crate::cluster::node::NodeId;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -299,7 +299,7 @@ impl Link {
     }
 
     /// Waits until the connection is there, and says with whom. `Err`: an attempt to connect failed meanwhile (the next one is
-    /// made all the same), or the link was closed. It may take [`HANDSHAKE_TIME`].
+    /// made all the same), or the link was closed. It may take [`super::HANDSHAKE_TIME`].
     pub async fn connected(&self) -> Result<NodeId, CallError> {
         let mut status = self.status.subscribe();
         let failures = status.borrow().failures;
@@ -433,7 +433,7 @@ impl Link {
 
     /// One connection from its beginning to its end. Says whether the other side had proven itself, and why it ended.
     async fn connection(&self, notices: &dyn Notices) -> (bool, Refused) {
-        let opened = tokio::time::timeout(HANDSHAKE_TIME, self.open()).await;
+        let opened = tokio::time::timeout(self.bus.connect_time(), self.open()).await;
         let (stream, session) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(why)) => {
@@ -488,7 +488,9 @@ impl Link {
     {
         let mut answers = Vec::new();
         loop {
-            wire.read(&self.outbox, &self.traffic).await?;
+            // One who waits alone is not kept; many who wait for answers, or just got theirs, soon ask again.
+            let lingers = || self.tickets.lock().len() > 1;
+            wire.read(&self.outbox, &self.traffic, lingers).await?;
             let bad = loop {
                 match wire.next(&self.traffic) {
                     Ok(None) => break None,

@@ -14,6 +14,7 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use tokio::time::Instant;
 
 use super::{Connection, Stream, rest};
 use crate::cluster::bus::{CallError, Kind, Ticket};
@@ -75,18 +76,20 @@ impl Forwarding {
 }
 
 impl<S: Stream> Connection<S> {
-    /// Gathers a request for the peer of this index: the one that was just decoded, or the transaction that it ends.
-    pub(super) fn forward(&mut self, index: u16) {
+    /// Gathers a request for the peer of this index: the one that was just decoded, or the transaction that it ends. `false`:
+    /// what is gathered for this peer, to be run in another database or protocol, has to go first.
+    pub(super) fn forward(&mut self, index: u16) -> bool {
         let Some(view) = self.runner.view() else {
-            return;
+            return true;
         };
         let node = &view.map.nodes[usize::from(index)];
         let how = how_to_run(&self.session);
         let database = self.session.database;
         let frames = &mut self.forwarding.frames;
-        // The last one to this peer: an order of databases is an order of frames.
-        let found = frames.iter().rposition(|frame| frame.node == node.id);
-        let found = found.filter(|at| frames[*at].database == database && frames[*at].how == how);
+        let found = frames.iter().position(|frame| frame.node == node.id);
+        if found.is_some_and(|at| frames[at].database != database || frames[at].how != how) {
+            return false;
+        }
         let at = found.unwrap_or_else(|| {
             let mut payload = BytesMut::with_capacity(FRAME_BYTES);
             Head {
@@ -142,6 +145,7 @@ impl<S: Stream> Connection<S> {
             is_wanted,
             how: HowSent::of(flags),
         });
+        true
     }
 
     /// Sends what was gathered, waits for the answers and puts them in their places. `false` when the client is gone. What
@@ -166,6 +170,8 @@ impl<S: Stream> Connection<S> {
                 })
             })
             .collect();
+        // All of the batch share it: a node that is gone is waited for once.
+        let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
         let mut local = match marks {
             Some((first, _)) => self.output.take_since(first),
             None => Output::new(),
@@ -221,7 +227,7 @@ impl<S: Stream> Connection<S> {
                     if let Answered::By(answer) = answered {
                         while answer.next().is_some() {}
                     }
-                    let Some(output) = self.again(requests, place.requests).await else {
+                    let Some(output) = self.again(requests, place.requests, deadline).await else {
                         return false;
                     };
                     Replied::Output(output)
@@ -244,7 +250,12 @@ impl<S: Stream> Connection<S> {
 
     /// Runs requests of a frame wherever their keys are now, and returns the reply of the last. `None` when the client is
     /// gone.
-    async fn again(&mut self, requests: &mut Requests, count: usize) -> Option<Output> {
+    async fn again(
+        &mut self,
+        requests: &mut Requests,
+        count: usize,
+        deadline: Instant,
+    ) -> Option<Output> {
         let mut session = Session::new(std::sync::Arc::clone(&self.session.client), true);
         session.database = requests.database;
         session.no_touch = requests.how.contains(HowToRun::NO_TOUCH);
@@ -255,21 +266,21 @@ impl<S: Stream> Connection<S> {
         for _ in 0..count {
             output = Output::new();
             let request = requests.next()?;
-            self.run_anywhere(&mut session, request.as_arguments(), &mut output)
+            self.run_anywhere(&mut session, request.as_arguments(), &mut output, deadline)
                 .await?;
         }
         Some(output)
     }
 
-    /// Runs one request to its end, here or where its keys are, for as long as cluster-node-timeout allows. `None` when the
+    /// Runs one request to its end, here or where its keys are, trying until `deadline`. `None` when the
     /// client is gone.
     pub(super) async fn run_anywhere(
         &mut self,
         session: &mut Session,
         request: Arguments<'_>,
         output: &mut Output,
+        deadline: Instant,
     ) -> Option<()> {
-        let deadline = tokio::time::Instant::now() + self.runner.settings().cluster_node_timeout;
         let mut round = 0;
         let mut wait = Duration::from_millis(1);
         self.runner.begin_batch();
@@ -302,7 +313,7 @@ impl<S: Stream> Connection<S> {
             match done {
                 Asked::Done => return Some(()),
                 Asked::Gone => return None,
-                Asked::Elsewhere if tokio::time::Instant::now() < deadline => {}
+                Asked::Elsewhere if Instant::now() < deadline => {}
                 Asked::Elsewhere => {
                     Reply::new(output, session.protocol).error("CLUSTERDOWN Hash slot not served");
                     return Some(());
