@@ -92,7 +92,8 @@ impl Host {
             version: 1,
         };
         let tunnels = Arc::<Tunnels>::default();
-        let links = Links::new(Bus::new(identity, Duration::from_secs(5)), tunnels.clone());
+        let bus = Bus::new(identity, Duration::from_secs(5));
+        let links = Links::new(bus, tunnels.clone());
         let pins = Pins::parse(pins).expect("the test's pins are good");
         let cluster = Cluster::new(me, pins.clone(), links, tunnels, 1);
         let mut map = Map::new(pins);

@@ -18,12 +18,14 @@
 pub mod agree;
 pub mod bus;
 pub mod forward;
+mod guests;
 pub mod map;
 pub mod node;
 pub mod publish;
 pub mod ring;
 pub mod route;
 pub mod slots;
+pub mod transfer;
 pub mod tunnel;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,10 +39,14 @@ use tokio::time::Instant;
 
 use agree::Agreement;
 use bus::{Link, Links};
+use guests::Guests;
+pub use guests::NotExpected;
 use map::{Map, NOBODY};
 use node::{Node, NodeId};
 use slots::{Pins, SLOTS};
 use tunnel::Tunnels;
+
+use crate::keyspace::Foreign;
 
 /// A set of slots, a bit each.
 #[derive(Clone, PartialEq, Eq)]
@@ -103,6 +109,10 @@ pub struct View {
     pub mine: u16,
     /// Slots of this node whose keys stand still.
     pub held: Option<SlotSet>,
+    /// Slots of which there may be keys here that clients must not see: see [`guests`].
+    pub hidden: Option<Arc<SlotSet>>,
+    /// Those of the hidden slots whose keys are to be removed.
+    pub dead: Option<Arc<SlotSet>>,
     /// Whether every slot has a living owner.
     pub is_covered: bool,
 }
@@ -136,6 +146,15 @@ impl View {
             _ => Owner::Here,
         }
     }
+
+    /// Whether keys of this slot are being sent here.
+    pub fn arrives(&self, slot: u16) -> bool {
+        let has = |slots: &Option<Arc<SlotSet>>| {
+            let slots = slots.as_ref();
+            slots.is_some_and(|slots| slots.contains(slot))
+        };
+        has(&self.hidden) && !has(&self.dead)
+    }
 }
 
 /// The ring as this node sees it.
@@ -157,7 +176,7 @@ pub struct Cluster {
     /// after it has locked its partitions. The partitions' locks order it: see the rules above.
     version: AtomicU64,
     /// Held by who changes the view. A leaf lock.
-    changes: Mutex<()>,
+    changes: Mutex<Guests>,
     /// Tells that the view has changed.
     changed: Notify,
     /// When the lease ends, in microseconds after `origin`. Written by the driver of the agreement, read before and after
@@ -197,10 +216,12 @@ impl Cluster {
                 is_covered: false,
                 mine: NOBODY,
                 held: None,
+                hidden: None,
+                dead: None,
                 map,
             }),
             version: AtomicU64::new(1),
-            changes: Mutex::new(()),
+            changes: Mutex::default(),
             changed: Notify::new(),
             lease_us: AtomicU64::new(0),
             origin: Instant::now(),
@@ -239,29 +260,29 @@ impl Cluster {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Takes over a map. An older one than that which is there is ignored.
+    /// Takes over a map. An older one than that which is there is ignored. Slots that are this node's now, and of which there
+    /// are keys that are worth nothing, are held until those are removed ([`Cluster::emptied`]).
     pub fn install(&self, map: Arc<Map>) {
-        self.change(|view| {
+        self.change(|view, guests| {
             if map.epoch < view.map.epoch {
                 return None;
             }
             let mine = map.index(self.me).unwrap_or(NOBODY);
             // What was held and is not ours any more needs no hold.
-            let held = view.held.as_ref().and_then(|held| {
-                let still = held
-                    .iter()
-                    .filter(|slot| map.owners[usize::from(*slot)] == mine);
-                let still: SlotSet = still.collect();
-                (!still.is_empty()).then_some(still)
-            });
-            Some((Arc::clone(&map), held))
+            let held = view.held.iter().flat_map(SlotSet::iter);
+            let mut held: SlotSet = held
+                .filter(|slot| map.owners[usize::from(*slot)] == mine)
+                .collect();
+            let unready = guests.follow(self.me, &view.map, &map);
+            unready.iter().for_each(|slot| held.insert(slot));
+            Some((Arc::clone(&map), some(held)))
         });
     }
 
     /// Holds slots: from the return on no run begins on their keys. Those that have begun end when each partition was
     /// locked once.
     pub fn hold(&self, slots: &SlotSet) {
-        self.change(|view| {
+        self.change(|view, _| {
             let mut held = view.held.clone().unwrap_or_default();
             slots.iter().for_each(|slot| held.insert(slot));
             Some((Arc::clone(&view.map), Some(held)))
@@ -270,17 +291,52 @@ impl Cluster {
 
     /// Ends a hold.
     pub fn release(&self, slots: &SlotSet) {
-        self.change(|view| {
+        self.change(|view, _| {
             let mut held = view.held.clone()?;
             slots.iter().for_each(|slot| held.remove(slot));
-            Some((Arc::clone(&view.map), (!held.is_empty()).then_some(held)))
+            Some((Arc::clone(&view.map), some(held)))
         });
     }
 
-    fn change(&self, next: impl FnOnce(&View) -> Option<(Arc<Map>, Option<SlotSet>)>) {
-        let changes = self.changes.lock();
+    /// Prepares for keys of slots that a node owns and sends here: clients do not see them.
+    pub fn expect(&self, from: NodeId, slots: &SlotSet) -> Result<(), NotExpected> {
+        let mut expected = Ok(());
+        self.change(|view, guests| {
+            expected = guests.expect(&view.map, from, slots);
+            expected.ok()?;
+            Some((Arc::clone(&view.map), view.held.clone()))
+        });
+        expected
+    }
+
+    /// All keys of slots that were expected are here, and their owner changes them no more: when they become this node's, it
+    /// has them.
+    pub fn complete(&self, slots: &SlotSet) {
+        self.changes.lock().complete(slots);
+    }
+
+    /// The keys of slots that were expected, as far as they have come, are worth nothing.
+    pub fn abandon(&self, slots: &SlotSet) {
+        self.change(|view, guests| {
+            guests.abandon(slots);
+            Some((Arc::clone(&view.map), view.held.clone()))
+        });
+    }
+
+    /// There are no keys of slots that were [`View::dead`] before each partition was locked once.
+    pub fn emptied(&self, slots: &SlotSet) {
+        self.change(|view, guests| {
+            let ready = guests.emptied(slots);
+            let mut held = view.held.clone().unwrap_or_default();
+            ready.iter().for_each(|slot| held.remove(slot));
+            Some((Arc::clone(&view.map), some(held)))
+        });
+    }
+
+    fn change(&self, next: impl FnOnce(&View, &mut Guests) -> Option<(Arc<Map>, Option<SlotSet>)>) {
+        let mut guests = self.changes.lock();
         let view = self.view.load();
-        let Some((map, held)) = next(&view) else {
+        let Some((map, held)) = next(&view, &mut guests) else {
             return;
         };
         let version = view.version + 1;
@@ -289,10 +345,12 @@ impl Cluster {
             is_covered: map.is_covered(),
             mine: map.index(self.me).unwrap_or(NOBODY),
             held,
+            hidden: guests.hidden(),
+            dead: guests.dead(),
             map,
         }));
         self.version.store(version, Ordering::Release);
-        drop(changes);
+        drop(guests);
         self.changed.notify_waiters();
     }
 
@@ -322,6 +380,23 @@ impl Cluster {
         let until = self.lease_us.load(Ordering::Acquire);
         (self.origin.elapsed().as_micros() as u64) < until
     }
+}
+
+impl Foreign for Cluster {
+    fn any(&self) -> bool {
+        self.view.load().hidden.is_some()
+    }
+
+    fn is_foreign(&self, database: u32, key: &[u8]) -> bool {
+        let view = self.view.load();
+        let hidden = view.hidden.as_ref();
+        hidden.is_some_and(|hidden| hidden.contains(view.map.pins.slot(database, key)))
+    }
+}
+
+/// The set, unless there is nothing in it.
+fn some(slots: SlotSet) -> Option<SlotSet> {
+    (!slots.is_empty()).then_some(slots)
 }
 
 #[cfg(test)]

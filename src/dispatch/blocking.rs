@@ -20,10 +20,15 @@ pub struct Blocked {
 
 impl Runner {
     /// Serves who waits for the keys that became ready. Each waiter served leaves its queue, so this comes to an end.
+    #[inline]
     pub(super) fn serve_ready(&mut self) {
-        if !self.effects.has_ready() {
-            return;
+        if self.effects.has_ready() {
+            self.serve_all_ready();
         }
+    }
+
+    #[inline(never)]
+    fn serve_all_ready(&mut self) {
         let server = Arc::clone(&self.server);
         let rng = Rng::from_system();
         let mut ready = VecDeque::from(self.effects.take_ready());

@@ -36,6 +36,7 @@ use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::Rules;
 use crate::keyspace::lock::{Contended, Locked, PATIENCE, Place, Places, Plan, lock_all, lock_one};
 use crate::keyspace::sweep::{Scene, Sweep};
+use crate::keyspace::undo::Undo;
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::{Outcome, Waiter};
 use crate::resp::decode::Arguments;
@@ -194,7 +195,7 @@ impl Sweeping {
 #[derive(Clone, Copy, Default)]
 struct Foreseen {
     entry: Option<&'static Entry<Handler>>,
-    /// The hash of its only key.
+    /// The hash of its only key, or of a script's first.
     hash: Option<u64>,
 }
 
@@ -225,6 +226,8 @@ pub struct Runner {
     foreseen: Vec<Foreseen>,
     /// Whether the script that was contended has to have the leave when it begins again.
     wants_leave: bool,
+    /// For what the next script may have to take back.
+    spare_undo: Option<Box<Undo>>,
     /// Whether the script that has just failed failed with an error of a command, which was counted then.
     is_error_counted: bool,
     /// None when the server belongs to no ring.
@@ -246,6 +249,7 @@ impl Runner {
             keys: Vec::new(),
             foreseen: Vec::new(),
             wants_leave: false,
+            spare_undo: None,
             is_error_counted: false,
             routing: server.cluster.get().map(Routing::new),
             server,
@@ -347,16 +351,9 @@ impl Runner {
             );
             let key = entry.and_then(|entry| match (entry.shape, entry.command.scope) {
                 (Shape::Single(index), Scope::Keys) => request.get(index),
+                (Shape::Specs, _) => script::first_key(entry, request),
                 _ => None,
             });
-            // The first key of a script.
-            if let Some(Handler::Admin(admin::Handler::Script(_))) =
-                entry.map(|entry| entry.handler)
-                && request.get(2) != Some(b"0")
-                && let Some(key) = request.get(3)
-            {
-                hashes.push(self.server.keyspace.hasher().hash(key));
-            }
             let hash = key.map(|key| match last_key {
                 (last, Some(hash)) if last == key => hash,
                 _ => {
@@ -474,7 +471,7 @@ impl Runner {
         }
         if is_queued {
             if let Some(transaction) = session.transaction_mut() {
-                transaction.push(entry.id, entry.command.flags, arguments);
+                transaction.push(entry.id, entry.command.flags, arguments, foreseen.hash);
             }
             session.show_queued();
             reply.simple("QUEUED");
@@ -609,7 +606,7 @@ impl Runner {
                 Err(Contended) => return Step::Contended,
             },
             Handler::Admin(admin::Handler::Script(call)) => {
-                match self.script(session, entry, call, arguments, &mut reply, round) {
+                match self.script(session, entry, call, (arguments, hash), &mut reply, round) {
                     Ok(done) => done,
                     Err(Contended) => {
                         // What it found expired before it was taken back.

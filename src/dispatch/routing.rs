@@ -393,7 +393,7 @@ impl Runner {
             return;
         };
         let mut database = session.database;
-        for (id, arguments) in transaction.queued() {
+        for (id, arguments, _) in transaction.queued() {
             let entry = self.table.entry(id);
             if let Scope::Selects(find) = entry.command.scope {
                 database = find(&arguments).unwrap_or(database);

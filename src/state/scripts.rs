@@ -10,11 +10,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
+use quanta::Instant;
 use tokio::sync::Notify;
 
 use super::functions::Library;
@@ -23,13 +24,15 @@ use crate::base::worker::give_worker_away;
 use crate::keyspace::lock::{Place, Plan};
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::script::engine::{Engine, EngineOptions};
-use crate::script::{Interrupt, Script, ScriptFlags};
+use crate::script::{Interrupt, Script, ScriptFlags, ScriptName};
 use crate::table::CommandError;
 
 /// Scripts that are kept although nobody loaded them: what redis-server 7.4 keeps.
 const EVAL_SCRIPTS: usize = 500;
 /// Bytes of their texts.
 const EVAL_BYTES: usize = 64 * 1024 * 1024;
+/// What the request of a run that is over may still take.
+const KEPT_BYTES: usize = 16 * 1024;
 /// What one machine's values may take, at most.
 const MEMORY_LIMIT: usize = 256 * 1024 * 1024;
 
@@ -48,13 +51,13 @@ pub struct Known {
 /// Texts that came by EVAL, in the order of their coming.
 #[derive(Default)]
 struct Evaluated {
-    order: VecDeque<[u8; 40]>,
+    order: VecDeque<ScriptName>,
     bytes: usize,
 }
 
 /// The scripts of a server and their runs.
 pub struct Scripts {
-    known: DashMap<[u8; 40], Arc<Known>>,
+    known: DashMap<ScriptName, Arc<Known>>,
     /// A leaf lock.
     evaluated: Mutex<Evaluated>,
     /// Texts forgotten since the start.
@@ -190,7 +193,7 @@ impl Scripts {
     pub fn find(&self, sha1: &[u8]) -> Option<Arc<Known>> {
         let mut digits = <[u8; 40]>::try_from(sha1).ok()?;
         digits.make_ascii_lowercase();
-        let known = self.known.get(&digits)?;
+        let known = self.known.get(&ScriptName(digits))?;
         known.is_used.store(true, Ordering::Relaxed);
         Some(Arc::clone(&known))
     }
@@ -225,7 +228,7 @@ impl Scripts {
     fn add(self: &Arc<Self>, text: &[u8], is_loaded: bool) -> Result<Arc<Known>, CommandError> {
         let script = Script::new(Bytes::copy_from_slice(text))?;
         self.with_engine(|engine, _| engine.compile(&script))?;
-        let sha1 = script.sha1;
+        let sha1 = ScriptName(script.sha1);
         let known = Arc::new(Known {
             script,
             is_loaded: AtomicBool::new(is_loaded),
@@ -239,7 +242,7 @@ impl Scripts {
     }
 
     /// Forgets what is too much.
-    fn note_evaluated(&self, sha1: [u8; 40], bytes: usize) {
+    fn note_evaluated(&self, sha1: ScriptName, bytes: usize) {
         let mut evicted = Vec::new();
         let mut evaluated = self.evaluated.lock();
         evaluated.order.push_back(sha1);
@@ -433,7 +436,7 @@ impl Seat {
             Subject::Function(_, name) => Some(name.clone()),
         };
         running.request.clear();
-        request.iter().for_each(|part| running.request.push(part));
+        running.request.append(request);
         running.places.clear();
         running.places.extend(places);
         self.has_written.store(false, Ordering::Relaxed);
@@ -457,6 +460,11 @@ impl Seat {
         SEATED.with_borrow_mut(Option::take);
         let mut running = self.running.lock();
         running.begun = None;
+        if running.request.memory_bytes() > KEPT_BYTES {
+            running.request = OwnedArguments::default();
+        } else {
+            running.request.clear();
+        }
         let was_long = std::mem::take(&mut running.is_long);
         drop(running);
         if was_long && let Some(scripts) = self.scripts.upgrade() {

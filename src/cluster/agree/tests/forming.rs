@@ -1,0 +1,121 @@
+//! Rings come to be.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn one_node_forms_a_ring_alone() {
+    // Aim: without seeds, and with itself as the only one; its lease is for ever.
+    for seeds in [0, 1] {
+        let mut ring = Ring::of(1, seeds, 1);
+        ring.start(0).await;
+        let took = ring.whole().await;
+        assert!(took < T, "{took:?}");
+        assert_eq!(ring.peers[0].owned(), SLOTS);
+        let map = ring.peers[0].map().expect("there is one");
+        assert_eq!(map.pins.databases, [1], "what the founder pins holds");
+        ring.until("it is known to be alone", T, |ring| {
+            ring.peers[0]
+                .lease()
+                .is_some_and(|until| until > Instant::now() + T * 1000)
+        })
+        .await;
+        ring.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_waits_for_a_majority_of_its_seeds() {
+    let mut ring = Ring::of(3, 3, 2);
+    ring.start(1).await;
+    ring.run(T * 10).await;
+    assert_eq!(ring.peers[1].status().standing, Standing::Seeking);
+    assert!(ring.peers[1].map().is_none());
+    ring.start(2).await;
+    ring.until("two of three form the ring", T, |ring| {
+        ring.running()
+            .all(|peer| peer.status().standing == Standing::Member)
+    })
+    .await;
+    ring.start(0).await;
+    ring.whole().await;
+    ring.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_nodes_form_one_ring_in_any_order() {
+    let orders = [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ];
+    for (number, order) in orders.into_iter().enumerate() {
+        for gap in [Duration::ZERO, Duration::from_millis(130), T * 2] {
+            let mut ring = Ring::of(3, 3, 10 + number as u64);
+            for index in order {
+                ring.start(index).await;
+                ring.run(gap).await;
+            }
+            ring.whole().await;
+            let status = ring.peers[0].status();
+            assert_eq!(status.voters.len(), 3);
+            ring.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_seeds_that_start_at_once_form_one_ring() {
+    // Aim: votes that are split at first are given back.
+    for seed in 100..130 {
+        let mut ring = Ring::of(5, 5, seed);
+        ring.net.0.lock().loss = 200;
+        for index in 0..5 {
+            ring.start(index).await;
+            let pause = ring.net.0.lock().chance.u64(0..400);
+            ring.run(Duration::from_millis(pause)).await;
+        }
+        ring.run(T).await;
+        ring.net.0.lock().loss = 0;
+        ring.whole().await;
+        ring.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ring_grows_and_its_voters_with_it() {
+    let mut ring = Ring::of(9, 1, 3);
+    for (index, voters) in [1, 1, 3, 3, 5, 5, 7, 7, 7].into_iter().enumerate() {
+        ring.start(index).await;
+        ring.whole().await;
+        assert_eq!(ring.peers[0].status().voters.len(), voters);
+    }
+    ring.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_stands_for_many_seeds() {
+    // Aim: a headless service: every node has the same one name as its seed, and each of them is behind it.
+    let mut ring = Ring::of(3, 0, 4);
+    ring.seeds = vec!["ring.local:17000".to_owned()];
+    let all: Vec<String> = (0..3).map(address).collect();
+    ring.net.0.lock().names.insert(ring.seeds[0].clone(), all);
+    for index in 0..3 {
+        ring.start(index).await;
+    }
+    ring.whole().await;
+    ring.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_of_both_families_is_one_node() {
+    let mut ring = Ring::of(1, 0, 5);
+    ring.seeds = vec!["localhost:17000".to_owned()];
+    let both = vec!["[::1]:17000".to_owned(), address(0)];
+    ring.net.0.lock().names.insert(ring.seeds[0].clone(), both);
+    ring.start(0).await;
+    ring.whole().await;
+    ring.shutdown().await;
+}

@@ -1,0 +1,191 @@
+//! Nodes that come back.
+
+use super::*;
+
+async fn of_three(seed: u64) -> Ring {
+    let mut ring = Ring::of(3, 3, seed);
+    for index in 0..3 {
+        ring.start(index).await;
+    }
+    ring.whole().await;
+    ring
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_node_in_turn_comes_back_as_itself() {
+    let mut ring = of_three(400).await;
+    for index in 0..3 {
+        let id = ring.peers[index].id();
+        ring.kill(index).await;
+        ring.run(T / 5).await;
+        ring.start(index).await;
+        assert_eq!(ring.peers[index].id(), id);
+        ring.whole().await;
+        assert_eq!(ring.peers[index].status().incarnation, 2);
+    }
+    ring.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_at_once_come_back_as_one_ring() {
+    for seed in 410..414 {
+        let mut ring = of_three(seed).await;
+        let ids: Vec<NodeId> = ring.peers.iter().map(Peer::id).collect();
+        let epoch = ring.peers[0].map().expect("it has one").epoch;
+        for index in 0..3 {
+            ring.kill(index).await;
+        }
+        ring.run(T * 3).await;
+        for index in [2, 0, 1] {
+            ring.start(index).await;
+        }
+        ring.whole().await;
+        let again: Vec<NodeId> = ring.peers.iter().map(Peer::id).collect();
+        assert_eq!(ids, again);
+        let map = ring.peers[0].map().expect("it has one");
+        assert!(map.epoch > epoch, "the log went on");
+        assert_eq!(map.pins.databases, [1]);
+        ring.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_at_once_come_back_with_other_addresses() {
+    // Aim: the addresses in the log are all wrong; the seeds' name says where to look.
+    let mut ring = Ring::of(3, 0, 420);
+    let name = "ring.local:17000".to_owned();
+    ring.seeds = vec![name.clone()];
+    let all: Vec<String> = (0..3).map(address).collect();
+    ring.net.0.lock().names.insert(name.clone(), all);
+    for index in 0..3 {
+        ring.start(index).await;
+    }
+    ring.whole().await;
+    let ids: Vec<NodeId> = ring.peers.iter().map(Peer::id).collect();
+    for index in 0..3 {
+        ring.kill(index).await;
+        ring.peers[index].address = address(index + 10);
+    }
+    let all: Vec<String> = (10..13).map(address).collect();
+    ring.net.0.lock().names.insert(name, all);
+    for index in 0..3 {
+        ring.start(index).await;
+    }
+    ring.whole().await;
+    let map = ring.peers[0].map().expect("it has one");
+    for (index, id) in ids.into_iter().enumerate() {
+        assert_eq!(
+            map.node(id).map(|node| node.bus.clone()),
+            Some(address(index + 10))
+        );
+    }
+    ring.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_node_alone_comes_back() {
+    let mut ring = Ring::of(1, 0, 430);
+    ring.start(0).await;
+    ring.whole().await;
+    for incarnation in 2..5 {
+        ring.kill(0).await;
+        ring.start(0).await;
+        ring.whole().await;
+        assert_eq!(ring.peers[0].status().incarnation, incarnation);
+    }
+    ring.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_its_state_is_a_new_one() {
+    let mut ring = of_three(440).await;
+    let id = ring.peers[2].id();
+    ring.kill(2).await;
+    ring.peers[2].disk.set(Vec::new());
+    ring.start(2).await;
+    assert_ne!(ring.peers[2].id(), id);
+    ring.run(T * 3).await;
+    ring.whole().await;
+    ring.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_leaves_is_forgotten_and_a_new_one_may_come() {
+    for index in 0..3 {
+        let mut ring = of_three(450 + index as u64).await;
+        let agreement = ring.peers[index].agreement.clone().expect("it runs");
+        let leave = tokio::spawn({
+            let agreement = agreement.clone();
+            async move { agreement.leave().await }
+        });
+        ring.until("it has left", T * 3, |_| leave.is_finished())
+            .await;
+        assert_eq!(leave.await.expect("it ends"), Ok(()));
+        let id = agreement.id();
+        ring.kill(index).await;
+        drop(agreement);
+        ring.whole().await;
+        let map = ring
+            .running()
+            .next()
+            .and_then(Peer::map)
+            .expect("there is one");
+        assert_eq!(map.node(id), None);
+        // With its old state it stays out; without, it joins.
+        ring.start(index).await;
+        ring.until("it knows", T * 3, |ring| {
+            ring.peers[index].status().standing == Standing::Forgotten
+        })
+        .await;
+        ring.run(T * 2).await;
+        assert!(!ring.peers[index].serves());
+        ring.kill(index).await;
+        ring.peers[index].disk.set(Vec::new());
+        ring.start(index).await;
+        ring.whole().await;
+        ring.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_forgotten_while_it_serves_stops_first() {
+    let mut ring = of_three(460).await;
+    let leader = ring.leader();
+    for index in [(leader + 1) % 3, leader] {
+        let id = ring.peers[index].id();
+        let asker = ring.peers[(leader + 2) % 3]
+            .agreement
+            .clone()
+            .expect("it runs");
+        let forget = tokio::spawn(async move { asker.propose(Change::Forget(id)).await });
+        ring.until("it is forgotten", T * 3, |_| forget.is_finished())
+            .await;
+        assert!(forget.await.expect("it ends").is_ok());
+        ring.until("it knows", T * 3, |ring| {
+            ring.peers[index].status().standing == Standing::Forgotten
+        })
+        .await;
+        assert!(!ring.peers[index].serves());
+        ring.kill(index).await;
+        ring.whole().await;
+    }
+    ring.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_file_may_be_cut_anywhere() {
+    // Aim: what a crash leaves of the last write. Whatever is missing comes again from the others.
+    let mut ring = of_three(470).await;
+    let victim = (ring.leader() + 1) % 3;
+    for cut in [1, 7, 17, 60, 200] {
+        ring.kill(victim).await;
+        let mut bytes = ring.peers[victim].disk.bytes();
+        // Half of a frame behind what is there.
+        let tail: Vec<u8> = bytes[13..].iter().copied().take(cut).collect();
+        bytes.extend(tail);
+        ring.peers[victim].disk.set(bytes);
+        ring.start(victim).await;
+        ring.whole().await;
+    }
+    ring.shutdown().await;
+}
