@@ -119,6 +119,7 @@ impl Ring {
         let agreement = Agreement::start(options, store, transport, sink)
             .await
             .map_err(|error| RingError(error.to_string()))?;
+        let _ = cluster.agreement.set(Arc::downgrade(&agreement));
         tracing::info!(node = %cluster.me, ring = settings.cluster_name, bus_port, "takes part in a ring");
         server.keyspace.hide(Arc::clone(&cluster) as _);
         let importer = Importer::new(Arc::clone(server), Arc::clone(&cluster));
@@ -153,11 +154,6 @@ impl Ring {
             stop,
             bus_port,
         })
-    }
-
-    /// The agreement.
-    pub fn agreement(&self) -> &Arc<Agreement> {
-        &self.agreement
     }
 
     /// Where its bus listens.
