@@ -40,6 +40,8 @@ const LANES_MAX: usize = 4;
 const TUNNELS_MAX: usize = 10_000;
 /// Bytes of a tunnel on their way in each direction.
 const TUNNEL_BYTES: usize = 64 * 1024;
+/// How long a node that has left goes on answering, and twice as long others keep their links to it.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Ports between a node's port and its bus, where it does not say otherwise.
 const BUS_OFFSET: u16 = 10_000;
 
@@ -164,7 +166,11 @@ impl Ring {
     /// Hands all slots over and leaves, within `limit`.
     pub async fn leave(&self, limit: Duration) {
         match tokio::time::timeout(limit, self.agreement.leave()).await {
-            Ok(Ok(())) => tracing::info!("has left the ring"),
+            Ok(Ok(())) => {
+                tracing::info!("has left the ring");
+                // Whoever has not heard of it yet is told that the keys are elsewhere.
+                tokio::time::sleep(LAST_ANSWERS / 2).await;
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "could not leave the ring: the others take its slots, empty")
             }
@@ -299,12 +305,17 @@ struct Sink(Arc<Cluster>);
 
 impl agree::Sink for Sink {
     fn install(&self, map: Arc<Map>) {
-        let alive = |id: NodeId| {
-            map.node(id)
-                .is_some_and(|node| node.state != NodeState::Failed)
-        };
-        self.0.links.retain(&alive);
         self.0.install(map);
+        let cluster = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            // What is under way to a node that has left is still answered.
+            tokio::time::sleep(LAST_ANSWERS).await;
+            let view = cluster.view();
+            let is_alive = |node: &Node| node.state != NodeState::Failed;
+            cluster
+                .links
+                .retain(&|id| view.map.node(id).is_some_and(is_alive));
+        });
     }
 
     fn renew_lease(&self, until: Instant) {
