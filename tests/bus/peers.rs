@@ -127,6 +127,11 @@ impl Node {
         self.events.recv().await.expect("the service is there")
     }
 
+    /// The next event, if it is there already.
+    pub fn event_now(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
     /// The next frame; events before it are not expected.
     pub async fn frame(&mut self) -> Got {
         match self.event().await {
