@@ -1,4 +1,8 @@
 //! Nodes of the tests: a service whose frames the test receives, and answers.
+#![cfg_attr(
+    feature = "simulation",
+    allow(dead_code, reason = "the tests over sockets use the rest")
+)]
 
 use std::sync::Arc;
 use std::time::Duration;

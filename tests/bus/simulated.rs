@@ -11,7 +11,7 @@ use super::peers::{Node, identity, node_id};
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// A ring of one server and one client that asks it.
-fn simulate<F>(client: impl FnOnce(Links, Arc<Link>) -> F + 'static)
+fn simulate<F>(client: impl FnOnce(Arc<Link>) -> F + 'static)
 where
     F: Future<Output = ()> + 'static,
 {
@@ -30,7 +30,8 @@ where
         let links = Links::new(Bus::new(identity(1), SILENCE), Arc::new(()));
         let link = links.link(node_id(2), "server:16379", 0);
         while link.connected().await.is_err() {}
-        client(links, link).await;
+        client(link).await;
+        links.close();
         Ok(())
     });
     sim.run().expect("it ends well");
@@ -44,7 +45,7 @@ async fn assert_echoes(link: &Arc<Link>) {
 
 #[test]
 fn a_network_that_falls_silent_breaks_the_link_in_time() {
-    simulate(|_links, link| async move {
+    simulate(|link| async move {
         assert_echoes(&link).await;
         turmoil::partition("client", "server");
         let cut = Instant::now();
@@ -66,7 +67,7 @@ fn a_network_that_falls_silent_breaks_the_link_in_time() {
 
 #[test]
 fn a_connection_without_calls_stays() {
-    simulate(|_links, link| async move {
+    simulate(|link| async move {
         let since = link.info();
         tokio::time::sleep_until(Instant::now() + 10 * SILENCE).await;
         assert_eq!(link.info().errors, since.errors);
@@ -76,7 +77,7 @@ fn a_connection_without_calls_stays() {
 
 #[test]
 fn a_network_that_is_slow_for_less_than_the_silence_breaks_nothing() {
-    simulate(|_links, link| async move {
+    simulate(|link| async move {
         turmoil::hold("client", "server");
         let ticket = link.call(Kind::Forward, |frame| frame.extend_from_slice(b"echo"));
         let mut ticket = ticket.expect("it is connected");
