@@ -393,7 +393,7 @@ impl Runner {
             return;
         };
         let mut database = session.database;
-        for (id, arguments) in transaction.queued() {
+        for (id, arguments, _) in transaction.queued() {
             let entry = self.table.entry(id);
             if let Scope::Selects(find) = entry.command.scope {
                 database = find(&arguments).unwrap_or(database);
@@ -421,6 +421,21 @@ impl Runner {
             self.slots_of(session.database, entry, request, &mut slots);
         }
         slots.to_vec()
+    }
+
+    /// Whether the keys of a request are here, by the present view.
+    pub(super) fn runs_here(
+        &mut self,
+        database: u32,
+        entry: &Entry<Handler>,
+        arguments: Arguments<'_>,
+    ) -> bool {
+        let Some(view) = self.fresh_view() else {
+            return true;
+        };
+        let mut slots = Slots::new();
+        self.slots_of(database, entry, arguments, &mut slots);
+        route(&view, slots) == Route::Here
     }
 
     /// Whether a request watches keys.

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod listener;
 pub mod log;
 mod migrate;
+pub mod moving;
 pub mod peer;
 pub mod ping;
 mod ring;

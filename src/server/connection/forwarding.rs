@@ -115,7 +115,7 @@ impl<S: Stream> Connection<S> {
             Some(transaction) => {
                 let mut requests = 2;
                 write_request(word("MULTI").as_arguments(), &mut frame.payload);
-                for (_, queued) in transaction.queued() {
+                for (_, queued, _) in transaction.queued() {
                     write_request(queued, &mut frame.payload);
                     requests += 1;
                 }
@@ -350,7 +350,7 @@ impl<S: Stream> Connection<S> {
         let flags = match session.transaction() {
             Some(transaction) => {
                 write_request(word("MULTI").as_arguments(), &mut payload);
-                for (_, queued) in transaction.queued() {
+                for (_, queued, _) in transaction.queued() {
                     write_request(queued, &mut payload);
                     count += 1;
                 }

@@ -57,7 +57,7 @@ impl<S: Stream> Connection<S> {
         let is_exec = transaction.is_some();
         if let Some(transaction) = transaction {
             write_request(word("MULTI").as_arguments(), &mut requests);
-            for (_, queued) in transaction.queued() {
+            for (_, queued, _) in transaction.queued() {
                 write_request(queued, &mut requests);
                 count += 1;
             }
