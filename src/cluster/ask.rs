@@ -4,8 +4,8 @@
 //!     1 | frame of requests (forward.rs)     run these, as soon as there is room; answered as a frame of requests is
 //!     2                                      how many keys there are: Vec<DatabaseTotal>
 //!     3                                      which libraries and scripts are known: Known
-//!     4                                      all libraries: Libraries
-//!     5 | last SHA-1 seen, or nothing        loaded scripts behind it, by their SHA-1: Vec<text>, empty at the end
+//!     4                                      what became of all libraries: Vec<LibraryState>
+//!     5 | last SHA-1 seen, or nothing        loaded scripts behind it, by their SHA-1: Vec<LoadedScript>, empty at the end
 //! ```
 //!
 //! Answers but the first are in postcard. An empty answer says that the node cannot answer.
@@ -76,30 +76,32 @@ pub struct DatabaseTotal {
 /// Which libraries and scripts a node knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
-    /// When its libraries were changed, and what they are.
-    pub libraries: State,
-    /// When its scripts were forgotten, and which are loaded.
-    pub scripts: State,
+    /// A hash of all libraries.
+    pub libraries: u128,
+    /// A hash of all loaded scripts.
+    pub scripts: u128,
+    /// When it forgot all scripts, in milliseconds since 1970; 0 for never.
+    pub scripts_flushed_ms: i64,
 }
 
-/// What something is, and since when.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
-pub struct State {
-    /// In milliseconds since 1970; 0 for never.
+/// What became of a library at a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LibraryState {
+    /// Its name.
+    pub name: String,
+    /// When it was loaded or deleted, in milliseconds since 1970.
     pub since_ms: i64,
-    /// A hash of all of it.
-    pub digest: u128,
+    /// Its text; `None`: it was deleted.
+    pub text: Option<Vec<u8>>,
 }
 
-/// All libraries of a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Libraries {
-    /// As [`Known`] says.
-    pub state: State,
-    /// Their texts.
-    pub texts: Vec<Vec<u8>>,
+/// A loaded script.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoadedScript {
+    /// When it was loaded, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// Its text.
+    pub text: Vec<u8>,
 }
 
 /// An answer's payload.

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::asked::{Asked, Asks};
 use super::connection;
 use super::moving::receive::Importer;
 use super::moving::{self, Outcome};
@@ -47,11 +48,8 @@ const BUS_OFFSET: u16 = 10_000;
 pub struct Ring {
     agreement: Arc<Agreement>,
     serving: tokio::task::JoinHandle<()>,
-<<<<<<< HEAD
     moving: tokio::task::JoinHandle<()>,
-=======
     wide: tokio::task::JoinHandle<()>,
->>>>>>> refs/heads/wide
     stop: tokio::sync::oneshot::Sender<()>,
     bus_port: u16,
 }
@@ -132,7 +130,7 @@ impl Ring {
         });
         let moving = tokio::spawn(moving::run(
             Arc::clone(server),
-            cluster,
+            Arc::clone(&cluster),
             movers,
             Arc::clone(&importer),
         ));
@@ -140,6 +138,7 @@ impl Ring {
             server: Arc::clone(server),
             agreement: Arc::clone(&agreement),
             importer,
+            asks: Asks::new(server),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let stopped = async {
@@ -151,11 +150,8 @@ impl Ring {
         Ok(Ring {
             agreement,
             serving,
-<<<<<<< HEAD
             moving,
-=======
             wide,
->>>>>>> refs/heads/wide
             stop,
             bus_port,
         })
@@ -186,11 +182,8 @@ impl Ring {
 
     /// Ends its part.
     pub async fn stop(self) {
-<<<<<<< HEAD
         self.moving.abort();
-=======
         self.wide.abort();
->>>>>>> refs/heads/wide
         self.agreement.shutdown().await;
         drop(self.stop);
         let _ = self.serving.await;
@@ -373,6 +366,7 @@ struct Peers {
     server: Arc<Server>,
     agreement: Arc<Agreement>,
     importer: Arc<Importer>,
+    asks: Asks,
 }
 
 /// One link of a peer.
@@ -382,6 +376,8 @@ struct Peer {
     executor: Option<Box<Executor>>,
     /// Hears what it has subscribers for, and what is published there.
     ear: Ear,
+    /// What it asks of all nodes.
+    asked: Asked,
     /// Ends of the tunnels of its clients.
     tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
 }
@@ -394,6 +390,7 @@ impl Service for Peers {
             id: from,
             executor: None,
             ear: self.server.pubsub.ear(from),
+            asked: self.asks.of(from),
             tunnels: HashMap::new(),
         }
     }
@@ -416,10 +413,8 @@ impl Service for Peers {
                     Err(_) => drop(tokio::spawn(run)),
                 }
             }
-            Kind::Ask => {
-                let executor = Box::new(Executor::new(&self.server, peer.id));
-                tokio::spawn(answer(executor, id, payload, answers.clone()));
-            }
+            Kind::Ask => peer.asked.answer(id, payload, answers),
+            Kind::Cancel => peer.asked.cancel(id),
             Kind::Raft | Kind::Member => {
                 let (agreement, answers) = (Arc::clone(&self.agreement), answers.clone());
                 tokio::spawn(async move {
@@ -427,13 +422,12 @@ impl Service for Peers {
                     send(&answers, id, &answer);
                 });
             }
-<<<<<<< HEAD
             // One after the other: they come by a connection of their own.
             Kind::Transfer => {
                 let mut answer = BytesMut::new();
                 self.importer.handle(peer.id, payload, &mut answer).await;
                 send(answers, id, &answer);
-=======
+            }
             Kind::Publish => {
                 if peer.ear.hear(&payload).is_err() {
                     tracing::warn!(peer = %peer.id, "what a peer publishes could not be read");
@@ -441,7 +435,6 @@ impl Service for Peers {
                 if id != 0 {
                     send(answers, id, &[]);
                 }
->>>>>>> refs/heads/wide
             }
             Kind::Tunnel => self.piece(peer, payload, answers),
             _ => {}
