@@ -11,8 +11,8 @@
 //! Answers but the first are in postcard. An empty answer says that the node cannot answer.
 
 use bytes::{Buf, Bytes};
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 mod asked;
 mod background;
 pub mod connection;
+mod learn;
 pub mod listener;
 pub mod log;
 mod migrate;

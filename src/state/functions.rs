@@ -87,6 +87,11 @@ impl Libraries {
         self.functions.len()
     }
 
+    /// Whether there never was any.
+    pub fn is_untouched(&self) -> bool {
+        self.ages.is_empty()
+    }
+
     /// A hash of all texts.
     pub fn digest(&self) -> u128 {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();

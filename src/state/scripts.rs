@@ -227,9 +227,11 @@ impl Scripts {
     /// It is not a script.
     pub fn load(self: &Arc<Self>, text: &[u8], now: Millis) -> Result<Arc<Known>, CommandError> {
         let sha1 = crate::script::sha1_hex(text);
+        // After the last SCRIPT FLUSH, also within its millisecond.
+        let now = Millis(now.0.max(self.flushed_ms() + 1));
         match self.find(&sha1) {
             Some(known) => {
-                known.loaded_ms.fetch_max(now.0.max(1), Ordering::Relaxed);
+                known.loaded_ms.fetch_max(now.0, Ordering::Relaxed);
                 Ok(known)
             }
             None => self.add(text, Some(now)),
@@ -246,7 +248,7 @@ impl Scripts {
         let sha1 = ScriptName(script.sha1);
         let known = Arc::new(Known {
             script,
-            loaded_ms: AtomicI64::new(loaded.map_or(0, |loaded| loaded.0.max(1))),
+            loaded_ms: AtomicI64::new(loaded.map_or(0, |loaded| loaded.0)),
             is_used: AtomicBool::new(false),
             strays: AtomicBool::new(false),
         });
@@ -306,20 +308,22 @@ impl Scripts {
     /// A hash of the names of all that are loaded, whatever their order.
     pub fn digest(&self) -> u128 {
         let loaded = self.known.iter().filter(|known| known.is_loaded());
-        loaded.fold(0, |sum, known| sum ^ xxhash_rust::xxh3::xxh3_128(known.key()))
+        loaded.fold(0, |sum, known| {
+            sum ^ xxhash_rust::xxh3::xxh3_128(&known.script.sha1)
+        })
     }
 
     /// Loaded scripts whose names come behind `last`, in order, up to some bytes of text and one script more.
     pub fn loaded_after(&self, last: &[u8], bytes: usize) -> Vec<LoadedScript> {
         let loaded = self.known.iter().filter(|known| known.is_loaded());
         let mut behind: Vec<[u8; 40]> = loaded
-            .map(|known| *known.key())
+            .map(|known| known.script.sha1)
             .filter(|name| &name[..] > last)
             .collect();
         behind.sort_unstable();
         let (mut found, mut taken) = (Vec::new(), 0);
         for name in behind {
-            let Some(known) = self.known.get(&name) else {
+            let Some(known) = self.known.get(&ScriptName(name)) else {
                 continue;
             };
             taken += known.script.text.len();

@@ -129,7 +129,10 @@ fn what_has_no_room_is_left_out() {
     let news = a.current().news(b.current().states());
     let refused = a.change().merge(news, load);
     assert_eq!(refused, Err(vec!["good".to_owned(), "theirs".to_owned()]));
-    assert!(a.current().find("good").is_some(), "the older one is still there");
+    assert!(
+        a.current().find("good").is_some(),
+        "the older one is still there"
+    );
 }
 
 #[test]
