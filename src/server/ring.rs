@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::asked::{Asked, Asks};
 use super::connection;
 use super::moving::receive::Importer;
 use super::moving::{self, Outcome};
@@ -140,6 +141,7 @@ impl Ring {
             server: Arc::clone(server),
             agreement: Arc::clone(&agreement),
             importer,
+            asks: Asks::new(server),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let stopped = async {
@@ -371,6 +373,7 @@ struct Peers {
     server: Arc<Server>,
     agreement: Arc<Agreement>,
     importer: Arc<Importer>,
+    asks: Asks,
 }
 
 /// One link of a peer.
@@ -380,6 +383,8 @@ struct Peer {
     executor: Option<Box<Executor>>,
     /// Hears what it has subscribers for, and what is published there.
     ear: Ear,
+    /// What it asks of all nodes.
+    asked: Asked,
     /// Ends of the tunnels of its clients.
     tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
 }
@@ -392,6 +397,7 @@ impl Service for Peers {
             id: from,
             executor: None,
             ear: self.server.pubsub.ear(from),
+            asked: self.asks.of(from),
             tunnels: HashMap::new(),
         }
     }
@@ -414,10 +420,8 @@ impl Service for Peers {
                     Err(_) => drop(tokio::spawn(run)),
                 }
             }
-            Kind::Ask => {
-                let executor = Box::new(Executor::new(&self.server, peer.id));
-                tokio::spawn(answer(executor, id, payload, answers.clone()));
-            }
+            Kind::Ask => peer.asked.answer(id, payload, answers),
+            Kind::Cancel => peer.asked.cancel(id),
             Kind::Raft | Kind::Member => {
                 let (agreement, answers) = (Arc::clone(&self.agreement), answers.clone());
                 tokio::spawn(async move {
