@@ -80,6 +80,12 @@ impl SlotSet {
         self.0.iter().all(|word| *word == 0)
     }
 
+    /// Whether it has a slot that the other has too.
+    pub fn meets(&self, other: &SlotSet) -> bool {
+        let mut both = self.0.iter().zip(other.0.iter());
+        both.any(|(a, b)| a & b != 0)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
@@ -169,6 +175,8 @@ pub struct Cluster {
     pub tunnels: Arc<Tunnels>,
     /// What the nodes agree by. Set once by the start, which also owns it: it has this object, in its turn.
     pub agreement: OnceLock<Weak<Agreement>>,
+    /// What has moved.
+    pub moved: transfer::Counts,
     /// Connections to each peer: a client keeps to one of them, which keeps its order.
     lanes: usize,
     view: ArcSwap<View>,
@@ -210,6 +218,7 @@ impl Cluster {
             links,
             tunnels,
             agreement: OnceLock::new(),
+            moved: transfer::Counts::default(),
             lanes: lanes.max(1),
             view: ArcSwap::from_pointee(View {
                 version: 1,

@@ -23,6 +23,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::slots::SLOTS;
 use crate::base::clock::Millis;
+use crate::base::stats::Counter;
 use crate::data::value::Type;
 use crate::keyspace::evict::Rules;
 
@@ -456,6 +457,15 @@ fn u64_of(payload: &mut Bytes) -> Result<u64, Malformed> {
         ..8 => Err(Malformed),
         _ => Ok(payload.get_u64()),
     }
+}
+
+/// What has moved since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Keys that were sent to other nodes, those that changed meanwhile each time.
+    pub sent: Counter,
+    /// Keys that were taken from other nodes, in the same way.
+    pub received: Counter,
 }
 
 /// What the receiver says.

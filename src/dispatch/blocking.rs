@@ -99,6 +99,10 @@ impl Runner {
             });
             match tried {
                 Ok(done) => break done,
+                // It is sent away, or has been.
+                Err(Contended) if !self.runs_here(who.database, entry, arguments) => {
+                    break Ok(false);
+                }
                 Err(Contended) => {
                     round += 1;
                     std::thread::yield_now();
@@ -146,6 +150,8 @@ impl Runner {
                         self.count_unserved(&blocked.waiter, true);
                     }
                     Cancel::Gone => session.after = After::Drop,
+                    // Its connection runs it again instead.
+                    Cancel::Moved => return Step::Contended,
                 }
             }
         }

@@ -423,6 +423,21 @@ impl Runner {
         slots.to_vec()
     }
 
+    /// Whether the keys of a request are here, by the present view.
+    pub(super) fn runs_here(
+        &mut self,
+        database: u32,
+        entry: &Entry<Handler>,
+        arguments: Arguments<'_>,
+    ) -> bool {
+        let Some(view) = self.fresh_view() else {
+            return true;
+        };
+        let mut slots = Slots::new();
+        self.slots_of(database, entry, arguments, &mut slots);
+        route(&view, slots) == Route::Here
+    }
+
     /// Whether a request watches keys.
     pub fn is_watch(&self, request: Arguments<'_>) -> bool {
         self.table.find_request(&request).is_some_and(is_watch)

@@ -108,6 +108,13 @@ impl Departing {
         }
         Ok(names)
     }
+
+    /// Takes names back that were taken and not used.
+    pub fn give_back(&self, names: impl Iterator<Item = Name>) {
+        if let Some(collecting) = &mut *self.collecting.lock() {
+            names.for_each(|(database, key)| collecting.note(database, &key));
+        }
+    }
 }
 
 impl Collecting {
@@ -156,6 +163,8 @@ mod tests {
         names.sort_unstable();
         assert_eq!(names, [(1, (*b"a").into()), (1, (*b"c").into())]);
         assert_eq!(departing.take(9), Ok(Vec::new()));
+        departing.give_back(names.clone().into_iter());
+        assert_eq!(departing.take(9).map(|names| names.len()), Ok(2));
         departing.end();
         note(&departing, 1, b"a");
         assert!(departing.is_empty());

@@ -276,6 +276,12 @@ impl Keyspace {
         }
     }
 
+    /// How often databases were exchanged or may just be: who sees the same number before and after has met each key of each
+    /// database under one number.
+    pub fn exchanges(&self) -> u64 {
+        self.mapping_version()
+    }
+
     /// Says who knows which keys nobody may see. Once.
     pub fn hide(&self, foreign: Arc<dyn Foreign>) {
         // A second one is not told apart from the first: a server has one ring.

@@ -25,6 +25,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::migrate;
+use crate::base::clock::Millis;
 use crate::cluster::tunnel::Tunnel;
 use crate::config::{OutputLimit, Settings};
 use crate::dispatch::{Blocked, Face, Migrating, Runner, Step, Sweeping, WINDOW};
@@ -487,6 +488,7 @@ impl<S: Stream> Connection<S> {
     #[inline]
     async fn request(&mut self) {
         let mut round = 0;
+        let mut until = None;
         loop {
             let Connection {
                 decoder,
@@ -530,7 +532,14 @@ impl<S: Stream> Connection<S> {
                     }
                 }
                 Step::Sweep(sweeping) => return self.sweep(sweeping).await,
-                Step::Blocked(blocked) => return self.blocked(blocked).await,
+                Step::Blocked(blocked) => {
+                    // Who was sent away by the keys' move does not wait longer than was asked.
+                    let until = *until.get_or_insert(blocked.waiter.wait.until);
+                    if self.blocked(blocked, until).await {
+                        return;
+                    }
+                    round = self.runner.next_round(round);
+                }
                 Step::Migrate(migrating) => return self.migrate(*migrating).await,
                 Step::Forward(index) => {
                     if !self.forward(index) {
@@ -621,8 +630,9 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Waits until a blocked command is served, gives up, or its client is gone; then writes its reply.
-    async fn blocked(&mut self, blocked: Blocked) {
+    /// Waits until a blocked command is served, gives up at `until`, or its client is gone; then writes its reply. `false`: its
+    /// keys go elsewhere, and it is to be run again.
+    async fn blocked(&mut self, blocked: Blocked, until: Option<Millis>) -> bool {
         self.runner.end_batch();
         let server = Arc::clone(self.server());
         let waiter = Arc::clone(&blocked.waiter);
@@ -633,7 +643,7 @@ impl<S: Stream> Connection<S> {
         };
         waits.client.set_waiter(Some(Arc::clone(&waiter)));
         self.publish();
-        let (end, mail) = self.served(&waiter).await;
+        let (end, mail) = self.served(&waiter, until).await;
         drop(waits);
         self.runner.begin_batch();
         let Connection {
@@ -642,24 +652,26 @@ impl<S: Stream> Connection<S> {
             runner,
             ..
         } = self;
-        runner.unblocked(session, &blocked, end, output);
+        let step = runner.unblocked(session, &blocked, end, output);
         if let Some(mail) = mail {
             output.append(mail);
         }
+        !matches!(step, Step::Contended)
     }
 
     /// The end of a wait, and the mail that may have to come behind its reply. Meanwhile replies and mail are sent, and what the
     /// client sends is kept; that it has left is seen by the read.
-    async fn served(&mut self, waiter: &Waiter) -> (Result<Output, Cancel>, Option<Output>) {
+    async fn served(
+        &mut self,
+        waiter: &Waiter,
+        until: Option<Millis>,
+    ) -> (Result<Output, Cancel>, Option<Output>) {
         let now = self.server().clock.now();
-        let left = waiter
-            .wait
-            .until
-            .map(|until| until.since(now).max(0) as u64);
+        let left = until.map(|until| until.since(now).max(0) as u64);
         // Without a limit it sleeps for as long as the timer allows.
         let left = left.map_or(FOREVER, |left| Duration::from_millis(left).min(FOREVER));
         let mut timeout = pin!(tokio::time::sleep(left));
-        let is_limited = waiter.wait.until.is_some();
+        let is_limited = until.is_some();
         poll_fn(|context| {
             self.client().register(context.waker());
             loop {

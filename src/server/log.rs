@@ -17,9 +17,11 @@ use crate::state::log_level;
 /// Begins logging as the parameters say. To be called once, by the program, not by the library.
 pub fn start(settings: &Settings) {
     log_level::set(settings.loglevel);
-    // What openraft calls a warning is its daily work.
-    let is_ours =
-        |target: &str, level: Level| level <= Level::ERROR || !target.starts_with("openraft");
+    // What openraft calls a warning is its daily work, and so is a node that does not answer, which the agreement tells once.
+    let is_ours = |target: &str, level: Level| {
+        !target.starts_with("openraft")
+            || level == Level::ERROR && !target.starts_with("openraft::replication")
+    };
     let filter = filter_fn(move |metadata| {
         let level = *metadata.level();
         log_level::allows(level) && is_ours(metadata.target(), level)

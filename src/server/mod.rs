@@ -8,9 +8,11 @@ pub mod connection;
 pub mod listener;
 pub mod log;
 mod migrate;
+pub mod moving;
 pub mod peer;
 pub mod ping;
 mod ring;
+mod wide;
 
 use std::fmt;
 use std::sync::Arc;

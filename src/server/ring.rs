@@ -14,12 +14,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::connection;
+use super::moving::receive::Importer;
+use super::moving::{self, Outcome};
 use super::peer::Executor;
+use super::wide;
 use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
-use crate::cluster::agree::{self, Agreement, Later, Store, Transport};
+use crate::cluster::agree::{self, Agreement, Later, ProposeError, Store, Transport};
 use crate::cluster::bus::{self, Answers, Bus, CallError, Identity, Kind, Links, Service};
-use crate::cluster::map::Map;
+use crate::cluster::map::{Change, Map};
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::Pins;
 use crate::cluster::tunnel::{Piece, Tunnels};
@@ -27,6 +30,7 @@ use crate::config::{ClusterFace, Pin, Settings};
 use crate::dispatch::Face;
 use crate::state::Server;
 use crate::state::clients::Client;
+use crate::state::pubsub::far::Ear;
 
 /// The version of what nodes say to each other.
 const VERSION: u32 = 1;
@@ -43,6 +47,8 @@ const BUS_OFFSET: u16 = 10_000;
 pub struct Ring {
     agreement: Arc<Agreement>,
     serving: tokio::task::JoinHandle<()>,
+    moving: tokio::task::JoinHandle<()>,
+    wide: tokio::task::JoinHandle<()>,
     stop: tokio::sync::oneshot::Sender<()>,
     bus_port: u16,
 }
@@ -115,9 +121,23 @@ impl Ring {
             .map_err(|error| RingError(error.to_string()))?;
         let _ = cluster.agreement.set(Arc::downgrade(&agreement));
         tracing::info!(node = %cluster.me, ring = settings.cluster_name, bus_port, "takes part in a ring");
+        server.keyspace.hide(Arc::clone(&cluster) as _);
+        let importer = Importer::new(Arc::clone(server), Arc::clone(&cluster));
+        let importer = Arc::new(importer);
+        let movers = Arc::new(Movers {
+            cluster: Arc::clone(&cluster),
+            agreement: Arc::clone(&agreement),
+        });
+        let moving = tokio::spawn(moving::run(
+            Arc::clone(server),
+            Arc::clone(&cluster),
+            movers,
+            Arc::clone(&importer),
+        ));
         let service = Arc::new(Peers {
             server: Arc::clone(server),
             agreement: Arc::clone(&agreement),
+            importer,
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let stopped = async {
@@ -125,9 +145,12 @@ impl Ring {
             let _ = stopped.await;
         };
         let serving = tokio::spawn(bus::serve(listener, bus, service, stopped));
+        let wide = tokio::spawn(wide::run(Arc::clone(server), cluster));
         Ok(Ring {
             agreement,
             serving,
+            moving,
+            wide,
             stop,
             bus_port,
         })
@@ -153,6 +176,8 @@ impl Ring {
 
     /// Ends its part.
     pub async fn stop(self) {
+        self.moving.abort();
+        self.wide.abort();
         self.agreement.shutdown().await;
         drop(self.stop);
         let _ = self.serving.await;
@@ -287,10 +312,54 @@ impl agree::Sink for Sink {
     }
 }
 
+/// The connection by which keys move, beside those of the clients' requests.
+const LANE_OF_KEYS: usize = LANES_MAX;
+
+/// The way of keys to other nodes.
+struct Movers {
+    cluster: Arc<Cluster>,
+    agreement: Arc<Agreement>,
+}
+
+impl moving::Peers for Movers {
+    fn call(&self, to: &Node, request: Bytes) -> Later<Result<Bytes, CallError>> {
+        let link = self.cluster.links.link(to.id, &to.bus, LANE_OF_KEYS);
+        let queued = link.call(Kind::Transfer, |payload| {
+            payload.extend_from_slice(&request)
+        });
+        Box::pin(async move {
+            match queued {
+                Ok(ticket) => ticket.await,
+                // The first request of all: the connection is made for it.
+                Err(CallError::NotConnected) => {
+                    link.connected().await?;
+                    link.call(Kind::Transfer, |payload| {
+                        payload.extend_from_slice(&request)
+                    })?
+                    .await
+                }
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn propose(&self, change: Change) -> Later<Outcome> {
+        let agreement = Arc::clone(&self.agreement);
+        Box::pin(async move {
+            match agreement.propose(change).await {
+                Ok(_) => Outcome::Made,
+                Err(ProposeError::NoEffect | ProposeError::Refused(_)) => Outcome::NotMade,
+                Err(ProposeError::Unavailable | ProposeError::NotInRing) => Outcome::Unknown,
+            }
+        })
+    }
+}
+
 /// What this node does for its peers.
 struct Peers {
     server: Arc<Server>,
     agreement: Arc<Agreement>,
+    importer: Arc<Importer>,
 }
 
 /// One link of a peer.
@@ -298,6 +367,8 @@ struct Peer {
     id: NodeId,
     /// None while it is lent.
     executor: Option<Box<Executor>>,
+    /// Hears what it has subscribers for, and what is published there.
+    ear: Ear,
     /// Ends of the tunnels of its clients.
     tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
 }
@@ -309,6 +380,7 @@ impl Service for Peers {
         Peer {
             id: from,
             executor: None,
+            ear: self.server.pubsub.ear(from),
             tunnels: HashMap::new(),
         }
     }
@@ -341,6 +413,20 @@ impl Service for Peers {
                     let answer = agreement.handle(kind, payload).await;
                     send(&answers, id, &answer);
                 });
+            }
+            // One after the other: they come by a connection of their own.
+            Kind::Transfer => {
+                let mut answer = BytesMut::new();
+                self.importer.handle(peer.id, payload, &mut answer).await;
+                send(answers, id, &answer);
+            }
+            Kind::Publish => {
+                if peer.ear.hear(&payload).is_err() {
+                    tracing::warn!(peer = %peer.id, "what a peer publishes could not be read");
+                }
+                if id != 0 {
+                    send(answers, id, &[]);
+                }
             }
             Kind::Tunnel => self.piece(peer, payload, answers),
             _ => {}

@@ -155,6 +155,8 @@ struct Held {
     /// When it was last granted, or when the leader first saw that it might be.
     since: Instant,
     barred: bool,
+    /// Barred since somebody wants it forgotten: it has a node timeout more for that before it counts as failed.
+    unwanted: bool,
 }
 
 /// The leases that a leader has granted. Begins empty with each leadership.
@@ -211,8 +213,13 @@ impl Ledger {
         }
         let mut failed = Vec::new();
         for (id, held) in &mut self.held {
-            held.barred |= is_over(self.times, self.able, held.since, now);
-            if held.barred && is_over(self.times, self.able, held.since, now) {
+            let grace = if held.unwanted {
+                self.times.timeout
+            } else {
+                Duration::ZERO
+            };
+            if is_over(self.times, self.able, held.since + grace, now) {
+                held.barred = true;
                 failed.push((*id, held.incarnation));
             }
         }
@@ -225,6 +232,7 @@ impl Ledger {
             incarnation: node.incarnation,
             since: now,
             barred: false,
+            unwanted: false,
         };
         let held = self.held.entry(node.id).or_insert(fresh);
         if held.incarnation != node.incarnation {
@@ -267,6 +275,7 @@ impl Ledger {
         };
         let held = self.held_by(node, now);
         held.barred = true;
+        held.unwanted = true;
         let since = held.since;
         is_over(self.times, self.able, since, now)
     }

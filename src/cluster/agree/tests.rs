@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::disk::{Memory, Place};
 use super::*;
@@ -164,6 +164,8 @@ struct Peer {
     agreement: Option<Arc<Agreement>>,
     /// Slots that it holds: it does not serve them.
     held: BTreeSet<u16>,
+    /// Hands them over.
+    mover: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Peer {
@@ -243,6 +245,7 @@ impl Ring {
             ear: Ear::default(),
             agreement: None,
             held: BTreeSet::new(),
+            mover: None,
         };
         Ring {
             net: Net::seeded(seed),
@@ -300,6 +303,7 @@ impl Ring {
         drop(wires);
         peer.agreement = Some(agreement);
         peer.held.clear();
+        peer.mover = None;
         Ok(())
     }
 
@@ -381,11 +385,13 @@ impl Ring {
             ) else {
                 continue;
             };
-            // Let go of what has gone, or did not go.
             let mine = map.index(agreement.id());
-            if !peer.held.is_empty() {
-                peer.held
-                    .retain(|slot| map.owners[usize::from(*slot)] == mine.unwrap_or(u16::MAX));
+            match &peer.mover {
+                Some(mover) if !mover.is_finished() => continue,
+                // It is settled: they have gone, or stay.
+                _ => peer.held.clear(),
+            }
+            if map.owners == map.targets {
                 continue;
             }
             let Some(mine) =
@@ -412,11 +418,10 @@ impl Ring {
                 from: agreement.id(),
                 to: map.nodes[usize::from(target)].id,
             };
-            // It holds them for as long as it has no answer that settles it.
-            tokio::spawn(async move {
+            peer.mover = Some(tokio::spawn(async move {
                 while let Err(ProposeError::Unavailable) = agreement.propose(change.clone()).await {
                 }
-            });
+            }));
         }
     }
 

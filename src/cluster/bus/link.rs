@@ -315,6 +315,22 @@ impl Link {
             .ok_or(CallError::NotConnected)
     }
 
+    /// How often it broke or could not be made: tells one connection from the next, for [`Link::broken`].
+    pub fn breaks(&self) -> u64 {
+        self.status.borrow().failures
+    }
+
+    /// Waits until the connection is gone that was there when it had broken `breaks` times; at once, if there is none.
+    pub async fn broken(&self, breaks: u64) {
+        let mut status = self.status.subscribe();
+        // An error says that the link is gone, too.
+        let _ = status
+            .wait_for(|status| {
+                status.connected.is_none() || status.closed || status.failures != breaks
+            })
+            .await;
+    }
+
     /// Who is at the other end, while it is connected.
     pub fn peer(&self) -> Option<NodeId> {
         self.status.borrow().connected.map(|(peer, _)| peer)

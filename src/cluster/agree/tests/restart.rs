@@ -160,7 +160,8 @@ async fn a_node_that_is_forgotten_while_it_serves_stops_first() {
         let forget = tokio::spawn(async move { asker.propose(Change::Forget(id)).await });
         ring.until("it is forgotten", T * 3, |_| forget.is_finished())
             .await;
-        assert!(forget.await.expect("it ends").is_ok());
+        let forgotten = forget.await.expect("it ends");
+        assert!(forgotten.is_ok(), "{forgotten:?}");
         ring.until("it knows", T * 3, |ring| {
             ring.peers[index].status().standing == Standing::Forgotten
         })
