@@ -16,10 +16,14 @@ mod sweeps;
 mod tests;
 pub mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Caller, Done, Handler, help};
+use crate::base::worker::give_worker_away;
 use crate::cluster::Cluster;
+use crate::cluster::map::Change;
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::config::{Settings, host_port};
 use crate::data::number;
@@ -188,6 +192,16 @@ const SUBCOMMANDS: &[Row<Handler>] = &[
             ..SUBCOMMAND
         },
         Handler::Admin(placed_by_the_ring),
+    ),
+    Row::new(
+        Command {
+            name: "forget",
+            summary: "Makes a node leave: its slots move to the others first, if it lives.",
+            usage: "node-id",
+            flags: CHANGES,
+            ..SUBCOMMAND
+        },
+        Handler::Admin(forget),
     ),
     Row::new(
         Command {
@@ -370,6 +384,18 @@ const SUBCOMMANDS: &[Row<Handler>] = &[
         },
         Handler::Admin(slots),
     ),
+    // Ours: CONFIG SET on the single face is for all nodes.
+    Row::new(
+        Command {
+            name: "weight",
+            since: "0.1.0",
+            summary: "Changes a node's share of the slots, this one's if none is named.",
+            usage: "weight:int [node-id]",
+            flags: CHANGES,
+            ..SUBCOMMAND
+        },
+        Handler::Admin(weight),
+    ),
 ];
 
 const DISABLED: CommandError =
@@ -394,6 +420,9 @@ fn shown<'a>(caller: &Caller<'a>) -> Result<&'a Arc<Cluster>, CommandError> {
 pub fn with_facts<T>(server: &Server, cluster: &Cluster, work: impl FnOnce(&Facts<'_>) -> T) -> T {
     let settings = server.config.settings();
     let view = cluster.view();
+    let agreement = cluster.agreement.get().and_then(Weak::upgrade);
+    let status = agreement.map(|agreement| agreement.status());
+    let leader = status.map(|status| (status.leader, status.term));
     let this = described(&settings, cluster.me);
     work(&Facts {
         map: &view.map,
@@ -402,8 +431,11 @@ pub fn with_facts<T>(server: &Server, cluster: &Cluster, work: impl FnOnce(&Fact
         has_lease: cluster.has_lease(),
         requires_coverage: settings.cluster_require_full_coverage,
         links: &cluster.links.all(),
-        leader: None,
-        counters: &[],
+        leader: leader.and_then(|(leader, term)| Some((leader?, term))),
+        counters: &[
+            ("keys_sent", cluster.moved.sent.value()),
+            ("keys_received", cluster.moved.received.value()),
+        ],
     })
 }
 
@@ -527,6 +559,72 @@ fn count_failure_reports(
     Ok(())
 }
 
+/// As redis-cli's del-node sends it, to every node that stays. A node that lives hands its slots over before it goes, so
+/// the reply says that this was agreed on, not that it is over; one that is going already needs no second leave.
+fn forget(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+    let cluster = ring(caller.server)?;
+    let node = known(args, cluster)?;
+    if node.id == cluster.me {
+        return Err(CommandError::fixed(
+            "ERR I tried hard but I can't forget myself...",
+        ));
+    }
+    if node.state != NodeState::Leaving {
+        let agreed = agree(caller, cluster, Change::Leave(node.id));
+        let state = cluster.view().map.node(node.id).map(|node| node.state);
+        // Somebody else may have been faster.
+        if !matches!(state, None | Some(NodeState::Leaving)) {
+            agreed?;
+        }
+    }
+    tracing::info!(node = %node.id, "asked to leave the ring by CLUSTER FORGET");
+    reply.ok();
+    Ok(())
+}
+
+/// The share lasts until the node starts again: then cluster-weight says what it is.
+fn weight(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
+    let cluster = ring(caller.server)?;
+    let weight = u32::try_from(number_of(args)?).ok();
+    let weight = weight.filter(|weight| WEIGHTS.contains(weight));
+    let weight = weight.ok_or(CommandError::fixed("ERR a weight is between 1 and 10000"))?;
+    let id = match args.is_empty() {
+        true => cluster.me,
+        false => known(args, cluster)?.id,
+    };
+    let has_it = |node: &Node| node.weight == weight;
+    if !cluster.view().map.node(id).is_some_and(has_it) {
+        agree(caller, cluster, Change::Weight(id, weight))?;
+    }
+    reply.ok();
+    Ok(())
+}
+
+/// What cluster-weight may be.
+const WEIGHTS: std::ops::RangeInclusive<u32> = 1..=10_000;
+
+/// Has a change made by the ring. The connection waits, at most for twice the node timeout; other connections of its
+/// worker do not.
+fn agree(caller: &Caller<'_>, cluster: &Cluster, change: Change) -> Done {
+    // Partitions are locked there, by a run that the change may have to wait for.
+    if caller.in_transaction {
+        return Err(CommandError::fixed(
+            "ERR the ring is not changed inside a transaction or a script",
+        ));
+    }
+    let agreement = cluster.agreement.get().and_then(Weak::upgrade);
+    let agreement = agreement.ok_or(NOT_MEMBER)?;
+    let runtime = Handle::try_current().ok();
+    let runtime = runtime.filter(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    let runtime = runtime.ok_or(NOT_MEMBER)?;
+    match give_worker_away(|| runtime.block_on(agreement.propose(change))) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(CommandError::text_of(format!("ERR {error}"))),
+    }
+}
+
+const NOT_MEMBER: CommandError = CommandError::fixed("ERR this node is not in a ring");
+
 fn refused(caller: &Caller<'_>, why: &'static str) -> Done {
     ring(caller.server)?;
     Err(CommandError::fixed(why))
@@ -591,6 +689,8 @@ const HELP: &[&str] = &[
     "    Count the keys of a slot on this node.",
     "COUNT-FAILURE-REPORTS <node-id>",
     "    Count the reports that a node has failed: none, the leader judges.",
+    "FORGET <node-id>",
+    "    Make a node leave the ring: its slots move to the others first, if it lives.",
     "GETKEYSINSLOT <slot> <count>",
     "    Show some keys of a slot on this node.",
     "INFO",
@@ -612,4 +712,6 @@ const HELP: &[&str] = &[
     "    Show the shards: their slots and nodes.",
     "SLOTS",
     "    Show rows of slots with the nodes that have them.",
+    "WEIGHT <weight> [<node-id>]",
+    "    Change the share of a node, by default this one, until it starts again.",
 ];

@@ -16,6 +16,7 @@
 //!    ended in between are never sent.
 
 pub mod agree;
+pub mod ask;
 pub mod bus;
 pub mod forward;
 mod guests;
@@ -28,8 +29,8 @@ pub mod slots;
 pub mod transfer;
 pub mod tunnel;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -37,6 +38,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use agree::Agreement;
 use bus::{Link, Links};
 use guests::Guests;
 pub use guests::NotExpected;
@@ -174,6 +176,8 @@ pub struct Cluster {
     pub tunnels: Arc<Tunnels>,
     /// What has moved.
     pub moved: transfer::Counts,
+    /// What the nodes agree by. Set once by the start, which also owns it: it has this object, in its turn.
+    pub agreement: OnceLock<Weak<Agreement>>,
     /// Connections to each peer: a client keeps to one of them, which keeps its order.
     lanes: usize,
     view: ArcSwap<View>,
@@ -215,6 +219,7 @@ impl Cluster {
             links,
             tunnels,
             moved: transfer::Counts::default(),
+            agreement: OnceLock::new(),
             lanes: lanes.max(1),
             view: ArcSwap::from_pointee(View {
                 version: 1,

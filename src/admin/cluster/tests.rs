@@ -27,6 +27,7 @@ const ALL: &[&str] = &[
     "CLUSTER DELSLOTSRANGE 1 2",
     "CLUSTER FAILOVER",
     "CLUSTER FLUSHSLOTS",
+    "CLUSTER FORGET x",
     "CLUSTER HELP",
     "CLUSTER INFO",
     "CLUSTER KEYSLOT a",
@@ -44,6 +45,7 @@ const ALL: &[&str] = &[
     "CLUSTER SHARDS",
     "CLUSTER SLAVES x",
     "CLUSTER SLOTS",
+    "CLUSTER WEIGHT 5",
     "READONLY",
     "READWRITE",
 ];
@@ -227,5 +229,41 @@ fn help_is_complete() {
             .iter()
             .any(|line| help.contains(line));
         assert_eq!(is_named, !is_refused && !is_old, "{name}");
+    }
+}
+
+#[test]
+fn changes_of_the_ring() {
+    // Aim: what is wrong is refused before anybody is asked; what would have to be asked says that nobody is there.
+    let host = host_in_ring();
+    let mut client = on_cluster_face(&host);
+    let (one, two) = (NodeId([1; 20]), NodeId([2; 20]));
+    let alone = "-ERR this node is not in a ring\r\n";
+    for (line, reply) in [
+        (
+            format!("CLUSTER FORGET {one}"),
+            "-ERR I tried hard but I can't forget myself...\r\n",
+        ),
+        ("CLUSTER FORGET x".into(), "-ERR Unknown node x\r\n"),
+        (format!("CLUSTER FORGET {two}"), alone),
+        (
+            "CLUSTER WEIGHT x".into(),
+            "-ERR value is not an integer or out of range\r\n",
+        ),
+        (
+            "CLUSTER WEIGHT 0".into(),
+            "-ERR a weight is between 1 and 10000\r\n",
+        ),
+        (
+            "CLUSTER WEIGHT 10001".into(),
+            "-ERR a weight is between 1 and 10000\r\n",
+        ),
+        ("CLUSTER WEIGHT 5 x".into(), "-ERR Unknown node x\r\n"),
+        (format!("CLUSTER WEIGHT 5 {two}"), alone),
+        ("CLUSTER WEIGHT 5".into(), alone),
+        // It has it.
+        ("CLUSTER WEIGHT 100".into(), "+OK\r\n"),
+    ] {
+        assert_eq!(client.run(&line), reply, "{line}");
     }
 }
