@@ -60,6 +60,8 @@ pub(super) struct Routing {
     relied: bool,
     /// Whether ASKING came before.
     is_asking: bool,
+    /// Of the command that was routed last.
+    flags: Flags,
 }
 
 /// What the router says.
@@ -83,6 +85,7 @@ impl Routing {
             has_lease: false,
             relied: false,
             is_asking: false,
+            flags: Flags::empty(),
         })
     }
 
@@ -91,14 +94,24 @@ impl Routing {
         self.has_lease = self.cluster.has_lease();
     }
 
+    /// Whether a slot alone says where a request runs.
+    fn is_plain(&self) -> bool {
+        self.view.is_covered && self.view.map.pins.is_empty()
+    }
+
     /// Takes over the present view.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         if self.cluster.version() != self.view.version {
             self.view = self.cluster.view();
         }
     }
 
-    fn slot(&self, database: u32, key: &[u8]) -> u16 {
+    /// Whether this node answers for a slot.
+    pub(super) fn is_here(&self, slot: u16) -> bool {
+        self.view.owner(slot) == Owner::Here
+    }
+
+    pub(super) fn slot(&self, database: u32, key: &[u8]) -> u16 {
         self.view.map.pins.slot(database, key)
     }
 }
@@ -210,6 +223,13 @@ impl Runner {
         entry.map_or(Flags::WRITE, |entry| entry.command.flags)
     }
 
+    /// What the row of the request that was routed last says of it.
+    pub fn routed_flags(&self) -> Flags {
+        self.routing
+            .as_ref()
+            .map_or(Flags::WRITE, |routing| routing.flags)
+    }
+
     /// Whether the client wants the reply to the request that somebody else runs (CLIENT REPLY). Asked once for each.
     pub fn takes_reply(&mut self, session: &mut Session) -> bool {
         self.tally.skip();
@@ -245,6 +265,7 @@ impl Runner {
         session: &Session,
         entry: &'static Entry<Handler>,
         arguments: Arguments<'_>,
+        foreseen: Option<u16>,
         is_queued: bool,
         round: u32,
     ) -> Routed {
@@ -256,6 +277,23 @@ impl Runner {
             routing.begin();
         }
         let command = entry.command;
+        routing.flags = command.flags;
+        // Nearly all requests: one key, in a ring that is whole. (A pinned database may have been selected since.)
+        if let Some(slot) = foreseen
+            && routing.is_plain()
+            && !is_queued
+        {
+            match routing.view.owner(slot) {
+                Owner::Here if routing.has_lease => {
+                    routing.relied = true;
+                    return Routed::Here;
+                }
+                Owner::Peer(index) if routing.face == Face::Single && !lives_on(entry) => {
+                    return Routed::Elsewhere(Step::Forward(index));
+                }
+                _ => {}
+            }
+        }
         if routing.face == Face::Single && is_for_all(entry) {
             let has_pins = !routing.view.map.pins.databases.is_empty();
             return match command.across {
