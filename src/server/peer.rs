@@ -71,6 +71,8 @@ impl Executor {
         }
         self.session.database = head.database;
         self.session.no_touch = head.how.contains(HowToRun::NO_TOUCH);
+        let wants_texts = head.how.contains(HowToRun::WANTS_TEXTS);
+        self.runner.set_wants_texts(wants_texts);
         self.session.protocol = match head.how.contains(HowToRun::RESP3) {
             true => Protocol::Resp3,
             false => Protocol::Resp2,

@@ -9,7 +9,8 @@
 //!
 //! What runs here does not wait for what runs elsewhere: other keys, on another node. What one client sends to one peer
 //! goes through one link, in its order. A peer that does not own a key any more runs neither that request nor those behind
-//! it in the frame; they are routed anew, one after the other ([`Connection::settle`]), within cluster-node-timeout.
+//! it in the frame; they are routed anew, one after the other ([`Connection::settle`]), within cluster-node-timeout. So it
+//! is with a script that the peer does not know by its SHA-1: when this node knows the text, that goes with the request.
 
 use std::time::Duration;
 
@@ -104,7 +105,7 @@ impl<S: Stream> Connection<S> {
             return true;
         };
         let node = &view.map.nodes[usize::from(index)];
-        let how = how_to_run(&self.session);
+        let how = how_to_run(&self.session) | HowToRun::WANTS_TEXTS;
         let database = self.session.database;
         let Forwarding { frames, spare, .. } = &mut self.forwarding;
         let found = frames.iter().position(|frame| frame.node == node.id);
@@ -137,8 +138,10 @@ impl<S: Stream> Connection<S> {
             Some(transaction) => {
                 let mut requests = 2;
                 write_request(word("MULTI").as_arguments(), &mut frame.payload);
-                for (_, queued, _) in transaction.queued() {
-                    write_request(queued, &mut frame.payload);
+                for (id, queued, _) in transaction.queued() {
+                    let spelled = self.runner.spelled_out_queued(id, queued);
+                    let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
+                    write_request(spelled.unwrap_or(queued), &mut frame.payload);
                     requests += 1;
                 }
                 write_request(request, &mut frame.payload);
@@ -380,8 +383,10 @@ impl<S: Stream> Connection<S> {
         let flags = match session.transaction() {
             Some(transaction) => {
                 write_request(word("MULTI").as_arguments(), &mut payload);
-                for (_, queued, _) in transaction.queued() {
-                    write_request(queued, &mut payload);
+                for (id, queued, _) in transaction.queued() {
+                    let spelled = self.runner.spelled_out_queued(id, queued);
+                    let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
+                    write_request(spelled.unwrap_or(queued), &mut payload);
                     count += 1;
                 }
                 count += 1;
@@ -389,7 +394,10 @@ impl<S: Stream> Connection<S> {
             }
             None => self.runner.flags(request),
         };
-        write_request(request, &mut payload);
+        // The peer did not know the script, or nobody asked it yet.
+        let spelled = self.runner.spelled_out(request);
+        let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
+        write_request(spelled.unwrap_or(request), &mut payload);
         let client = self.client().id;
         let link = cluster.link(node, client);
         let ticket = link.call(Kind::Forward, |buffer| buffer.extend_from_slice(&payload));
