@@ -6,7 +6,7 @@ use crate::config;
 use crate::data::glob::glob_match;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Args, Command, CommandError, Family, Flags, Row};
 
 const PLAIN: Flags = Flags::LOADING.union(Flags::STALE);
 const ADMIN: Flags = PLAIN.union(Flags::NOSCRIPT).union(Flags::ADMIN);
@@ -83,7 +83,6 @@ const SUBCOMMANDS: &[Row<Handler>] = &[
             usage: "parameter value [parameter value ...]",
             flags: ADMIN.union(Flags::SENSITIVE),
             secrets: Some(config_set_secrets),
-            across: Across::Broadcast,
             tips: &["request_policy:all_nodes", "response_policy:all_succeeded"],
             history: &[("7.0.0", "Several parameters in one call.")],
             ..Command::NEW

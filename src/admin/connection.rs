@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 
 use subtle::ConstantTimeEq;
 
+use super::info::mode;
 use super::{Caller, Done, Handler};
 use crate::base::version::REDIS_VERSION;
 use crate::data::number;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Protocol, Reply};
 use crate::state::session::After;
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row, Scope};
+use crate::table::{Args, Command, CommandError, Family, Flags, Row, Scope};
 
 /// What greets, authenticates or leaves may be sent at any time.
 const ALWAYS: Flags = Flags::NOSCRIPT
@@ -72,7 +73,6 @@ pub const ROWS: &[Row<Handler>] = &[
             summary: "Answers PONG, or the message it was given.",
             usage: "[message]",
             flags: Flags::FAST.union(Flags::SUBSCRIBED),
-            across: Across::Broadcast,
             tips: &["request_policy:all_shards", "response_policy:all_succeeded"],
             ..Command::NEW
         },
@@ -245,7 +245,7 @@ fn hello(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) ->
         reply.bulk(name.as_bytes());
         reply.bulk(value.as_bytes());
     };
-    text("mode", "standalone");
+    text("mode", mode(caller.sees_cluster));
     text("role", "master");
     reply.bulk(b"modules");
     reply.array(0);

@@ -12,11 +12,13 @@ use std::fmt::{Display, Write};
 
 use super::{Caller, Done, Handler};
 use crate::base::clock::Millis;
+use crate::cluster::ask::DatabaseTotal;
 use crate::config::Settings;
 use crate::resp::reply::Reply;
 use crate::state::Server;
-use crate::table::{Across, Args, Category, Command, Family, Flags, Row};
+use crate::table::{Args, Category, Command, Family, Flags, Row};
 use sections::SECTIONS;
+pub use sections::mode;
 
 /// The rows of this file.
 pub const ROWS: &[Row<Handler>] = &[Row::new(
@@ -29,7 +31,6 @@ pub const ROWS: &[Row<Handler>] = &[Row::new(
         usage: "[section ...]",
         flags: Flags::LOADING.union(Flags::STALE),
         categories: Category::DANGEROUS,
-        across: Across::Broadcast,
         tips: &[
             "nondeterministic_output",
             "request_policy:all_shards",
@@ -43,19 +44,20 @@ pub const ROWS: &[Row<Handler>] = &[Row::new(
 
 fn info(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     let wanted: Vec<&[u8]> = args.rest().collect();
-    let text = text(caller.server, caller.now, &wanted);
+    let text = text(caller.server, caller.now, caller.sees_cluster, &wanted);
     reply.verbatim("txt", text.as_bytes());
     Ok(())
 }
 
 /// The text of the sections that `wanted` names, in the order of the sections; unknown names are skipped, no name means the
-/// default ones.
-pub fn text(server: &Server, now: Millis, wanted: &[&[u8]]) -> String {
+/// default ones. A client that `sees_cluster` is told that it speaks with a cluster.
+pub fn text(server: &Server, now: Millis, sees_cluster: bool, wanted: &[&[u8]]) -> String {
     let settings = server.config.settings();
     let facts = Facts {
         server,
         settings: &settings,
         now,
+        sees_cluster,
     };
     let mut lines = Lines::default();
     for section in SECTIONS {
@@ -67,11 +69,17 @@ pub fn text(server: &Server, now: Millis, wanted: &[&[u8]]) -> String {
     lines.0
 }
 
+/// How many keys each database holds, if it holds any.
+pub fn database_totals(server: &Server) -> Vec<DatabaseTotal> {
+    sections::totals(&server.keyspace, server.clock.now())
+}
+
 /// What sections are written from.
 struct Facts<'a> {
     server: &'a Server,
     settings: &'a Settings,
     now: Millis,
+    sees_cluster: bool,
 }
 
 /// One section.

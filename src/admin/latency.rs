@@ -14,7 +14,7 @@ use crate::resp::reply::Reply;
 use crate::state::Server;
 use crate::state::latency::{LatencyEvent, Series};
 use crate::table::lookup::Entry;
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Args, Command, CommandError, Family, Flags, Row};
 
 /// The rows of this file.
 pub const ROWS: &[Row<Handler>] = &[Row {
@@ -50,7 +50,6 @@ pub const ROWS: &[Row<Handler>] = &[Row {
                 name: "help",
                 summary: "Lists the subcommands of LATENCY.",
                 flags: Flags::LOADING.union(Flags::STALE),
-                across: Across::Refuse,
                 tips: &[],
                 ..SUBCOMMAND
             },
@@ -104,7 +103,6 @@ const SUBCOMMAND: Command = Command {
         .union(Flags::NOSCRIPT)
         .union(Flags::LOADING)
         .union(Flags::STALE),
-    across: Across::Broadcast,
     tips: &[
         "nondeterministic_output",
         "request_policy:all_nodes",

@@ -11,7 +11,7 @@ use crate::base::allocator;
 use crate::base::worker::give_worker_away;
 use crate::resp::reply::Reply;
 use crate::state::memory::{Memory, ratio};
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Args, Command, CommandError, Family, Flags, Row};
 
 /// The rows of this file.
 pub const ROWS: &[Row<Handler>] = &[Row {
@@ -38,7 +38,6 @@ pub const ROWS: &[Row<Handler>] = &[Row {
                 name: "help",
                 summary: "Lists the subcommands of MEMORY.",
                 flags: Flags::LOADING.union(Flags::STALE),
-                across: Across::Refuse,
                 tips: &[],
                 ..SUBCOMMAND
             },
@@ -77,7 +76,6 @@ pub const ROWS: &[Row<Handler>] = &[Row {
 const SUBCOMMAND: Command = Command {
     family: Family::Server,
     since: "4.0.0",
-    across: Across::Broadcast,
     tips: &[
         "nondeterministic_output",
         "request_policy:all_shards",

@@ -1,6 +1,7 @@
 //! The families that are about the server and its clients rather than keys: connection, server.
 
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use crate::base::clock::Millis;
 use crate::data::number;
+use crate::keyspace::sweep::{Scene, Sweep};
 use crate::resp::reply::Reply;
 use crate::state::Server;
 use crate::state::session::Session;
@@ -40,6 +42,8 @@ pub struct Caller<'a> {
     pub now: Millis,
     /// Whether EXEC runs it.
     pub in_transaction: bool,
+    /// Whether the client came by the cluster face: it is shown a Redis Cluster.
+    pub sees_cluster: bool,
 }
 
 /// How a command names the script that it runs, and what it lets it do.
@@ -62,6 +66,10 @@ pub enum Named {
     Function,
 }
 
+/// Reads the arguments of a command that goes through partitions.
+pub type BeginSweep =
+    fn(&mut Args<'_>, &Server, &Scene<'_>) -> Result<Box<dyn Sweep>, CommandError>;
+
 /// What runs an administrative command.
 #[derive(Clone, Copy)]
 pub enum Handler {
@@ -76,6 +84,8 @@ pub enum Handler {
     Exec,
     /// Runs a script or a function.
     Script(ScriptCall),
+    /// Goes through partitions one by one, as the data families' do.
+    Sweep(BeginSweep),
     /// Has subcommands only.
     Container,
 }
@@ -109,6 +119,7 @@ pub fn timeout_ms(text: &[u8], now: Millis) -> Result<i64, CommandError> {
 pub const FAMILIES: &[&[Row<Handler>]] = &[
     connection::ROWS,
     client::ROWS,
+    cluster::ROWS,
     command::ROWS,
     config::ROWS,
     debug::ROWS,

@@ -9,7 +9,7 @@ use crate::resp::reply::Reply;
 use crate::state::pubsub::{Payload, Subscriptions, Topic};
 use crate::state::session::ReplyMode;
 use crate::table::keys::{KeyAccess, KeySpec};
-use crate::table::{Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Across, Args, Command, CommandError, Family, Flags, Merge, Row};
 
 const ASKS: Flags = Flags::PUBSUB.union(Flags::LOADING).union(Flags::STALE);
 const SUBSCRIBES: Flags = ASKS.union(Flags::NOSCRIPT).union(Flags::SUBSCRIBED);
@@ -63,6 +63,8 @@ pub const ROWS: &[Row<Handler>] = &[
                     complexity: "O(N) in the number of channels",
                     usage: "[pattern:pattern]",
                     flags: ASKS,
+                    across: Across::Broadcast,
+                    merge: Some(Merge::Union),
                     ..Command::NEW
                 },
                 Handler::Admin(channels),
@@ -85,6 +87,8 @@ pub const ROWS: &[Row<Handler>] = &[
                     since: "2.8.0",
                     summary: "Counts the patterns that have subscribers.",
                     flags: ASKS,
+                    across: Across::Broadcast,
+                    merge: Some(Merge::Sum),
                     ..Command::NEW
                 },
                 Handler::Admin(numpat),
@@ -98,6 +102,8 @@ pub const ROWS: &[Row<Handler>] = &[
                     complexity: "O(N) in the number of channels asked for",
                     usage: "[channel ...]",
                     flags: ASKS,
+                    across: Across::Broadcast,
+                    merge: Some(Merge::SumPairs),
                     ..Command::NEW
                 },
                 Handler::Admin(numsub),
@@ -111,6 +117,8 @@ pub const ROWS: &[Row<Handler>] = &[
                     complexity: "O(N) in the number of shard channels",
                     usage: "[pattern:pattern]",
                     flags: ASKS,
+                    across: Across::Broadcast,
+                    merge: Some(Merge::Union),
                     ..Command::NEW
                 },
                 Handler::Admin(shardchannels),
@@ -124,6 +132,8 @@ pub const ROWS: &[Row<Handler>] = &[
                     complexity: "O(N) in the number of shard channels asked for",
                     usage: "[shardchannel ...]",
                     flags: ASKS,
+                    across: Across::Broadcast,
+                    merge: Some(Merge::SumPairs),
                     ..Command::NEW
                 },
                 Handler::Admin(shardnumsub),

@@ -9,7 +9,7 @@ use crate::base::version::REDIS_VERSION;
 use crate::resp::reply::Reply;
 use crate::state::clients::client_flags;
 use crate::state::session::After;
-use crate::table::{Across, Args, Category, Command, CommandError, Family, Flags, Row};
+use crate::table::{Args, Category, Command, CommandError, Family, Flags, Row};
 
 /// The rows of this file.
 pub const ROWS: &[Row<Handler>] = &[
@@ -96,7 +96,6 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "numreplicas:int timeout:int",
             flags: Flags::NOSCRIPT,
             categories: Category::CONNECTION,
-            across: Across::Broadcast,
             tips: &["request_policy:all_shards", "response_policy:agg_min"],
             ..Command::NEW
         },
@@ -111,7 +110,6 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "numlocal:int numreplicas:int timeout:int",
             flags: Flags::NOSCRIPT,
             categories: Category::CONNECTION,
-            across: Across::Broadcast,
             tips: &["request_policy:all_shards", "response_policy:agg_min"],
             ..Command::NEW
         },
@@ -261,7 +259,7 @@ fn shutdown(args: &mut Args<'_>, caller: &mut Caller<'_>, _: &mut Reply<'_>) -> 
     }
     tracing::info!(client = caller.session.client.id, addr = %caller.session.client.addr, "SHUTDOWN: stopping");
     caller.session.after = After::Close;
-    caller.server.shutdown.request();
+    caller.server.shutdown.ask();
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::{Caller, Done, Handler, help};
 use crate::data::number;
 use crate::resp::reply::Reply;
 use crate::state::slowlog::SlowEntry;
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Args, Command, CommandError, Family, Flags, Row};
 
 /// The rows of this file.
 pub const ROWS: &[Row<Handler>] = &[Row {
@@ -36,7 +36,6 @@ pub const ROWS: &[Row<Handler>] = &[Row {
                 since: "6.2.0",
                 summary: "Lists the subcommands of SLOWLOG.",
                 flags: Flags::LOADING.union(Flags::STALE),
-                across: Across::Refuse,
                 ..SUBCOMMAND
             },
             Handler::Admin(slowlog_help),
@@ -71,7 +70,6 @@ const SUBCOMMAND: Command = Command {
     family: Family::Server,
     since: "2.2.12",
     flags: Flags::ADMIN.union(Flags::LOADING).union(Flags::STALE),
-    across: Across::Broadcast,
     ..Command::NEW
 };
 

@@ -7,10 +7,19 @@
 //! ```
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Caller, FAMILIES, Handler};
 use crate::base::clock::{Clock, Millis};
 use crate::base::split::split_args;
+use crate::cluster::Cluster;
+use crate::cluster::bus::{Bus, Identity, Links};
+use crate::cluster::map::{Change, Map};
+use crate::cluster::node::{Node, NodeId, NodeState};
+use crate::cluster::slots::Pins;
+use crate::cluster::tunnel::Tunnels;
 use crate::commands;
 use crate::config::{Config, Machine, Settings};
 use crate::resp::decode::OwnedArguments;
@@ -72,6 +81,41 @@ impl Host {
         }
     }
 
+    /// One that is node 1 of a ring of so many nodes and owns all slots, and what is pinned; it has its lease for a minute.
+    pub fn in_ring(nodes: u8, pins: &[&str]) -> Host {
+        let host = Host::with(&[]);
+        let me = NodeId([1; 20]);
+        let identity = Identity {
+            id: me,
+            ring: "test".to_owned(),
+            secret: Vec::new(),
+            version: 1,
+        };
+        let tunnels = Arc::<Tunnels>::default();
+        let bus = Bus::new(identity, Duration::from_secs(5));
+        let links = Links::new(bus, tunnels.clone());
+        let pins = Pins::parse(pins).expect("the test's pins are good");
+        let cluster = Cluster::new(me, pins.clone(), links, tunnels, 1);
+        let mut map = Map::new(pins);
+        for number in 1..=nodes {
+            assert!(map.apply(&Change::Join(Node {
+                id: NodeId([number; 20]),
+                bus: format!("127.0.0.1:1700{number}"),
+                host: "127.0.0.1".to_owned(),
+                hostname: String::new(),
+                port: 7000 + u16::from(number),
+                cluster_port: 7100 + u16::from(number),
+                weight: Node::DEFAULT_WEIGHT,
+                state: NodeState::Up,
+                incarnation: 1,
+            })));
+        }
+        cluster.install(Arc::new(map));
+        cluster.set_lease(Instant::now() + Duration::from_secs(60));
+        assert!(host.server.cluster.set(Arc::new(cluster)).is_ok());
+        host
+    }
+
     /// A new connection, from `127.0.0.1:` and 1000 plus its number.
     pub fn client(&self) -> Connection {
         let id = self.server.clients.next_id();
@@ -87,6 +131,7 @@ impl Host {
         Connection {
             server: Arc::clone(&self.server),
             session: Session::new(client, !self.server.needs_password()),
+            sees_cluster: false,
         }
     }
 }
@@ -96,6 +141,8 @@ pub struct Connection {
     server: Arc<Server>,
     /// The state itself.
     pub session: Session,
+    /// Whether it came by the cluster face.
+    pub sees_cluster: bool,
 }
 
 impl Connection {
@@ -147,6 +194,7 @@ impl Connection {
             server: &self.server,
             session: &mut self.session,
             in_transaction: false,
+            sees_cluster: self.sees_cluster,
         };
         handler(&mut args, &mut caller, &mut reply)
     }

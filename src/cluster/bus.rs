@@ -66,7 +66,8 @@ pub const FRAME_MAX: usize = 64 << 20;
 /// The longest message of a handshake.
 pub const HANDSHAKE_MAX: usize = 1 << 10;
 
-/// How long both sides may take to prove themselves, from the moment they are connected; also how long connecting may take.
+/// How long both sides may take to prove themselves, from the moment they are connected; also how long connecting may take (less
+/// where the time of silence is less).
 pub const HANDSHAKE_TIME: Duration = Duration::from_secs(5);
 
 /// How many connections may be in their handshake; one more ends the oldest of them, so that strangers who only hold
@@ -218,7 +219,8 @@ struct LogBudget {
 }
 
 impl Bus {
-    /// `silence` is how long nothing may come over a connection before it is taken for broken (at least 40 ms are used).
+    /// `silence` is how long nothing may come over a connection before it is taken for broken, to a quarter of it, which may be
+    /// less (at least 40 ms are used).
     pub fn new(identity: Identity, silence: Duration) -> Arc<Bus> {
         let bus = Bus {
             identity,
@@ -246,6 +248,12 @@ impl Bus {
     /// Between two looks at whether something came; after four without anything the connection is silent.
     fn tick(&self) -> Duration {
         Duration::from_millis(self.silence_ms.load(Ordering::Relaxed) / 4)
+    }
+
+    /// How long a link tries to connect before it tries again: not much longer than what is taken for broken, so that a peer
+    /// that can be reached again is soon found.
+    fn connect_time(&self) -> Duration {
+        (4 * self.tick()).clamp(Duration::from_millis(500), HANDSHAKE_TIME)
     }
 
     /// The connections that peers have made to this node.

@@ -14,7 +14,8 @@
 //! - A node that has failed owns nothing. One that leaves owns something, or it is not there any more.
 //! - `nodes` are in the order of their names, each name once; all indexes point into it.
 //!
-//! A change costs about as much as the ring (ring.rs) if nodes or weights change, a few microseconds otherwise.
+//! Cost: 0.1 to 0.4 ms for a change of nodes or weights, be they 3 or 1,000; some 10 microseconds for one of owners
+//! (benches/route.rs). As bytes a map has 33 kB, with 1,000 nodes 105.
 
 use std::collections::BTreeMap;
 
@@ -112,6 +113,25 @@ impl Map {
             let node = self.nodes.get(usize::from(*owner));
             node.is_some_and(|node| node.state != NodeState::Failed)
         })
+    }
+
+    /// The order in which SCAN goes through the nodes: a number from 1 on that depends on the node's name (two nodes with
+    /// the same number are rare, and then the second has the next), and the node's index. Ascending, below 2^21.
+    pub fn scan_tags(&self) -> Vec<(u64, u16)> {
+        let number = |node: &Node| {
+            let [a, b, c, ..] = node.id.0;
+            (u64::from(a) << 12 | u64::from(b) << 4 | u64::from(c) >> 4) + 1
+        };
+        let here = self.nodes.iter().enumerate();
+        let here = here.filter(|(_, node)| node.state != NodeState::Failed);
+        let mut tags: Vec<(u64, u16)> = here
+            .map(|(index, node)| (number(node), index as u16))
+            .collect();
+        tags.sort_unstable();
+        for at in 1..tags.len() {
+            tags[at].0 = tags[at].0.max(tags[at - 1].0 + 1);
+        }
+        tags
     }
 
     /// The slots that a node owns, as ranges with both ends, in ascending order.

@@ -143,7 +143,7 @@ struct Drawer {
     scale: f64,
 }
 
-/// Four leave no trace in the shares; three do not suffice for what two nodes have in common.
+/// With one the shares of two nodes may be 9 % off, with two or more they are as those of permutations drawn at random.
 const ROUNDS: usize = 4;
 
 /// Numbers below [`SLOTS`].

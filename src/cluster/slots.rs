@@ -10,9 +10,10 @@
 //! A slot depends on the key alone, not on its database, except for pins. All of that is known to clients: CLUSTER KEYSLOT
 //! of a pin's text says where its keys are.
 //!
-//! Cost: 6 to 11 ns for keys of 8 to 31 bytes (benches/route.rs). The CRC takes 16 bytes at a time, of which the first may be
-//! padded on the left: the register begins at zero, so zeros before the key change nothing. One byte at a time it is three
-//! times as slow at 16 bytes and ten times at 64; a table of our own that takes 8 at a time is no faster.
+//! Cost: 7 to 13 ns for keys of 8 to 31 bytes, to the owner 1 to 2 more (benches/route.rs). The CRC takes 16 bytes at a
+//! time, of which the first may be padded on the left: the register begins at zero, so zeros before the key change nothing.
+//! One byte at a time it is three times as slow at 16 bytes and ten times at 64; a table of our own that takes 8 at a time
+//! is no faster.
 
 use std::fmt;
 

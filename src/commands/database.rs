@@ -18,17 +18,19 @@ use super::Handler;
 use super::scan::{self, Options, Pattern};
 use crate::base::worker::give_worker_away;
 use crate::data::number;
-use crate::keyspace::PARTITIONS;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::entry::{Entry, Garbage};
 use crate::keyspace::lock::{Locked, Place};
 use crate::keyspace::partition::{Counters, Detached, Partition};
 use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::whole::Flushed;
+use crate::keyspace::{Database, Foreign, PARTITIONS};
 use crate::resp::decode::OwnedArguments;
 use crate::resp::reply::{Deferred, Output, Reply};
 use crate::table::args::Taken;
-use crate::table::{Across, Args, Category, Command, CommandError, Family, Flags, Row, Scope};
+use crate::table::{
+    Across, Args, Category, Command, CommandError, Family, Flags, Merge, Row, Scope,
+};
 
 /// What begins a sweep.
 type Begun = Result<Box<dyn Sweep>, CommandError>;
@@ -114,6 +116,7 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: Flags::READONLY.union(Flags::TOUCHES_ARBITRARY_KEYS),
             scope: Scope::Sweep,
             across: Across::Broadcast,
+            merge: Some(Merge::AnyOf),
             tips: &["request_policy:all_shards", "nondeterministic_output"],
             ..Command::NEW
         },
@@ -146,6 +149,8 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: Flags::WRITE.union(Flags::FAST),
             categories: Category::KEYSPACE.union(Category::DANGEROUS),
             scope: Scope::Sweep,
+            across: Across::BroadcastUnlessPinned,
+            merge: Some(Merge::First),
             ..Command::NEW
         },
         Handler::Sweep(swapdb),
@@ -153,15 +158,77 @@ pub const ROWS: &[Row<Handler>] = &[
 ];
 
 /// Keys, expired ones that nobody has met yet included.
-fn dbsize(_args: &mut Args<'_>, _scene: &Scene<'_>) -> Begun {
-    Ok(Box::new(Dbsize))
+fn dbsize(_args: &mut Args<'_>, scene: &Scene<'_>) -> Begun {
+    Ok(Box::new(Dbsize {
+        counts: scene.keyspace.foreign().is_some(),
+        partition: 0,
+        count: 0,
+    }))
 }
 
-struct Dbsize;
+/// The counters know how many keys there are; how many of them nobody may see is found by looking at all.
+struct Dbsize {
+    counts: bool,
+    /// Visited next.
+    partition: usize,
+    count: usize,
+}
 
 impl Sweep for Dbsize {
+    fn next(&mut self, scene: &Scene<'_>) -> Option<Place> {
+        if !self.counts {
+            return None;
+        }
+        let at = next_with(scene, self.partition, |counters| counters.len() > 0)?;
+        self.partition = at + 1;
+        Some(Place {
+            database: scene.database,
+            partition: at as u32,
+        })
+    }
+
+    fn visit(
+        &mut self,
+        place: Place,
+        partition: &mut Partition<'_>,
+        scene: &Scene<'_>,
+        _effects: &mut Effects,
+        _reply: &mut Reply<'_>,
+    ) {
+        let visible = Visible::of(scene, place);
+        self.count += partition
+            .iter()
+            .filter(|entry| visible.shows(entry))
+            .count();
+    }
+
     fn finish(self: Box<Self>, scene: &Scene<'_>, _effects: &mut Effects, reply: &mut Reply<'_>) {
-        reply.integer(scene.own().map_or(0, |database| database.len() as i64));
+        let count = match self.counts {
+            true => self.count,
+            false => scene.own().map_or(0, Database::len),
+        };
+        reply.integer(count as i64);
+    }
+}
+
+/// Which keys of a database may be seen: a node of a ring may have some that are not its own.
+struct Visible<'s> {
+    foreign: Option<&'s dyn Foreign>,
+    database: u32,
+}
+
+impl<'s> Visible<'s> {
+    fn of(scene: &Scene<'s>, place: Place) -> Visible<'s> {
+        Visible {
+            foreign: scene.keyspace.foreign(),
+            database: place.database,
+        }
+    }
+
+    #[inline]
+    fn shows(&self, entry: &Entry) -> bool {
+        let foreign = self.foreign;
+        foreign.is_none_or(|foreign| !foreign.is_foreign(self.database, entry.key()))
     }
 }
 
@@ -194,18 +261,19 @@ impl Sweep for Keys {
 
     fn visit(
         &mut self,
-        _place: Place,
+        place: Place,
         partition: &mut Partition<'_>,
         scene: &Scene<'_>,
         _effects: &mut Effects,
         reply: &mut Reply<'_>,
     ) {
+        let visible = Visible::of(scene, place);
         self.begun.get_or_insert_with(|| reply.deferred());
         for entry in partition
             .iter()
             .filter(|entry| !entry.is_expired(scene.run.now))
         {
-            if self.pattern.matches(entry.key()) {
+            if self.pattern.matches(entry.key()) && visible.shows(entry) {
                 reply.bulk(entry.key());
                 self.count += 1;
             }
@@ -330,11 +398,14 @@ impl Sweep for Scan {
         let mut expired = Vec::new();
         let (mut keys, mut matched) = (std::mem::take(&mut self.keys), 0);
         let mut found = Reply::new(&mut keys, reply.protocol());
+        let visible = Visible::of(scene, place);
         for _ in 0..BLOCKS_PER_VISIT {
             let mut looked_at = 0;
             cursor.block = partition.scan(cursor.block, |entry| {
                 looked_at += 1;
-                if entry.is_expired(scene.run.now) {
+                if !visible.shows(entry) {
+                    // As if it were not there.
+                } else if entry.is_expired(scene.run.now) {
                     expired.push(entry.key().to_vec());
                 } else if self.wants(entry) {
                     found.bulk(entry.key());
@@ -459,10 +530,14 @@ impl Sweep for Randomkey {
         effects: &mut Effects,
         _reply: &mut Reply<'_>,
     ) {
+        let visible = Visible::of(scene, place);
         for _ in 0..ENTRY_DRAWS {
             let Some(entry) = partition.random(scene.run.rng) else {
                 return;
             };
+            if !visible.shows(entry) {
+                continue;
+            }
             let key = entry.key().to_vec();
             if !entry.is_expired(scene.run.now) {
                 self.found = Some(key);
@@ -472,7 +547,7 @@ impl Sweep for Randomkey {
         }
         let alive = partition
             .iter()
-            .find(|entry| !entry.is_expired(scene.run.now));
+            .find(|entry| !entry.is_expired(scene.run.now) && visible.shows(entry));
         self.found = alive.map(|entry| entry.key().to_vec());
     }
 

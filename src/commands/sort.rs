@@ -195,6 +195,24 @@ impl<'a> Query<'a> {
         Ok(query)
     }
 
+    /// Refuses patterns where the keys that they make may lie on other nodes.
+    fn check_partial(&self, view: &View<'_>) -> Taken<()> {
+        if !view.is_partial() {
+            return Ok(());
+        }
+        if matches!(self.by, By::Pattern(_)) {
+            return Err(CommandError::fixed(
+                "ERR BY option of SORT denied in Cluster mode.",
+            ));
+        }
+        if self.gets.iter().any(|get| matches!(get, Get::Pattern(_))) {
+            return Err(CommandError::fixed(
+                "ERR GET option of SORT denied in Cluster mode.",
+            ));
+        }
+        Ok(())
+    }
+
     /// Settles what depends on the source: the members of a set have no order that could be stored.
     fn settle(&mut self, source: ValueRef<'_>) {
         if let (ValueRef::Set(_), By::Nothing, Some(_)) = (source, &self.by, self.store) {
@@ -360,6 +378,7 @@ fn sortable(entry: Option<&Entry>) -> Taken<Option<ValueRef<'_>>> {
 
 fn sort(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done {
     let mut query = Query::parse(args, true)?;
+    query.check_partial(view)?;
     let Some(destination) = query.store else {
         return answer(&mut query, view, reply);
     };
@@ -381,7 +400,9 @@ fn sort(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done
 }
 
 fn sort_ro(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done {
-    answer(&mut Query::parse(args, false)?, view, reply)
+    let mut query = Query::parse(args, false)?;
+    query.check_partial(view)?;
+    answer(&mut query, view, reply)
 }
 
 /// Replies with the result.

@@ -12,7 +12,7 @@ use crate::base::clock::Millis;
 use crate::data::number::{LongDouble, parse_i64, parse_u64};
 use crate::data::string;
 use crate::keyspace::effects::EventClass;
-use crate::keyspace::entry::{Entry, NewValue};
+use crate::keyspace::entry::{Entry, NewValue, Text};
 use crate::keyspace::view::{Ttl, View};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
@@ -520,9 +520,8 @@ fn set(args: &mut Args<'_>, view: &mut View<'_>, reply: &mut Reply<'_>) -> Done 
     let is_met = {
         let found = match options.condition {
             _ if options.get => view.string(key)?,
-            Condition::Always | Condition::Missing | Condition::Exists => {
-                view.lookup_for_write(key)
-            }
+            Condition::Always => None,
+            Condition::Missing | Condition::Exists => view.lookup_for_write(key),
             _ => view.string_for_write(key)?,
         };
         if options.get {
@@ -1300,9 +1299,9 @@ fn delete(key: &[u8], view: &mut View<'_>) -> bool {
 
 #[inline]
 fn write_value(entry: &Entry, reply: &mut Reply<'_>) {
-    match entry.shared() {
-        Some(shared) => reply.bulk_shared(shared.clone()),
-        None => reply.bulk(entry.bytes()),
+    match entry.text() {
+        Text::Plain(bytes) => reply.bulk(bytes),
+        Text::Shared(shared) => reply.bulk_shared(shared.clone()),
     }
 }
 

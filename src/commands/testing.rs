@@ -195,7 +195,7 @@ impl World {
             &mut effects,
         );
         if self.takes_back.get() {
-            view.keep_undo();
+            view.keep_undo(Box::default());
         }
         let result = match entry.handler {
             Handler::Reach(_, handler) => handler(&mut args, &mut view, reply),

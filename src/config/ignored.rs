@@ -4,7 +4,7 @@
 //!
 //! A value is checked like any other and kept as text. Three things are refused instead of ignored, with the reason, because a
 //! server that started anyway would be less safe, or another server, than the one its operator described: access rules (`user`,
-//! `aclfile`), encryption (`tls-port`), and a role among servers (`replicaof`, `cluster-enabled`). Such a row still answers
+//! `aclfile`), encryption (`tls-port`), and a role among servers (`replicaof`). Such a row still answers
 //! `CONFIG GET` with its default, and accepts it.
 //!
 //! Defaults are those of redis-server 7.0.15, but `save` is empty: nothing is saved. A part that gets built moves its rows to
@@ -79,7 +79,6 @@ const NO_ACL_FILE: &str =
     "access rules in files are not built yet: protect the server with requirepass";
 const NO_TLS: &str = "TLS is not built yet: end it in front of this server";
 const NO_REPLICATION: &str = "replication is not built yet";
-const NO_CLUSTER: &str = "the cluster is not built yet";
 const NO_MODULES: &str = "there are no modules";
 
 const fn row(name: &'static str, default: &'static str, kind: Kind) -> Ignored {
@@ -184,20 +183,9 @@ pub static IGNORED: &[Ignored] = &[
     row("dual-channel-replication-enabled", "no", FLAG),
     row("propagation-error-behavior", "ignore", Kind::Choice(&["ignore", "panic", "panic-on-replicas"])),
 
-    // cluster: not built yet
-    refused(NO_CLUSTER, fixed("cluster-enabled", "no", FLAG)),
-    fixed("cluster-config-file", "nodes.conf", TEXT),
-    fixed("cluster-port", "0", PORT),
-    row("cluster-node-timeout", "15000", LONG),
-    row("cluster-announce-ip", "", TEXT),
-    row("cluster-announce-hostname", "", TEXT),
+    // cluster: gossip's, replicas' and TLS's
     row("cluster-announce-human-nodename", "", TEXT),
-    row("cluster-announce-port", "0", PORT),
-    row("cluster-announce-bus-port", "0", PORT),
     row("cluster-announce-tls-port", "0", PORT),
-    row("cluster-preferred-endpoint-type", "ip", Kind::Choice(&["ip", "hostname", "unknown-endpoint"])),
-    row("cluster-require-full-coverage", "yes", FLAG),
-    row("cluster-allow-reads-when-down", "no", FLAG),
     row("cluster-allow-pubsubshard-when-down", "yes", FLAG),
     row("cluster-allow-replica-migration", "yes", FLAG),
     row("cluster-migration-barrier", "1", COUNT),

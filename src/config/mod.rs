@@ -23,6 +23,7 @@ mod file;
 mod ignored;
 mod load;
 mod parameters;
+mod ring;
 mod settings;
 #[cfg(test)]
 mod testing;
@@ -43,6 +44,7 @@ pub use cgroup::{Machine, cpu_quota, memory_limit};
 pub use error::{ConfigError, Origin, RewriteError, SetError};
 pub use ignored::{IGNORED, Ignored};
 pub use parameters::{Change, Kind, PARAMETERS, Parameter, Row};
+pub use ring::{BUS_PORT_OFFSET, ClusterFace, EndpointType, Pin, Seed, host_port};
 pub use settings::{
     Access, BindAddress, KeyEvents, LogLevel, MaxmemoryPolicy, Memory, OutputLimit, OutputLimits,
     Secret, Settings,

@@ -2,8 +2,10 @@
 //! [`Settings`]. The configuration file, the command line, the environment, `CONFIG GET`, `SET` and `REWRITE` all go through these
 //! rows; nothing else compares a parameter's name. A new parameter is a field in `settings.rs` and a row here.
 //!
-//! Names, ranges and texts of refusals are those of redis-server 7.0.15. Defaults are, too, but for four, marked `// ours`: bind
-//! (loopback), maxmemory (from the container), set-max-listpack-* (Redis 7.2). Our own parameter is `threads`.
+//! Names, ranges and texts of refusals are those of redis-server 7.0.15. Defaults are, too, but for five, marked `// ours`: bind
+//! (loopback), maxmemory (from the container), set-max-listpack-* (Redis 7.2), cluster-node-timeout (5 s). Our own parameters are
+//! `threads` and those of the ring that redis-server has no use for; its cluster-port is the port of the bus, ours that of the
+//! cluster face, as clients call it.
 //!
 //! Rows without effect are in `ignored.rs`; [`Row`] makes the two lists look alike.
 
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use super::cgroup::Machine;
 use super::ignored::{IGNORED, Ignored};
+use super::ring::{self, ClusterFace, EndpointType};
 use super::settings::{
     Access, BindAddress, Choice, KeyEvents, LogLevel, MaxmemoryPolicy, Memory, OutputLimit,
     OutputLimits, Secret, Settings,
@@ -459,6 +462,35 @@ pub static PARAMETERS: &[Parameter] = &[
         "Renames a command, or removes it with an empty new name; may be repeated.", |s| s.rename_command.iter().map(|(from, to)| format!("{from} {to}")).collect::<Vec<_>>().join(" "), set_rename_command) },
     millis!(busy_reply_threshold, "busy-reply-threshold" ["lua-time-limit"], "5000", Mutable, "How long a script runs before other clients are told that the server is busy; 0 never tells."),
 
+    // the ring
+    flag!(cluster_enabled, "cluster-enabled" [], "no", Immutable, "Makes this server a node of a ring."),
+    row!("cluster-seeds" [], "", Kind::List, Immutable, "Where to look for the ring: host:port or host:port@bus-port, several times; a name may stand for many addresses.", ring::seeds, ring::set_seeds),
+    row!("cluster-name" [], "quoit", Kind::Text, Immutable, "Name of the ring; nodes of another one are refused.",
+        |s| s.cluster_name.clone(), |s, words| { s.cluster_name = ring::name(one(words)?)?; Ok(()) }),
+    Parameter { sensitive: true, lines: Some(|s| vec![units::quoted(s.cluster_secret.as_ref().map_or("", |secret| &secret.0))]),
+        ..row!("cluster-secret" [], "", Kind::Text, Immutable, "What nodes prove to each other to know; without one only peers on this machine are accepted. CONFIG GET shows ***.",
+        |s| if s.cluster_secret.is_some() { "***" } else { "" }.into(), |s, words| { let word = one(words)?; s.cluster_secret = (!word.is_empty()).then(|| Secret(word.into())); Ok(()) }) },
+    integer!(cluster_bus_port, "cluster-bus-port" [], "0", 0, 65535, Immutable, "Port on which peers reach this node; 0 is port + 10000."), // ours
+    choice!(cluster_face: ClusterFace, "cluster-face" [], "single", Immutable, "What clients see on port: one server (single) or a Redis Cluster (cluster)."), // ours
+    integer!(cluster_port, "cluster-port" [], "0", 0, 65535, Immutable, "Port that shows a Redis Cluster beside port, which shows one server; 0 for none."), // ours
+    row!("cluster-announce-ip" [], "", Kind::Text, Immutable, "Address or name at which clients reach this node, if not the one it listens on.",
+        |s| s.cluster_announce_ip.clone(), |s, words| { s.cluster_announce_ip = ring::announced(one(words)?)?; Ok(()) }),
+    integer!(cluster_announce_port, "cluster-announce-port" [], "0", 0, 65535, Immutable, "Port that clients of the cluster face are told; 0 is cluster-port, or port if that shows a Redis Cluster."),
+    row!("cluster-announce-hostname" [], "", Kind::Text, Immutable, "Name that is told to clients beside the address.",
+        |s| s.cluster_announce_hostname.clone(), |s, words| { s.cluster_announce_hostname = ring::hostname(one(words)?)?; Ok(()) }),
+    row!("cluster-announce-bus-ip" [], "", Kind::Text, Immutable, "Address or name at which peers reach this node; empty is that for clients.", // ours
+        |s| s.cluster_announce_bus_ip.clone(), |s, words| { s.cluster_announce_bus_ip = ring::announced(one(words)?)?; Ok(()) }),
+    integer!(cluster_announce_bus_port, "cluster-announce-bus-port" [], "0", 0, 65535, Immutable, "Port at which peers reach this node; 0 is that of the bus."),
+    choice!(cluster_preferred_endpoint_type: EndpointType, "cluster-preferred-endpoint-type" [], "ip", Mutable, "Where clients are sent: to the address, the name, or the host that they asked (unknown-endpoint)."),
+    row!("cluster-config-file" [], "nodes.conf", Kind::Text, Protected, "Name, within dir, of the file in which a node keeps who it is and what the ring agreed on.",
+        |s| s.cluster_config_file.clone(), |s, words| { s.cluster_config_file = ring::file_name(one(words)?)?; Ok(()) }),
+    row!("cluster-node-timeout" [], "5000", Kind::Integer { min: 100, max: INT_MAX, unit: "ms" }, Immutable, "Silence after which a node has failed and others own its slots; the same on all nodes.", // ours
+        |s| s.cluster_node_timeout.as_millis().to_string(), |s, words| { s.cluster_node_timeout = Duration::from_millis(units::integer(one(words)?, 100, INT_MAX)?.unsigned_abs()); Ok(()) }),
+    integer!(cluster_weight, "cluster-weight" [], "100", 1, 10000, Mutable, "Share of the ring that this node takes, in proportion to the weights of others."),
+    row!("cluster-pin" [], "", Kind::List, Immutable, "Databases and prefixes of keys, each of which keeps all its keys on one node; the same on all nodes.", ring::pins, ring::set_pins),
+    flag!(cluster_require_full_coverage, "cluster-require-full-coverage" [], "yes", Mutable, "Refuses all keys while a slot has no owner."),
+    flag!(cluster_allow_reads_when_down, "cluster-allow-reads-when-down" [], "no", Mutable, "Lets a node answer reads of its own keys while the ring is down."),
+
     // encodings
     integer!(hash_max_listpack_entries, "hash-max-listpack-entries" ["hash-max-ziplist-entries"], "512", 0, i64::MAX, Mutable, "Most fields of a packed hash."),
     memory!(hash_max_listpack_value, "hash-max-listpack-value" ["hash-max-ziplist-value"], "64", 0, Mutable, "Longest field or value of a packed hash."),
@@ -769,6 +801,25 @@ fn blank(machine: Machine) -> Settings {
         enable_module_command: Access::default(),
         rename_command: Vec::new(),
         busy_reply_threshold: none,
+        cluster_enabled: false,
+        cluster_seeds: Vec::new(),
+        cluster_name: String::new(),
+        cluster_secret: None,
+        cluster_bus_port: 0,
+        cluster_face: ClusterFace::default(),
+        cluster_port: 0,
+        cluster_announce_ip: String::new(),
+        cluster_announce_port: 0,
+        cluster_announce_hostname: String::new(),
+        cluster_announce_bus_ip: String::new(),
+        cluster_announce_bus_port: 0,
+        cluster_preferred_endpoint_type: EndpointType::default(),
+        cluster_config_file: String::new(),
+        cluster_node_timeout: none,
+        cluster_weight: 0,
+        cluster_pin: Vec::new(),
+        cluster_require_full_coverage: false,
+        cluster_allow_reads_when_down: false,
         hash_max_listpack_entries: 0,
         hash_max_listpack_value: 0,
         list_max_listpack_size: 0,
@@ -787,298 +838,4 @@ fn blank(machine: Machine) -> Settings {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::testing::MACHINE;
-    use super::*;
-
-    /// The list names rows, each once.
-    #[test]
-    fn rows_without_effect_are_rows() {
-        for (index, name) in WITHOUT_EFFECT.iter().enumerate() {
-            let (row, _) = Row::find(name).expect(name);
-            assert!(!row.has_effect());
-            assert!(!WITHOUT_EFFECT[..index].contains(name), "{name}");
-        }
-        assert!(Row::find("maxmemory").is_some_and(|(row, _)| row.has_effect()));
-        assert!(Row::find("appendonly").is_some_and(|(row, _)| !row.has_effect()));
-    }
-
-    fn changed(name: &str, value: &str) -> Result<String, String> {
-        let mut settings = Settings::new(MACHINE);
-        let (row, _) = Row::find(name).expect("the parameter exists");
-        row.set_text(&mut settings, value)
-            .map(|()| row.value(&settings))
-    }
-
-    #[test]
-    fn names_are_unique() {
-        // Aim: one row per name, aliases included, in either list; lower case, as lookups expect.
-        let names: Vec<_> = Row::all().flat_map(Row::names).collect();
-        let unique: std::collections::BTreeSet<_> = names.iter().collect();
-        assert_eq!(unique.len(), names.len());
-        assert!(names.iter().all(|name| *name == name.to_ascii_lowercase()));
-    }
-
-    #[test]
-    fn defaults_are_good_values() {
-        // Aim: every default is accepted, and shown as it is documented, save those that depend on the machine or change their form.
-        let settings = Settings::new(MACHINE);
-        let other = [
-            "proto-max-bulk-len",
-            "client-query-buffer-limit",
-            "client-output-buffer-limit",
-            "maxmemory",
-            "dir",
-        ];
-        for row in PARAMETERS {
-            assert!(
-                row.doc.ends_with('.') && row.doc.len() < 160,
-                "{}",
-                row.name
-            );
-            if !other.contains(&row.name) {
-                assert_eq!((row.get)(&settings), row.default, "{}", row.name);
-            }
-        }
-        for row in IGNORED {
-            if row.change != Change::Directive {
-                assert_eq!(
-                    changed(row.name, row.default),
-                    Ok(row.default.into()),
-                    "{}",
-                    row.name
-                );
-            }
-        }
-        assert!(settings.ignored.is_empty());
-    }
-
-    #[test]
-    fn defaults_of_redis() {
-        // Aim: what redis-server 7.0.15 answers for a few that are written in another form.
-        let settings = Settings::new(MACHINE);
-        for (name, value) in [
-            ("proto-max-bulk-len", "536870912"),
-            ("client-query-buffer-limit", "1073741824"),
-            (
-                "client-output-buffer-limit",
-                "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
-            ),
-            ("save", ""),
-            ("appendonly", "no"),
-            ("maxmemory", "0"),
-        ] {
-            assert_eq!(
-                Row::find(name).expect(name).0.value(&settings),
-                value,
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn refusals_in_the_words_of_redis() {
-        // Aim: texts compared with redis-server 7.0.15, one of each kind.
-        for (name, value, why) in [
-            (
-                "port",
-                "99999",
-                "argument must be between 0 and 65535 inclusive",
-            ),
-            ("port", "7k", "argument couldn't be parsed into an integer"),
-            (
-                "timeout",
-                "-1",
-                "argument must be between 0 and 2147483647 inclusive",
-            ),
-            (
-                "maxclients",
-                "0",
-                "argument must be between 1 and 4294967295 inclusive",
-            ),
-            (
-                "slowlog-log-slower-than",
-                "-2",
-                "argument must be between -1 and 9223372036854775807 inclusive",
-            ),
-            (
-                "active-expire-effort",
-                "11",
-                "argument must be between 1 and 10 inclusive",
-            ),
-            (
-                "proto-max-bulk-len",
-                "1000",
-                "argument must be between 1048576 and 9223372036854775807 inclusive",
-            ),
-            ("maxmemory", "abc", "argument must be a memory value"),
-            (
-                "maxmemory",
-                "101%",
-                "percentage argument must be less or equal to 100",
-            ),
-            (
-                "maxmemory-clients",
-                "abc",
-                "argument must be a memory or percent value",
-            ),
-            ("appendonly", "maybe", "argument must be 'yes' or 'no'"),
-            (
-                "loglevel",
-                "x",
-                "argument(s) must be one of the following: debug, verbose, notice, warning",
-            ),
-            (
-                "enable-debug-command",
-                "x",
-                "argument(s) must be one of the following: no, yes, local",
-            ),
-            (
-                "client-output-buffer-limit",
-                "normal 1 2",
-                "Wrong number of arguments in buffer limit configuration.",
-            ),
-            (
-                "client-output-buffer-limit",
-                "foo 1 2 3",
-                "Invalid client class specified in buffer limit configuration.",
-            ),
-            (
-                "client-output-buffer-limit",
-                "normal 1 2 x",
-                "Error in hard, soft or soft_seconds setting in buffer limit configuration.",
-            ),
-            (
-                "latency-tracking-info-percentiles",
-                "50 x",
-                "Invalid latency-tracking-info-percentiles parameters",
-            ),
-            (
-                "latency-tracking-info-percentiles",
-                "101",
-                "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]",
-            ),
-            (
-                "bind",
-                "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17",
-                "Too many bind addresses specified.",
-            ),
-            (
-                "unixsocketperm",
-                "888",
-                "argument couldn't be parsed as an octal number",
-            ),
-            (
-                "dbfilename",
-                "a/b",
-                "dbfilename can't be a path, just a filename",
-            ),
-            ("save", "100 1 200", "Invalid save parameters"),
-            ("save", "0 1", "Invalid save parameters"),
-            (
-                "tls-port",
-                "99999",
-                "argument must be between 0 and 65535 inclusive",
-            ),
-        ] {
-            assert_eq!(changed(name, value), Err(why.into()), "{name} {value}");
-        }
-        let text = changed("maxmemory-policy", "lru").expect_err("there is no such policy");
-        assert!(text.ends_with("volatile-lru, volatile-lfu, volatile-random, volatile-ttl, allkeys-lru, allkeys-lfu, allkeys-random, noeviction"));
-    }
-
-    #[test]
-    fn values_and_how_they_are_shown() {
-        for (name, value, shown) in [
-            ("MaxMemory", "100MB", "104857600"),
-            ("maxmemory-policy", "ALLKEYS-LRU", "allkeys-lru"),
-            ("maxmemory-clients", "60%", "60%"),
-            ("hz", "1000", "500"),
-            ("hz", "0", "1"),
-            ("bind", "127.0.0.1 -::1", "127.0.0.1 -::1"),
-            ("bind", "", ""),
-            ("bind", "[::1]", "::1"),
-            ("unixsocketperm", "700", "700"),
-            (
-                "client-output-buffer-limit",
-                "SLAVE 1mb 2kb 3",
-                "normal 0 0 0 slave 1048576 2048 3 pubsub 33554432 8388608 60",
-            ),
-            (
-                "client-output-buffer-limit",
-                "",
-                "normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60",
-            ),
-            (
-                "latency-tracking-info-percentiles",
-                "1 2.5 99.99",
-                "1 2.5 99.99",
-            ),
-            ("latency-tracking-info-percentiles", "", ""),
-            ("list-max-ziplist-size", "-6", "-6"),
-            ("save", "100 1 200 2", "100 1 200 2"),
-            ("auto-aof-rewrite-min-size", "64mb", "67108864"),
-            ("notify-keyspace-events", "KEA", "AKE"),
-        ] {
-            assert_eq!(changed(name, value), Ok(shown.into()), "{name} {value}");
-        }
-    }
-
-    #[test]
-    fn refused_rather_than_ignored() {
-        for (name, value) in [
-            ("tls-port", "6380"),
-            ("replicaof", "host 1"),
-            ("slaveof", "host 1"),
-            ("cluster-enabled", "yes"),
-            ("aclfile", "/x"),
-            ("user", "default on"),
-            ("user", ""),
-            ("loadmodule", "x"),
-        ] {
-            assert!(changed(name, value).is_err(), "{name}");
-        }
-    }
-
-    #[test]
-    fn memory_of_a_container() {
-        // Aim: the default is three quarters of a limit, nothing without; percentages are of the limit, else of the machine.
-        let boxed = Machine {
-            memory_limit_bytes: Some(64 << 20),
-            memory_total_bytes: 8 << 30,
-            cpu_count: 2,
-        };
-        let mut settings = Settings::new(boxed);
-        assert_eq!(
-            (settings.maxmemory_bytes(), settings.worker_threads()),
-            (48 << 20, 2)
-        );
-        assert_eq!(Settings::new(MACHINE).maxmemory_bytes(), 0);
-        let set = |settings: &mut Settings, value: &str| {
-            Row::find("maxmemory")
-                .expect("it exists")
-                .0
-                .set_text(settings, value)
-        };
-        set(&mut settings, "50%").expect("the value is good");
-        assert_eq!(settings.maxmemory_bytes(), 32 << 20);
-        settings.maxmemory_clients = Memory::Percent(10);
-        assert_eq!(settings.maxmemory_clients_bytes(), (32 << 20) / 10);
-        set(&mut settings, "0").expect("the value is good");
-        assert_eq!(
-            (
-                settings.maxmemory_bytes(),
-                settings.maxmemory_clients_bytes()
-            ),
-            (0, 0)
-        );
-        set(&mut settings, "Auto").expect("the value is good");
-        assert_eq!(settings.maxmemory_bytes(), 48 << 20);
-        let unknown = Machine {
-            memory_limit_bytes: None,
-            memory_total_bytes: 0,
-            cpu_count: 1,
-        };
-        assert!(set(&mut Settings::new(unknown), "50%").is_err());
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cgroup::Machine;
+use super::ring::{ClusterFace, EndpointType, Pin, Seed};
 use super::units;
 
 /// All parameters at one moment. Field by field documentation is in the rows of [`super::PARAMETERS`].
@@ -88,6 +89,37 @@ pub struct Settings {
     /// Zero: scripts run undisturbed.
     pub busy_reply_threshold: Duration,
 
+    // the ring
+    pub cluster_enabled: bool,
+    pub cluster_seeds: Vec<Seed>,
+    pub cluster_name: String,
+    /// `None`: peers on this machine alone.
+    pub cluster_secret: Option<Secret>,
+    /// 0: see [`Settings::bus_port`].
+    pub cluster_bus_port: u16,
+    /// Of `port`.
+    pub cluster_face: ClusterFace,
+    /// 0: none.
+    pub cluster_port: u16,
+    /// Empty: the address it listens on.
+    pub cluster_announce_ip: String,
+    /// 0: see [`Settings::announced_port`].
+    pub cluster_announce_port: u16,
+    /// Empty: none.
+    pub cluster_announce_hostname: String,
+    /// Empty: `cluster_announce_ip`.
+    pub cluster_announce_bus_ip: String,
+    /// 0: the port of the bus.
+    pub cluster_announce_bus_port: u16,
+    pub cluster_preferred_endpoint_type: EndpointType,
+    /// Within `dir`.
+    pub cluster_config_file: String,
+    pub cluster_node_timeout: Duration,
+    pub cluster_weight: u32,
+    pub cluster_pin: Vec<Pin>,
+    pub cluster_require_full_coverage: bool,
+    pub cluster_allow_reads_when_down: bool,
+
     // encodings
     pub hash_max_listpack_entries: u64,
     pub hash_max_listpack_value: u64,
@@ -152,7 +184,7 @@ impl Settings {
                 "there is nowhere to listen: bind is empty and unixsocket is not set".into(),
             ));
         }
-        Ok(())
+        self.check_ring()
     }
 }
 

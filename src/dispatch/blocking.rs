@@ -20,10 +20,15 @@ pub struct Blocked {
 
 impl Runner {
     /// Serves who waits for the keys that became ready. Each waiter served leaves its queue, so this comes to an end.
+    #[inline]
     pub(super) fn serve_ready(&mut self) {
-        if !self.effects.has_ready() {
-            return;
+        if self.effects.has_ready() {
+            self.serve_all_ready();
         }
+    }
+
+    #[inline(never)]
+    fn serve_all_ready(&mut self) {
         let server = Arc::clone(&self.server);
         let rng = Rng::from_system();
         let mut ready = VecDeque::from(self.effects.take_ready());
@@ -94,6 +99,10 @@ impl Runner {
             });
             match tried {
                 Ok(done) => break done,
+                // It is sent away, or has been.
+                Err(Contended) if !self.runs_here(who.database, entry, arguments) => {
+                    break Ok(false);
+                }
                 Err(Contended) => {
                     round += 1;
                     std::thread::yield_now();
@@ -141,6 +150,8 @@ impl Runner {
                         self.count_unserved(&blocked.waiter, true);
                     }
                     Cancel::Gone => session.after = After::Drop,
+                    // Its connection runs it again instead.
+                    Cancel::Moved => return Step::Contended,
                 }
             }
         }

@@ -26,6 +26,8 @@ pub struct Migrating {
 
 impl Runner {
     /// The first step of a migration.
+    // As `Runner::script`.
+    #[inline(never)]
     pub(super) fn begin_migrating(
         &mut self,
         session: &Session,

@@ -13,6 +13,7 @@ mod blocking;
 mod checks;
 mod migrating;
 mod record;
+mod routing;
 mod script;
 mod tracked;
 mod transaction;
@@ -35,18 +36,22 @@ use crate::keyspace::effects::Effects;
 use crate::keyspace::evict::Rules;
 use crate::keyspace::lock::{Contended, Locked, PATIENCE, Place, Places, Plan, lock_all, lock_one};
 use crate::keyspace::sweep::{Scene, Sweep};
+use crate::keyspace::undo::Undo;
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::{Outcome, Waiter};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
 use crate::state::session::{After, ReplyMode, Session};
+pub use crate::table::Merge;
 use crate::table::keys::{KeyAccess, Shape, locate};
 use crate::table::lookup::{Entry, TableBuilder};
 use crate::table::{Args, Command, CommandError, Flags, RenameError, Scope, Table};
 pub use blocking::Blocked;
 pub use migrating::Migrating;
 use record::Tally;
+pub use routing::{Face, Spread};
+use routing::{Routed, Routing};
 
 /// What runs a command, of whichever layer.
 #[derive(Clone, Copy)]
@@ -138,6 +143,14 @@ pub enum Step {
     Blocked(Blocked),
     /// Send keys to another server, then end it by [`Runner::migrated`].
     Migrate(Box<Migrating>),
+    /// Its keys are at the peer of this index in the map of [`Runner::view`].
+    Forward(u16),
+    /// As `Forward`, for what lives longer than a request there: the peer runs it for a connection of this client's own.
+    Tunnel(u16),
+    /// Its keys lie on several nodes, or it is for all of them.
+    Across,
+    /// A peer asked for it, but its keys are not here.
+    NotHere,
 }
 
 /// For whom a command runs.
@@ -182,7 +195,7 @@ impl Sweeping {
 #[derive(Clone, Copy, Default)]
 struct Foreseen {
     entry: Option<&'static Entry<Handler>>,
-    /// The hash of its only key.
+    /// The hash of its only key, or of a script's first.
     hash: Option<u64>,
 }
 
@@ -213,8 +226,12 @@ pub struct Runner {
     foreseen: Vec<Foreseen>,
     /// Whether the script that was contended has to have the leave when it begins again.
     wants_leave: bool,
+    /// For what the next script may have to take back.
+    spare_undo: Option<Box<Undo>>,
     /// Whether the script that has just failed failed with an error of a command, which was counted then.
     is_error_counted: bool,
+    /// None when the server belongs to no ring.
+    routing: Option<Box<Routing>>,
 }
 
 impl Runner {
@@ -232,7 +249,9 @@ impl Runner {
             keys: Vec::new(),
             foreseen: Vec::new(),
             wants_leave: false,
+            spare_undo: None,
             is_error_counted: false,
+            routing: server.cluster.get().map(Routing::new),
             server,
         }
     }
@@ -262,6 +281,9 @@ impl Runner {
     pub fn begin_batch(&mut self) {
         self.now = self.server.clock.now();
         self.refresh();
+        if let Some(routing) = &mut self.routing {
+            routing.begin();
+        }
         self.tally.begin(&self.settings);
     }
 
@@ -329,16 +351,9 @@ impl Runner {
             );
             let key = entry.and_then(|entry| match (entry.shape, entry.command.scope) {
                 (Shape::Single(index), Scope::Keys) => request.get(index),
+                (Shape::Specs, _) => script::first_key(entry, request),
                 _ => None,
             });
-            // The first key of a script.
-            if let Some(Handler::Admin(admin::Handler::Script(_))) =
-                entry.map(|entry| entry.handler)
-                && request.get(2) != Some(b"0")
-                && let Some(key) = request.get(3)
-            {
-                hashes.push(self.server.keyspace.hasher().hash(key));
-            }
             let hash = key.map(|key| match last_key {
                 (last, Some(hash)) if last == key => hash,
                 _ => {
@@ -438,9 +453,25 @@ impl Runner {
                 return self.replied(session, mark, output);
             }
         }
+        if self.routing.is_some() {
+            match self.route(session, entry, arguments, is_queued, round) {
+                Routed::Here => {}
+                Routed::Elsewhere(step) => {
+                    self.after_release();
+                    return step;
+                }
+                Routed::Refuse(error) => {
+                    self.after_release();
+                    let is_exec = is_exec(entry);
+                    self.reject_within(session, is_exec, Some(entry.command), error, &mut reply);
+                    self.tally.rejected(&self.server.stats, entry.id);
+                    return self.replied(session, mark, output);
+                }
+            }
+        }
         if is_queued {
             if let Some(transaction) = session.transaction_mut() {
-                transaction.push(entry.id, entry.command.flags, arguments);
+                transaction.push(entry.id, entry.command.flags, arguments, foreseen.hash);
             }
             session.show_queued();
             reply.simple("QUEUED");
@@ -552,11 +583,11 @@ impl Runner {
                     Err(Contended) => return Step::Contended,
                 }
             }
-            Handler::Data(commands::Handler::Sweep(begin)) => {
+            Handler::Data(commands::Handler::Sweep(_))
+            | Handler::Admin(admin::Handler::Sweep(_)) => {
                 self.effects
                     .begin(self.server.keyspace.listeners.interest());
-                let begun = begin(&mut args, &self.scene(session));
-                match begun {
+                match self.begin_sweep(session, entry, &mut args) {
                     Ok(sweep) => {
                         self.show(session, entry.command, arguments);
                         return Step::Sweep(Sweeping {
@@ -575,7 +606,7 @@ impl Runner {
                 Err(Contended) => return Step::Contended,
             },
             Handler::Admin(admin::Handler::Script(call)) => {
-                match self.script(session, entry, call, arguments, &mut reply, round) {
+                match self.script(session, entry, call, (arguments, hash), &mut reply, round) {
                     Ok(done) => done,
                     Err(Contended) => {
                         // What it found expired before it was taken back.
@@ -585,7 +616,9 @@ impl Runner {
                 }
             }
             Handler::Admin(admin::Handler::Immediate(handler)) => {
+                let sees_cluster = self.sees_cluster();
                 let mut caller = admin::Caller {
+                    sees_cluster,
                     server: &self.server,
                     session,
                     now: self.now,
@@ -596,7 +629,9 @@ impl Runner {
             Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Ending(handler)) => {
                 // These look at the accounts: settle what the batch has changed so far.
                 self.settle_batch();
+                let sees_cluster = self.sees_cluster();
                 let mut caller = admin::Caller {
+                    sees_cluster,
                     server: &self.server,
                     session,
                     now: self.now,
@@ -686,6 +721,9 @@ impl Runner {
                 Err(error) => return Ok(Err(error)),
             },
         };
+        if self.has_moved() {
+            return Err(Contended);
+        }
         Ok(on_locked(
             keyspace,
             who,
@@ -720,6 +758,9 @@ impl Runner {
                 plan.extend(Places::all(who.database).iter());
             }
             let locked = lock_all(keyspace, &mut plan, round)?;
+            if self.has_moved() {
+                return Err(Contended);
+            }
             let run = |view: &mut View<'_>| {
                 let mut more = Plan::new();
                 reach(view, &mut more);
@@ -810,6 +851,21 @@ impl Runner {
         }
         self.replied(session, sweeping.mark, output);
         None
+    }
+
+    /// Begins a command that goes through partitions.
+    fn begin_sweep(
+        &self,
+        session: &Session,
+        entry: &Entry<Handler>,
+        args: &mut Args<'_>,
+    ) -> Result<Box<dyn Sweep>, CommandError> {
+        let scene = self.scene(session);
+        match entry.handler {
+            Handler::Data(commands::Handler::Sweep(begin)) => begin(args, &scene),
+            Handler::Admin(admin::Handler::Sweep(begin)) => begin(args, &self.server, &scene),
+            _ => unreachable!("no other handler goes through partitions"),
+        }
     }
 
     fn scene<'r>(&'r self, session: &'r Session) -> Scene<'r> {

@@ -15,22 +15,36 @@ use crate::state::session::{After, Session};
 use crate::state::stats::Stats;
 use crate::table::{Command, Flags};
 
-/// Counts runs, a batch's runs of one command at a time: consecutive runs of the same command cost one addition.
+/// Counts runs of a batch: those of the command that ran last cost one addition, as do those of the few before it.
 pub struct Tally {
     clock: quanta::Clock,
     /// Reading of the clock at the end of the run before.
     last: u64,
     /// Reading at the begin of the batch.
     begun: u64,
+    /// Of the command that ran last.
+    sums: Sums,
+    /// Of others: a script or a transaction runs a few in turn.
+    others: [Sums; OTHERS],
+    /// Which of the others has to go for another command.
+    oldest: usize,
+    /// Nanoseconds from which a run is for the slow log or the latency monitor; `u64::MAX` is never.
+    slow_nanos: u64,
+    keeps_durations: bool,
+}
+
+/// The runs of one command that are not yet in the statistics.
+#[derive(Clone, Copy, Default)]
+struct Sums {
     id: u16,
     calls: u64,
     nanos: u64,
     bucket: usize,
     bucket_calls: u64,
-    /// Nanoseconds from which a run is for the slow log or the latency monitor; `u64::MAX` is never.
-    slow_nanos: u64,
-    keeps_durations: bool,
 }
+
+/// Commands beside the last one whose runs are summed up.
+const OTHERS: usize = 3;
 
 impl Tally {
     /// Nothing counted yet.
@@ -41,11 +55,9 @@ impl Tally {
             clock,
             last,
             begun: last,
-            id: 0,
-            calls: 0,
-            nanos: 0,
-            bucket: 0,
-            bucket_calls: 0,
+            sums: Sums::default(),
+            others: [Sums::default(); OTHERS],
+            oldest: 0,
             slow_nanos: u64::MAX,
             keeps_durations: true,
         }
@@ -87,16 +99,16 @@ impl Tally {
         let nanos = self.clock.delta_as_nanos(self.last, end) + sleep_nanos;
         self.last = end;
         let bucket = Histogram::bucket(nanos);
-        if id != self.id {
-            self.flush(stats);
-            self.id = id;
-        } else if bucket != self.bucket {
-            self.flush_bucket(stats);
+        if id != self.sums.id {
+            self.change_to(id, stats);
         }
-        self.bucket = bucket;
-        self.bucket_calls += 1;
-        self.calls += 1;
-        self.nanos += nanos;
+        if bucket != self.sums.bucket {
+            self.sums.flush_bucket(stats, self.keeps_durations);
+        }
+        self.sums.bucket = bucket;
+        self.sums.bucket_calls += 1;
+        self.sums.calls += 1;
+        self.sums.nanos += nanos;
         if failed {
             stats.command(id).failed.add(1);
         }
@@ -125,21 +137,45 @@ impl Tally {
         self.last = self.clock.raw();
     }
 
+    /// Goes on with the sums of another command.
+    fn change_to(&mut self, id: u16, stats: &Stats) {
+        let known = self.others.iter().position(|sums| sums.id == id);
+        let place = known.unwrap_or_else(|| {
+            self.oldest = (self.oldest + 1) % OTHERS;
+            self.oldest
+        });
+        std::mem::swap(&mut self.sums, &mut self.others[place]);
+        if known.is_none() {
+            self.sums.flush(stats, self.keeps_durations);
+            self.sums.id = id;
+        }
+    }
+
     /// Adds what was counted to the statistics.
     pub fn flush(&mut self, stats: &Stats) {
+        self.sums.flush(stats, self.keeps_durations);
+        for sums in &mut self.others {
+            sums.flush(stats, self.keeps_durations);
+        }
+    }
+}
+
+impl Sums {
+    #[inline]
+    fn flush(&mut self, stats: &Stats, keeps_durations: bool) {
         if self.calls == 0 {
             return;
         }
-        self.flush_bucket(stats);
+        self.flush_bucket(stats, keeps_durations);
         stats.mine().total_commands.add(self.calls);
         let counts = stats.command(self.id);
         counts.calls.add(std::mem::take(&mut self.calls));
         counts.nanos.add(std::mem::take(&mut self.nanos));
     }
 
-    fn flush_bucket(&mut self, stats: &Stats) {
+    fn flush_bucket(&mut self, stats: &Stats, keeps_durations: bool) {
         let calls = std::mem::take(&mut self.bucket_calls);
-        if calls > 0 && self.keeps_durations {
+        if calls > 0 && keeps_durations {
             stats.command(self.id).histogram.add(self.bucket, calls);
         }
     }

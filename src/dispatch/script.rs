@@ -20,13 +20,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Handler, Runner, Step, checks, is_exec, keys_of, plan, record};
+use crate::admin;
 use crate::admin::scripts::{NO_SCRIPT, busy};
 use crate::admin::{Named, ScriptCall};
 use crate::base::rng::Rng;
 use crate::commands;
 use crate::data::number;
 use crate::keyspace::Keyspace;
-use crate::keyspace::lock::{Contended, Leave, Locked, Place, Places, Plan, lock_all};
+use crate::keyspace::lock::{Contended, Leave, Locked, Place, Places, Plan, lock_all, lock_one};
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::whole::Mapping;
 use crate::resp::decode::Arguments;
@@ -35,6 +36,7 @@ use crate::script::engine::ScriptRun;
 use crate::script::{Host, ScriptFlags};
 use crate::state::scripts::{Seat, Subject};
 use crate::state::session::Session;
+use crate::table::keys::Shape;
 use crate::table::lookup::Entry;
 use crate::table::{Command, CommandError, Flags, Scope};
 
@@ -114,12 +116,14 @@ enum Ran {
 
 impl Runner {
     /// Runs a script on the partitions of its keys. What is contended stays undone.
+    // Not a part of the path of ordinary commands, whose stack frame would be as large as this one's.
+    #[inline(never)]
     pub(super) fn script(
         &mut self,
         session: &mut Session,
         entry: &'static Entry<Handler>,
         call: ScriptCall,
-        arguments: Arguments<'_>,
+        (arguments, hash): (Arguments<'_>, Option<u64>),
         reply: &mut Reply<'_>,
         round: u32,
     ) -> Result<Done, Contended> {
@@ -134,16 +138,25 @@ impl Runner {
             Err(error) => return Ok(Err(error)),
         };
         let database = session.database;
-        let mut places = match plan(keyspace, database, entry, arguments, &mut self.keys) {
-            Ok(places) => places,
-            Err(error) => return Ok(Err(error)),
-        };
+        let first = hash.filter(|_| keys > 0).zip(arguments.get(3));
         let mut grip = Grip::none(keyspace);
         self.wants_leave |= subject.strays();
         if self.wants_leave && !grip.try_leave() {
             return Err(Contended);
         }
-        let locked = lock_all(keyspace, &mut places, round)?;
+        let locked = match first {
+            Some((hash, _)) if keys == 1 => {
+                let held = lock_one(keyspace, keyspace.place(database, hash), round)?;
+                Locked::from_iter([held])
+            }
+            _ => match plan(keyspace, database, entry, arguments, &mut self.keys) {
+                Ok(mut places) => lock_all(keyspace, &mut places, round)?,
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        if self.has_moved() {
+            return Err(Contended);
+        }
         let mut effects = std::mem::take(&mut self.effects);
         let (rules, rng) = (Arc::clone(&self.rules), Rng::seeded(session.rng.bits()));
         let run = Run {
@@ -160,11 +173,12 @@ impl Runner {
             }
             let mut view = View::new(keyspace, database, here, run, None, &mut effects);
             if grip.leave.is_none() {
-                view.keep_undo();
+                view.keep_undo(self.spare_undo.take().unwrap_or_default());
             }
             let script = Prepared {
                 subject: &subject,
                 keys,
+                first,
                 is_read_only: call.is_read_only,
                 command: entry.command,
                 request: arguments,
@@ -172,7 +186,10 @@ impl Runner {
             let ran = self.run_script(session, &script, &mut view, &mut grip, reply);
             match ran {
                 Ran::Again => view.undo(),
-                Ran::Done(_) => view.effects.wrap_records(database),
+                Ran::Done(_) => {
+                    view.effects.wrap_records(database);
+                    self.spare_undo = view.forget_undo();
+                }
             }
             // With the view the locks go: only now others may see it.
             view.append();
@@ -206,11 +223,12 @@ impl Runner {
         let script = Prepared {
             subject: &subject,
             keys,
+            first: None,
             is_read_only: call.is_read_only,
             command: entry.command,
             request: arguments,
         };
-        view.begin(session.database, !session.no_touch);
+        view.begin(session.database, !session.no_touch, None);
         let ran = self.run_script(session, &script, view, grip, reply);
         match ran {
             Ran::Done(done) => done,
@@ -360,6 +378,7 @@ impl Runner {
                 grip,
                 limits,
                 seat,
+                first: script.first,
                 is_again: false,
                 strays: false,
                 targets: ALL_TARGETS,
@@ -399,6 +418,8 @@ struct Prepared<'a> {
     subject: &'a Subject,
     /// How many arguments are keys.
     keys: usize,
+    /// The hash and the name of the first of them, if the hash is at hand.
+    first: Option<(u64, &'a [u8])>,
     /// Whether it was asked for by a command that only reads.
     is_read_only: bool,
     command: &'a Command,
@@ -424,6 +445,8 @@ struct Calls<'a, 'v, 'g> {
     grip: &'a mut Grip<'g>,
     limits: Limits,
     seat: &'a Seat,
+    /// The first of its keys, which many of its commands have, with the hash.
+    first: Option<(u64, &'a [u8])>,
     /// Whether it has to begin again with the leave.
     is_again: bool,
     /// Whether it has reached for more than its keys.
@@ -434,15 +457,16 @@ struct Calls<'a, 'v, 'g> {
 impl Host for Calls<'_, '_, '_> {
     fn call(&mut self, request: Arguments<'_>, protocol: Protocol, output: &mut Output) {
         let mut reply = Reply::new(output, protocol);
-        let entry = match self.check(request) {
-            Ok(entry) => entry,
+        let (entry, hash) = match self.check(request) {
+            Ok(found) => found,
             Err(error) => return reply.error_bytes(&error.wire()),
         };
         self.runner.tally.skip();
-        let mark = self.view.effects.mark();
+        let untold = (self.targets == 0).then(|| self.view.effects.mark());
+        let request = (request, hash);
         self.runner
             .run_within(self.session, entry, request, self.view, &mut reply);
-        if self.targets == 0 {
+        if let Some(mark) = untold {
             self.view.effects.forget_records(&mark);
         }
     }
@@ -468,8 +492,11 @@ impl Host for Calls<'_, '_, '_> {
 }
 
 impl Calls<'_, '_, '_> {
-    /// The row of a command that may run now, with all locked that it needs.
-    fn check(&mut self, request: Arguments<'_>) -> Result<&'static Entry<Handler>, CommandError> {
+    /// The row of a command that may run now, with all locked that it needs, and the hash of its only key.
+    fn check(
+        &mut self,
+        request: Arguments<'_>,
+    ) -> Result<(&'static Entry<Handler>, Option<u64>), CommandError> {
         if self.is_again {
             return Err(begins_again());
         }
@@ -496,11 +523,42 @@ impl Calls<'_, '_, '_> {
         if flags.contains(Flags::DENYOOM) && self.limits.refuses_growth {
             return Err(CommandError::OutOfMemory);
         }
-        self.lock(entry, request)?;
+        let hash = match self.single(entry, request) {
+            Some((hash, true)) => Some(hash),
+            other => {
+                self.lock(entry, request)?;
+                other.map(|(hash, _)| hash)
+            }
+        };
+        let database = self.session.database;
+        self.runner
+            .check_local(database, entry, request, self.strays)?;
         if flags.contains(Flags::WRITE) {
             self.seat.has_written.store(true, Ordering::Relaxed);
         }
-        Ok(entry)
+        Ok((entry, hash))
+    }
+
+    /// The hash of the only key of a command, if it is one of those that have one, and whether it may run with what is
+    /// locked.
+    fn single(&self, entry: &Entry<Handler>, request: Arguments<'_>) -> Option<(u64, bool)> {
+        let (Shape::Single(index), Scope::Keys) = (entry.shape, entry.command.scope) else {
+            return None;
+        };
+        let is_simple = matches!(
+            entry.handler,
+            Handler::Data(commands::Handler::Read(_) | commands::Handler::Write(_))
+        );
+        let key = request.get(index).filter(|_| is_simple)?;
+        let hash = match self.first {
+            Some((hash, first)) if first == key => hash,
+            _ => self.grip.keyspace.hasher().hash(key),
+        };
+        let place = self.grip.keyspace.place(self.session.database, hash);
+        let is_dear = entry.command.flags.contains(Flags::WRITE)
+            && self.grip.leave.is_none()
+            && self.view.is_dear_to_undo(hash, key);
+        Some((hash, self.view.holds_place(place) && !is_dear))
     }
 
     /// Locks what a command needs beside what is locked.
@@ -554,7 +612,15 @@ impl Calls<'_, '_, '_> {
         flags.contains(Flags::WRITE)
             && keys_of(entry, request, &mut self.runner.keys)
                 .iter()
-                .any(|key| self.view.is_dear_to_undo(key))
+                .any(|key| self.view.is_dear_to_undo(self.view.hasher().hash(key), key))
+    }
+}
+
+/// The first key of a script.
+pub(super) fn first_key<'a>(entry: &Entry<Handler>, request: Arguments<'a>) -> Option<&'a [u8]> {
+    match entry.handler {
+        Handler::Admin(admin::Handler::Script(_)) if request.get(2) != Some(b"0") => request.get(3),
+        _ => None,
     }
 }
 

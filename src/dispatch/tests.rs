@@ -1,5 +1,7 @@
 //! Requests through the whole pipeline, without sockets.
 
+mod ring;
+
 use std::sync::Arc;
 
 use super::*;
@@ -26,7 +28,10 @@ impl World {
     }
 
     fn of(settings: Settings, pairs: &[(&str, &str)]) -> World {
-        let host = Host::of(settings, pairs);
+        World::on(Host::of(settings, pairs))
+    }
+
+    fn on(host: Host) -> World {
         World {
             session: host.client().session,
             runner: Runner::new(Arc::clone(&host.server)),
@@ -56,6 +61,9 @@ impl World {
                     break;
                 }
                 Step::Contended => round += 1,
+                Step::Forward(_) | Step::Tunnel(_) | Step::Across | Step::NotHere => {
+                    unreachable!("there is no ring")
+                }
                 // Nobody is there.
                 Step::Migrate(migrating) => {
                     let arrived = crate::commands::migrate::Arrived::default();

@@ -6,13 +6,14 @@ use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::lock::{Contended, Locked, Places, Plan, lock_all, position};
-use crate::keyspace::sweep::Scene;
+use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::Outcome;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Reply};
 use crate::state::session::Session;
 use crate::state::transaction::{Transaction, Watches};
+use crate::table::keys::Shape;
 use crate::table::lookup::Entry;
 use crate::table::{Args, CommandError, Scope};
 use crate::{admin, commands};
@@ -33,6 +34,8 @@ const HEAVY_COMMANDS: usize = 512;
 
 impl Runner {
     /// Runs EXEC. What is contended stays queued.
+    // As `Runner::script`.
+    #[inline(never)]
     pub(super) fn exec(
         &mut self,
         session: &mut Session,
@@ -65,6 +68,9 @@ impl Runner {
             }
             lock_all(keyspace, &mut union.places, round)?
         };
+        if self.has_moved() {
+            return Err(Contended);
+        }
         let watches = session.take_watches();
         let transaction = session.take_transaction().unwrap_or_default();
         if watches.is_some_and(|watches| self.is_changed(&watches, &locked)) {
@@ -119,9 +125,9 @@ impl Runner {
             here.push(held);
         }
         let mut view = View::new(&server.keyspace, asked_in, here, run, None, effects);
-        for (id, request) in transaction.queued() {
+        for (id, request, hash) in transaction.queued() {
             let entry = self.table.entry(id);
-            self.run_queued(session, entry, request, &mut view, grip, reply);
+            self.run_queued(session, entry, (request, hash), &mut view, grip, reply);
         }
         view.effects.wrap_records(asked_in);
         // With the view the locks go: only now others may see it.
@@ -146,7 +152,7 @@ impl Runner {
         let mut places = Plan::new();
         let (mut is_whole, mut has_scripts) = (false, false);
         let mut database = session.database;
-        for (id, arguments) in transaction.queued() {
+        for (id, arguments, hash) in transaction.queued() {
             let entry = self.table.entry(id);
             // What it reaches for depends on what those before it leave.
             if let Handler::Data(commands::Handler::Reach(..)) = entry.handler {
@@ -159,6 +165,12 @@ impl Runner {
                 Scope::Selects(find) => {
                     let exists = |number: &u32| (*number as usize) < keyspace.database_count();
                     database = find(&arguments).filter(exists).unwrap_or(database);
+                }
+                Scope::Keys
+                    if let Some(hash) = hash
+                        && let Shape::Single(_) = entry.shape =>
+                {
+                    places.push(keyspace.place(database, hash));
                 }
                 // What finds no keys refuses the request itself.
                 Scope::Keys | Scope::KeysAndDatabase(_) => places.extend(
@@ -196,7 +208,7 @@ impl Runner {
         &mut self,
         session: &mut Session,
         entry: &'static Entry<Handler>,
-        arguments: Arguments<'_>,
+        (arguments, hash): (Arguments<'_>, Option<u64>),
         view: &mut View<'_>,
         grip: &mut Grip<'_>,
         reply: &mut Reply<'_>,
@@ -206,21 +218,22 @@ impl Runner {
             let done = self.script_within(session, entry, call, arguments, view, grip, reply);
             self.finish_within(session, entry, arguments, view, reply, (mark, done));
         } else {
-            self.run_within(session, entry, arguments, view, reply);
+            self.run_within(session, entry, (arguments, hash), view, reply);
         }
     }
 
-    /// Runs one command on what a transaction or a script has locked, and writes its reply, which may be a refusal.
+    /// Runs one command on what a transaction or a script has locked, and writes its reply, which may be a refusal. `hash`:
+    /// that of its only key, if it is at hand.
     pub(super) fn run_within(
         &mut self,
         session: &mut Session,
         entry: &'static Entry<Handler>,
-        arguments: Arguments<'_>,
+        (arguments, hash): (Arguments<'_>, Option<u64>),
         view: &mut View<'_>,
         reply: &mut Reply<'_>,
     ) {
         let mark = reply.mark();
-        let done = self.handle_within(session, entry, arguments, view, reply);
+        let done = self.handle_within(session, entry, (arguments, hash), view, reply);
         self.finish_within(session, entry, arguments, view, reply, (mark, done));
     }
 
@@ -253,13 +266,17 @@ impl Runner {
         &mut self,
         session: &mut Session,
         entry: &'static Entry<Handler>,
-        arguments: Arguments<'_>,
+        (arguments, hash): (Arguments<'_>, Option<u64>),
         view: &mut View<'_>,
         reply: &mut Reply<'_>,
     ) -> Done {
         let first = if entry.parent.is_some() { 2 } else { 1 };
         let mut args = Args::new(arguments, first);
-        view.begin(session.database, !session.no_touch);
+        let known = match (entry.shape, hash) {
+            (Shape::Single(index), Some(hash)) => arguments.get(index).map(|key| (key, hash)),
+            _ => None,
+        };
+        view.begin(session.database, !session.no_touch, known);
         let done = match entry.handler {
             Handler::Data(commands::Handler::Read(handler)) => handler(&mut args, view, reply),
             Handler::Data(commands::Handler::Write(handler)) => handler(&mut args, view, reply),
@@ -275,9 +292,10 @@ impl Runner {
             Handler::Data(commands::Handler::Migrate(_)) => Err(CommandError::fixed(
                 "ERR keys cannot be sent to another server inside a transaction or a script",
             )),
-            Handler::Data(commands::Handler::Sweep(begin)) => {
-                sweep_within(&self.scene(session), begin, &mut args, view, reply)
-            }
+            Handler::Data(commands::Handler::Sweep(_))
+            | Handler::Admin(admin::Handler::Sweep(_)) => self
+                .begin_sweep(session, entry, &mut args)
+                .map(|sweep| sweep_within(&self.scene(session), sweep, view, reply)),
             Handler::Admin(
                 admin::Handler::Admin(handler)
                 | admin::Handler::Immediate(handler)
@@ -289,7 +307,9 @@ impl Runner {
                     settle(&self.server, view.effects);
                 }
                 self.settle_batch();
+                let sees_cluster = self.sees_cluster();
                 let mut caller = admin::Caller {
+                    sees_cluster,
                     server: &self.server,
                     session,
                     now: self.now,
@@ -310,7 +330,7 @@ impl Runner {
         view.end(arguments);
         let reader = session.reader();
         if reader != 0 {
-            tracked::remember(reader, entry, arguments, None, view);
+            tracked::remember(reader, entry, arguments, known, view);
         }
         done
     }
@@ -319,12 +339,10 @@ impl Runner {
 /// Drives a sweep through partitions that are all locked.
 fn sweep_within(
     scene: &Scene<'_>,
-    begin: commands::BeginSweep,
-    args: &mut Args<'_>,
+    mut sweep: Box<dyn Sweep>,
     view: &mut View<'_>,
     reply: &mut Reply<'_>,
-) -> Done {
-    let mut sweep = begin(args, scene)?;
+) {
     let (locked, effects) = view.parts();
     while let Some(place) = sweep.next(scene) {
         let Some(index) = position(locked, place) else {
@@ -335,5 +353,4 @@ fn sweep_within(
         effects.bytes += partition.take_bytes();
     }
     sweep.finish_within(scene, locked, effects, reply);
-    Ok(())
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::departing::{Departing, Leaving};
 use super::entry::{Entry, Garbage};
 use super::hash::KeyHasher;
 use super::tracking::{Change, Invalidation, TrackingTable};
@@ -29,8 +30,10 @@ bitflags::bitflags! {
         const TRACKING = 1 << 2;
         /// Changes of keys with certain prefixes (CLIENT TRACKING BCAST).
         const BROADCAST = 1 << 3;
+        /// Changes of keys that are being moved to another node.
+        const MOVES = 1 << 4;
         /// What notes the keys that are changed.
-        const CHANGES = 7 << 1;
+        const CHANGES = 15 << 1;
         /// Keyspace events: a bit for each class, so that a run notes those alone that somebody wants.
         const EVENTS = !0 << EVENT_SHIFT;
     }
@@ -128,6 +131,8 @@ pub struct Listeners {
     interest: AtomicU32,
     /// A leaf lock. While it is empty, nobody is interested in [`Interest::WATCHES`].
     watched: Mutex<Watched>,
+    /// What changes while it is moved. While nothing is, nobody is interested in [`Interest::MOVES`].
+    pub departing: Departing,
     /// Who has read which key. Each of its locks is a leaf.
     pub tracking: Arc<TrackingTable>,
 }
@@ -139,6 +144,7 @@ impl Listeners {
             all: ArcSwap::from_pointee(Vec::new()),
             interest: AtomicU32::new(0),
             watched: Mutex::default(),
+            departing: Departing::default(),
             tracking: Arc::new(TrackingTable::new(hasher)),
         }
     }
@@ -163,9 +169,9 @@ impl Listeners {
         let union = all.iter().fold(Interest::empty(), |union, listener| {
             union | listener.interest()
         });
-        let watches = self.interest() & Interest::WATCHES;
+        let others = self.interest() & (Interest::WATCHES | Interest::MOVES);
         self.interest
-            .store((union | watches).bits(), Ordering::Relaxed);
+            .store((union | others).bits(), Ordering::Relaxed);
     }
 
     /// What somebody listens to.
@@ -194,8 +200,26 @@ impl Listeners {
         }
     }
 
-    /// Tells those who watch one of the keys that `is_changed` says; the partitions of all of these are locked.
-    pub(super) fn touch_those(&self, is_changed: impl Fn(u32, &[u8]) -> bool) {
+    /// Begins to collect the keys that change of those that are moved, in place of what was collected before; at most
+    /// `limit_bytes` of them. What changes in a partition is collected from the next time on that it is locked.
+    pub fn begin_moving(&self, leaving: Leaving, limit_bytes: usize) {
+        let _watched = self.watched.lock();
+        self.departing.begin(leaving, limit_bytes);
+        self.interest
+            .fetch_or(Interest::MOVES.bits(), Ordering::Relaxed);
+    }
+
+    /// Ends it.
+    pub fn end_moving(&self) {
+        let _watched = self.watched.lock();
+        self.interest
+            .fetch_and(!Interest::MOVES.bits(), Ordering::Relaxed);
+        self.departing.end();
+    }
+
+    /// Tells those who watch one of the keys that `is_changed` says; either the partitions of all of these are locked, or
+    /// nobody runs commands on them.
+    pub fn touch_those(&self, is_changed: impl Fn(u32, &[u8]) -> bool) {
         self.watched.lock().touch_those(is_changed);
     }
 
@@ -218,6 +242,7 @@ pub type Later = Box<dyn FnOnce(&mut Reply<'_>) + Send>;
 const GARBAGE_MAX: usize = 1024;
 
 /// How far the effects of a run went at some time.
+#[derive(Default)]
 pub struct Mark {
     dirty: u64,
     hits: u64,
@@ -502,6 +527,7 @@ impl Effects {
     #[cold]
     fn settle_all_changes(&mut self, listeners: &Listeners) {
         if std::mem::take(&mut self.flushed) {
+            listeners.departing.lose();
             listeners.tracking.forget_all();
             self.invalidated.push(Invalidation::Everything);
         }
@@ -511,6 +537,12 @@ impl Effects {
                 let by_expiry = touched.cause == Cause::Expiry;
                 watched.touch(touched.database, &touched.key, by_expiry);
             }
+        }
+        if self.wants(Interest::MOVES) {
+            let touched = self.touched.iter();
+            listeners
+                .departing
+                .note(touched.map(|touched| (touched.database, &touched.key[..])));
         }
         let interest = Interest::from_bits_retain(self.interest.get());
         for Touched { key, cause, .. } in self.touched.drain(..) {

@@ -116,7 +116,8 @@ pub enum NewValue<'a> {
 }
 
 impl NewValue<'_> {
-    fn as_slice(&self) -> &[u8] {
+    /// Its bytes.
+    pub fn as_slice(&self) -> &[u8] {
         match self {
             NewValue::Copy(bytes) => bytes,
             NewValue::Shared(bytes) => bytes,
@@ -152,6 +153,15 @@ enum Payload<'a> {
     Bytes(NewValue<'a>),
     /// A collection.
     Collection(Box<Value>),
+}
+
+/// A string, as an entry holds it.
+#[derive(Clone, Copy, Debug)]
+pub enum Text<'e> {
+    /// To be copied.
+    Plain(&'e [u8]),
+    /// To be shared.
+    Shared(&'e Bytes),
 }
 
 /// What is freed off the request's path. Dropping it frees it.
@@ -196,7 +206,7 @@ impl Entry {
             _ => None,
         });
         let mut flags = match near {
-            Some((near, _)) => near_type(near),
+            Some(near) => near_type(near.layout),
             None if expiry.is_some() => EXPIRY,
             None => 0,
         };
@@ -218,7 +228,7 @@ impl Entry {
             let key_len = if wide { 0 } else { key.len() };
             let value_len = if kind == Kind::Shared { 0 } else { length };
             let lengths = match near {
-                Some((_, lengths)) => lengths,
+                Some(near) => near.lengths,
                 None => plain_lengths(key_len, value_len, marks.shape),
             };
             base.add(4).cast::<u32>().write(lengths);
@@ -234,6 +244,8 @@ impl Entry {
         let mut entry = Entry(base);
         if kind == Kind::Collection {
             entry.retag();
+        } else if let Some(near) = near {
+            entry.set_tag(near.tag);
         } else if let Some(at) = expiry {
             entry.set_tag(expiry_tag(at));
         }
@@ -360,6 +372,20 @@ impl Entry {
         }
     }
 
+    /// A string, as it is held.
+    #[inline]
+    pub fn text(&self) -> Text<'_> {
+        let flags = self.flags();
+        match kind(flags) {
+            // SAFETY: as in `bytes`.
+            Kind::Inline => Text::Plain(unsafe {
+                std::slice::from_raw_parts(self.payload(flags).as_ptr(), self.value_len(flags))
+            }),
+            Kind::Shared => Text::Shared(self.shared_ref(flags)),
+            _ => Text::Plain(self.bytes()),
+        }
+    }
+
     /// The value as a shared buffer, when it is held as one.
     #[inline]
     pub fn shared(&self) -> Option<&Bytes> {
@@ -408,6 +434,53 @@ impl Entry {
     /// elsewhere.
     pub fn set_value(&mut self, value: NewValue<'_>, raw: bool) -> Option<Garbage> {
         self.replace(Payload::Bytes(value), string_marks(raw))
+    }
+
+    /// Puts a string in the place of another one, with an expiry in the place of the one that it has. Only the most frequent
+    /// case: the value stands behind its key, fits the same class, and what expires did so before. Else nothing is changed,
+    /// and `false` says so. What the entry takes from the allocator stays as it is.
+    #[inline]
+    pub fn overwrite(&mut self, value: &[u8], raw: bool, expiry: Option<Millis>) -> bool {
+        let flags = self.flags();
+        // `Kind::Inline` is 0, and so is the type of a string without an expiry.
+        if flags & (KIND_MASK | EXPIRY | WIDE) != 0 {
+            return false;
+        }
+        let lengths = self.lengths();
+        let (key, old, kind, lengths, tag) = match (near(flags), expiry) {
+            (None, None) if flags & TYPE_MASK == 0 => {
+                let (key, old) = (lengths as usize & KEY_MAX, lengths >> KEY_BITS);
+                (key, old as usize, 0, plain_lengths(key, value.len(), 0), 0)
+            }
+            (Some(near), Some(at)) => {
+                let key = lengths as usize & Near::KEY_MAX;
+                let Some(new) = Near::pack(key, value.len(), at) else {
+                    return false;
+                };
+                let old = near.value_len(lengths);
+                (key, old, near_type(new.layout), new.lengths, new.tag)
+            }
+            _ => return false,
+        };
+        let front = HEADER_BYTES + key;
+        if value.len() != old
+            && (choose_kind(front, value.len()) != Kind::Inline
+                || good_size(front + value.len()) != good_size(front + old))
+        {
+            return false;
+        }
+        // SAFETY: the allocation has the size of its class, which holds the new value too; `value` is borrowed from
+        // elsewhere, since `self` is borrowed mutably.
+        unsafe {
+            let payload = self.base().add(front);
+            ptr::copy_nonoverlapping(value.as_ptr(), payload.as_ptr(), value.len());
+        }
+        self.set_lengths(lengths);
+        self.set_flags(flags & !MARKS_MASK | kind | string_marks(raw).flags);
+        if tag != 0 {
+            self.set_tag(tag);
+        }
+        true
     }
 
     /// Replaces the value by a collection. Returns a large old value, to be freed elsewhere.
@@ -545,14 +618,14 @@ impl Entry {
             return false;
         }
         let (key, value) = (self.key_len(flags), self.value_len(flags));
-        let (kind, lengths) = match expiry.map(|at| Near::pack(key, value, at)) {
-            Some(Some((near, lengths))) => (near_type(near), lengths),
+        let (kind, lengths, tag) = match expiry.map(|at| Near::pack(key, value, at)) {
+            Some(Some(near)) => (near_type(near.layout), near.lengths, near.tag),
             Some(None) => return false,
-            None => (0, plain_lengths(key, value, 0)),
+            None => (0, plain_lengths(key, value, 0), 0),
         };
         self.set_lengths(lengths);
         self.set_flags(flags & !TYPE_MASK | kind);
-        self.set_tag(expiry.map_or(0, expiry_tag));
+        self.set_tag(tag);
         true
     }
 

@@ -88,7 +88,15 @@ fn sweep_partition(
     };
     effects.begin(keyspace.listeners.interest());
     let mut expired = 0;
+    // What nobody may see is removed in silence: it expires where it is seen, too.
+    let foreign = keyspace.foreign();
+    let is_foreign =
+        |key: &[u8]| foreign.is_some_and(|foreign| foreign.is_foreign(place.database, key));
     let done = held.partition.sweep(now, STEP_KEYS, |what| match what {
+        Expired::Key(entry) | Expired::Emptied(entry) if is_foreign(entry.key()) => {
+            effects.discard(entry.into_garbage());
+        }
+        Expired::Fields(key, _) if is_foreign(key) => {}
         Expired::Key(entry) => {
             expired += 1;
             effects.expire(place.database, entry);

@@ -5,6 +5,7 @@
 //! [`view::View`] of the partitions that dispatch locked for them.
 
 pub mod collections;
+pub mod departing;
 pub mod effects;
 pub mod entry;
 pub mod evict;
@@ -14,15 +15,15 @@ pub mod lock;
 pub mod partition;
 pub mod sweep;
 pub mod tracking;
-mod undo;
+pub mod undo;
 pub mod view;
 pub mod waiting;
 pub mod watching;
 pub mod whole;
 
 use std::hash::BuildHasherDefault;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dashmap::{DashMap, RwLock};
 use hashbrown::raw::RawTable;
@@ -115,6 +116,14 @@ impl Database {
     }
 }
 
+/// Knows keys that are there and that nobody may see: on their way to this node, or left over.
+pub trait Foreign: Send + Sync {
+    /// Whether there may be any.
+    fn any(&self) -> bool;
+    /// Whether this is one.
+    fn is_foreign(&self, database: u32, key: &[u8]) -> bool;
+}
+
 /// All databases.
 pub struct Keyspace {
     /// Built when first used; their order never changes.
@@ -138,10 +147,24 @@ pub struct Keyspace {
     /// Who waits for keys.
     pub waiting: Waiting,
     pool: Mutex<evict::Pool>,
+    /// Set once, by the start of a node that takes part in a ring.
+    foreign: OnceLock<Arc<dyn Foreign>>,
     born: Millis,
+    /// Whether other nodes have other keys of the same data set. Written once by the start.
+    is_partial: AtomicBool,
 }
 
 impl Keyspace {
+    /// From here on it is a part of a ring's keys.
+    pub fn become_partial(&self) {
+        self.is_partial.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether other nodes have other keys of the same data set.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial.load(Ordering::Relaxed)
+    }
+
     /// An empty keyspace of `databases` databases.
     pub fn new(databases: usize, hasher: KeyHasher, now: Millis) -> Keyspace {
         entry::count_from(now);
@@ -157,6 +180,8 @@ impl Keyspace {
             dirty: AtomicU64::new(0),
             waiting: Waiting::default(),
             pool: Mutex::new(evict::Pool::default()),
+            is_partial: AtomicBool::new(false),
+            foreign: OnceLock::new(),
             born: now,
         }
     }
@@ -249,6 +274,25 @@ impl Keyspace {
         if bytes != 0 {
             self.used.fetch_add(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// How often databases were exchanged or may just be: who sees the same number before and after has met each key of each
+    /// database under one number.
+    pub fn exchanges(&self) -> u64 {
+        self.mapping_version()
+    }
+
+    /// Says who knows which keys nobody may see. Once.
+    pub fn hide(&self, foreign: Arc<dyn Foreign>) {
+        // A second one is not told apart from the first: a server has one ring.
+        let _ = self.foreign.set(foreign);
+    }
+
+    /// Who knows which keys nobody may see, while there may be any.
+    #[inline]
+    pub fn foreign(&self) -> Option<&dyn Foreign> {
+        let foreign = self.foreign.get()?;
+        foreign.any().then_some(&**foreign)
     }
 
     /// Changes since the start, as Redis counts them.

@@ -219,7 +219,24 @@ impl<'a> Partition<'a> {
         key: &[u8],
         change: impl FnOnce(&mut Entry) -> T,
     ) -> Option<T> {
+        self.update_unless(hash, key, |_| None, change)
+    }
+
+    /// As [`Partition::update`], but what `settle` can do by itself needs no `change`: it changes neither what the entry takes
+    /// nor whether it expires.
+    #[inline]
+    pub fn update_unless<T>(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        settle: impl FnOnce(&mut Entry) -> Option<T>,
+        change: impl FnOnce(&mut Entry) -> T,
+    ) -> Option<T> {
         let slot = self.table.get_mut(hash, |slot| slot.0.key() == key)?;
+        if let Some(result) = settle(&mut slot.0) {
+            due(self.counters, &slot.0);
+            return Some(result);
+        }
         let before = Share::of(&slot.0);
         let result = change(&mut slot.0);
         let after = Share::of(&slot.0);

@@ -223,6 +223,26 @@ impl TrackingTable {
         }
     }
 
+    /// Takes out who has read keys that `leaves` says.
+    pub fn take_those(&self, leaves: impl Fn(&[u8]) -> bool, mut taken: impl FnMut(Invalidation)) {
+        for shard in self.shards.get().into_iter().flatten() {
+            let mut shard = shard.lock();
+            let shard = &mut *shard;
+            let gone: Vec<Tracked> = shard
+                .keys
+                .extract_if(|tracked| leaves(&tracked.key))
+                .collect();
+            for tracked in gone {
+                let (key, readers) = self.taken(shard, tracked);
+                taken(Invalidation::Key {
+                    key,
+                    readers,
+                    writer: 0,
+                });
+            }
+        }
+    }
+
     /// Takes out who has read a key that is changed and whose partition is locked.
     pub fn take(&self, key: &[u8]) -> Option<Readers> {
         let hash = self.hasher.hash(key);

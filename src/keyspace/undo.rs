@@ -16,8 +16,9 @@ const HEAVY_BYTES: usize = 16 * 1024;
 /// The same for a collection, in elements.
 const HEAVY_ELEMENTS: usize = 256;
 
-/// The entries as they were.
-pub(super) struct Undo {
+/// The entries as they were. Empty, its memory serves the next view.
+#[derive(Default)]
+pub struct Undo {
     saved: Vec<Saved>,
     effects: Mark,
 }
@@ -25,23 +26,39 @@ pub(super) struct Undo {
 struct Saved {
     database: u32,
     hash: u64,
-    key: Vec<u8>,
-    /// `None` when there was no such key.
-    entry: Option<Entry>,
+    was: Was,
+}
+
+/// What there was of a key.
+enum Was {
+    /// Its entry.
+    There(Entry),
+    /// No such key.
+    Missing(Vec<u8>),
+}
+
+impl Saved {
+    fn key(&self) -> &[u8] {
+        match &self.was {
+            Was::There(entry) => entry.key(),
+            Was::Missing(key) => key,
+        }
+    }
 }
 
 impl View<'_> {
-    /// Keeps from here on what [`View::undo`] needs.
-    pub fn keep_undo(&mut self) {
-        self.undo = Some(Box::new(Undo {
-            saved: Vec::new(),
-            effects: self.effects.mark(),
-        }));
+    /// Keeps from here on what [`View::undo`] needs, in `empty`.
+    pub fn keep_undo(&mut self, mut empty: Box<Undo>) {
+        debug_assert!(empty.saved.is_empty());
+        empty.effects = self.effects.mark();
+        self.undo = Some(empty);
     }
 
-    /// Keeps nothing any more: there will be no [`View::undo`].
-    pub fn forget_undo(&mut self) {
-        self.undo = None;
+    /// Keeps nothing any more: there will be no [`View::undo`]. Returns what it was kept in, empty.
+    pub fn forget_undo(&mut self) -> Option<Box<Undo>> {
+        let mut undo = self.undo.take()?;
+        undo.saved.clear();
+        Some(undo)
     }
 
     /// Whether what is done may be taken back.
@@ -50,11 +67,10 @@ impl View<'_> {
     }
 
     /// Whether it would be dear to keep a copy of this key too, which is about to be changed.
-    pub fn is_dear_to_undo(&self, key: &[u8]) -> bool {
+    pub fn is_dear_to_undo(&self, hash: u64, key: &[u8]) -> bool {
         let Some(undo) = &self.undo else {
             return false;
         };
-        let hash = self.hash_of(key);
         if undo.has(self.database, hash, key) {
             return false;
         }
@@ -74,8 +90,8 @@ impl View<'_> {
                 let Some(partition) = view.partition_mut(saved.hash) else {
                     return;
                 };
-                let changed = partition.remove(saved.hash, &saved.key);
-                if let Some(entry) = saved.entry {
+                let changed = partition.remove(saved.hash, saved.key());
+                if let Was::There(entry) = saved.was {
                     partition.insert(saved.hash, entry);
                 }
                 let garbage = changed.and_then(Entry::into_garbage);
@@ -101,17 +117,19 @@ impl View<'_> {
         let found = self
             .partition(hash)
             .and_then(|partition| partition.find(hash, key));
-        let entry = found.map(|entry| {
-            let copy = entry.copied(key, entry.expiry());
-            copy.set_access(entry.access());
-            copy
-        });
+        let was = match found {
+            Some(entry) => {
+                let copy = entry.copied(key, entry.expiry());
+                copy.set_access(entry.access());
+                Was::There(copy)
+            }
+            None => Was::Missing(key.to_vec()),
+        };
         if let Some(undo) = &mut self.undo {
             undo.saved.push(Saved {
                 database,
                 hash,
-                key: key.to_vec(),
-                entry,
+                was,
             });
         }
     }
@@ -120,7 +138,7 @@ impl View<'_> {
 impl Undo {
     fn has(&self, database: u32, hash: u64, key: &[u8]) -> bool {
         let is =
-            |saved: &Saved| saved.hash == hash && saved.database == database && saved.key == key;
+            |saved: &Saved| saved.hash == hash && saved.database == database && saved.key() == key;
         self.saved.iter().any(is)
     }
 }

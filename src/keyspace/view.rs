@@ -96,6 +96,11 @@ pub struct View<'k> {
 }
 
 impl<'k> View<'k> {
+    /// Whether other nodes have other keys of the same data set: a key that is not here may be there.
+    pub fn is_partial(&self) -> bool {
+        self.keyspace.is_partial()
+    }
+
     /// A view of what was locked. `known` is a key of the request whose hash is at hand.
     pub fn new(
         keyspace: &'k Keyspace,
@@ -271,7 +276,17 @@ impl<'k> View<'k> {
             return false;
         };
         let mut replaced = Type::String;
-        let updated = partition.update(hash, key, |entry| {
+        let in_place = |entry: &mut Entry| {
+            let expiry = match ttl {
+                Ttl::At(at) => Some(at),
+                Ttl::Clear | Ttl::Keep => None,
+            };
+            entry.overwrite(value.as_slice(), raw, expiry).then(|| {
+                run.move_access(entry);
+                None
+            })
+        };
+        let updated = partition.update_unless(hash, key, in_place, |entry| {
             replaced = entry.kind();
             run.move_access(entry);
             match ttl {
@@ -460,7 +475,7 @@ impl<'k> View<'k> {
     }
 
     /// Removes what reads found expired and settles the memory account. The partitions stay locked until the view drops.
-    #[inline]
+    #[inline(always)]
     pub fn finish(&mut self) {
         if self.effects.dirty == self.dirty {
             self.effects.forget_touched();
@@ -478,9 +493,10 @@ impl<'k> View<'k> {
         }
     }
 
-    /// Begins the next command of a transaction.
-    pub fn begin(&mut self, database: u32, touch: bool) {
+    /// Begins the next command of a transaction. `known` is a key of it whose hash is at hand.
+    pub fn begin(&mut self, database: u32, touch: bool, known: Option<(&[u8], u64)>) {
         self.database = database;
+        self.known = known.map(|(key, hash)| (key.as_ptr(), key.len(), hash));
         self.run.touch = touch;
         self.dirty = self.effects.dirty;
         self.effects.begin(self.keyspace.listeners.interest());
@@ -602,6 +618,12 @@ impl<'k> View<'k> {
     /// The partitions that are locked.
     pub fn held_places(&self) -> Plan {
         self.locked.iter().map(|held| held.place).collect()
+    }
+
+    /// Whether this partition is locked.
+    #[inline]
+    pub fn holds_place(&self, place: Place) -> bool {
+        position(&self.locked, place).is_some()
     }
 
     /// Whether all of these are locked.

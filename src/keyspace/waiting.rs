@@ -80,6 +80,8 @@ pub enum Cancel {
     Unblocked,
     /// Its client is gone.
     Gone,
+    /// A key that it waits for goes to another node: the command is to be run again, wherever that is.
+    Moved,
 }
 
 /// A client that waits.
@@ -109,6 +111,8 @@ enum State {
     /// Somebody runs its command. `again`: a key became ready meanwhile.
     Claimed {
         again: bool,
+        /// Its wait is over if it is not served now.
+        moved: bool,
     },
     Served(Output),
     Cancelled(Cancel),
@@ -168,10 +172,13 @@ impl Waiter {
         let (state, _) = &mut *self.state.lock();
         match state {
             State::Waiting => {
-                *state = State::Claimed { again: false };
+                *state = State::Claimed {
+                    again: false,
+                    moved: false,
+                };
                 Claim::Mine
             }
-            State::Claimed { again } => {
+            State::Claimed { again, .. } => {
                 *again = true;
                 Claim::Busy
             }
@@ -183,11 +190,17 @@ impl Waiter {
     pub fn release(&self) -> bool {
         let waker = {
             let (state, waker) = &mut *self.state.lock();
-            if matches!(state, State::Claimed { again: true }) {
-                *state = State::Claimed { again: false };
-                return false;
-            }
-            *state = State::Waiting;
+            *state = match state {
+                State::Claimed { moved: true, .. } => State::Cancelled(Cancel::Moved),
+                State::Claimed { again: true, .. } => {
+                    *state = State::Claimed {
+                        again: false,
+                        moved: false,
+                    };
+                    return false;
+                }
+                _ => State::Waiting,
+            };
             waker.take()
         };
         // Its time may have been over meanwhile.
@@ -209,6 +222,15 @@ impl Waiter {
         self.end(State::Cancelled(why), |state| {
             matches!(state, State::Waiting)
         })
+    }
+
+    /// Ends the wait since a key of it goes elsewhere: at once, or when who serves it finds nothing.
+    pub fn send_away(&self) {
+        if let (State::Claimed { moved, .. }, _) = &mut *self.state.lock() {
+            *moved = true;
+            return;
+        }
+        self.cancel(Cancel::Moved);
     }
 
     /// The end of the wait, once; until then `waker` is told when it comes.
@@ -304,6 +326,17 @@ impl Waiting {
             .map(|(_, waiter)| Arc::clone(waiter))
     }
 
+    /// Sends away who waits for one of the keys that `leaves` says. Nobody begins to wait for one of them any more.
+    pub fn send_away(&self, leaves: impl Fn(u32, &[u8]) -> bool) {
+        let mut leaving = Vec::new();
+        for ((database, key), queue) in &*self.queues.lock() {
+            if leaves(*database, key) {
+                leaving.extend(queue.values().cloned());
+            }
+        }
+        leaving.iter().for_each(|waiter| waiter.send_away());
+    }
+
     /// The keys of a database that somebody waits for.
     pub fn keys_of(&self, database: u32) -> Vec<Vec<u8>> {
         let queues = self.queues.lock();
@@ -392,6 +425,30 @@ mod tests {
             (served.claim(), served.cancel(Cancel::Gone)),
             (Claim::Over, false)
         );
+        assert!(served.poll(Waker::noop()).is_some_and(|end| end.is_ok()));
+    }
+
+    /// Who waits for a key that goes elsewhere is told so once, and not before who serves it has looked.
+    #[test]
+    fn who_waits_for_a_key_that_leaves_is_sent_away() {
+        let waiting = Waiting::default();
+        let (leaving, staying, claimed) = (waiter(&["a", "b"]), waiter(&["c"]), waiter(&["b"]));
+        for waiter in [&leaving, &staying, &claimed] {
+            waiting.add(waiter);
+        }
+        assert_eq!(claimed.claim(), Claim::Mine);
+        waiting.send_away(|database, key| database == 0 && key == b"b");
+        let end = |waiter: &Waiter| waiter.poll(Waker::noop()).and_then(Result::err);
+        assert_eq!((end(&leaving), end(&staying)), (Some(Cancel::Moved), None));
+        assert_eq!(end(&claimed), None, "it may be served yet");
+        assert_eq!(claimed.claim(), Claim::Busy);
+        assert!(claimed.release(), "whoever has it does not look again");
+        assert_eq!(end(&claimed), Some(Cancel::Moved));
+        let served = waiter(&["b"]);
+        waiting.add(&served);
+        assert_eq!(served.claim(), Claim::Mine);
+        waiting.send_away(|_, key| key == b"b");
+        served.serve(Output::new());
         assert!(served.poll(Waker::noop()).is_some_and(|end| end.is_ok()));
     }
 

@@ -217,6 +217,7 @@ impl Keyspace {
         self.mapping[second as usize].store(a as u32, Ordering::SeqCst);
         self.version.fetch_add(1, Ordering::SeqCst);
         effects.dirty += 1;
+        self.listeners.departing.lose();
         for database in [first, second] {
             for key in self.waiting.keys_of(database) {
                 effects.ready(database, &key);

@@ -168,6 +168,12 @@ impl Output {
         }
     }
 
+    /// All that is still to be sent, in one piece.
+    pub fn into_bytes(mut self) -> Bytes {
+        let length = self.len_bytes();
+        self.copy_to_bytes(length)
+    }
+
     /// The end of what has been written so far.
     #[inline]
     pub fn mark(&self) -> Mark {

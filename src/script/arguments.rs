@@ -2,7 +2,7 @@
 //!
 //! mlua converts a callback's arguments one after the other, in order, by way of their types. [`First`] and [`Next`] do not
 //! keep what they are given but append it to the request of this thread, so that no argument holds one of mlua's
-//! references (of which there are 8,000), and none is copied twice. Those beyond the fifteenth, which few calls have, come
+//! references (of which there are 8,000), and none is copied twice. Those beyond the eighth, which few calls have, come
 //! as [`MultiValue`].
 
 use std::cell::RefCell;
@@ -106,24 +106,7 @@ impl FromLua for Next {
 }
 
 /// The types of all arguments of a call.
-pub type Gathered = (
-    First,
-    Next,
-    Next,
-    Next,
-    Next,
-    Next,
-    Next,
-    Next,
-    Next,
-    Next,
-    Next,
-    Next,
-    Next,
-    Next,
-    Next,
-    MultiValue,
-);
+pub type Gathered = (First, Next, Next, Next, Next, Next, Next, Next, MultiValue);
 
 /// The request that the arguments make. Its storage comes back with [`give_back`].
 ///
@@ -131,7 +114,7 @@ pub type Gathered = (
 /// There are none, some are neither strings nor numbers, or they are too long together.
 pub fn take_request(gathered: &Gathered) -> Result<OwnedArguments, ErrorReply> {
     REQUEST.with_borrow_mut(|request| {
-        gathered.15.iter().for_each(|value| request.add(value));
+        gathered.8.iter().for_each(|value| request.add(value));
         if request.count == 0 {
             let text = "Please specify at least one argument for this redis lib call";
             return Err(ErrorReply::of(text));

@@ -20,7 +20,7 @@ use std::hash::Hash;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mlua::{Function, Lua, Table, Value};
+use mlua::{Either, Function, IntoLua, Lua, Table, Value, Variadic};
 
 pub use super::header::{FunctionSpec, LibraryText};
 
@@ -32,7 +32,7 @@ use super::lib;
 use super::raise::{ErrorReply, Failure, OUT_OF_MEMORY, Raised, c_text, text_of};
 use super::to_lua::text_value;
 use super::to_reply::{Conversion, TooLong, error_of, one_line};
-use super::{Host, Interrupt, Script};
+use super::{Host, Interrupt, Script, ScriptName};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
 use crate::table::error::CommandError;
@@ -63,7 +63,7 @@ pub struct Engine {
     kept: Table,
     lua: Lua,
     shared: Rc<Shared>,
-    scripts: Cache<[u8; 40]>,
+    scripts: Cache<ScriptName>,
     libraries: Cache<u64>,
     slots: Slots,
     /// With more memory in use after a run the collector goes through all of it.
@@ -86,6 +86,12 @@ const COLLECT_ABOVE: usize = 4 * 1024 * 1024;
 /// Texts from this length on take long enough to compile that others are let through first.
 const LONG_TEXT: usize = 32 * 1024;
 
+/// More arguments than these come to Lua as a table.
+const FEW_VALUES: usize = 16;
+
+/// The slot of a script that is too long to be kept.
+const UNKEPT: usize = 0;
+
 /// What a Lua string takes beside its bytes, with its place in a table.
 const ARGUMENT_BYTES: usize = 64;
 
@@ -96,9 +102,8 @@ impl Engine {
     /// There is no memory for it.
     pub fn new(options: EngineOptions) -> Engine {
         let shared = Rc::new(Shared::new(options.memory_limit, options.breathe));
-        let built = machine(&shared, options.redis_version)
-            .and_then(|(lua, prelude)| Ok((lua.create_table()?, lua, prelude)));
-        let (kept, lua, prelude) = built.expect("the prelude is sound, without a limit of memory");
+        let built = machine(&shared, options.redis_version);
+        let (lua, prelude, kept) = built.expect("the prelude is sound, without a limit of memory");
         Engine {
             prelude,
             kept,
@@ -126,10 +131,11 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> Result<(), CommandError> {
         self.is_error_counted = false;
-        let function = self.script(script)?;
-        let name = Shown::Sha1(&script.sha1);
-        let runner = self.prelude.run_script.clone();
-        self.run(&runner, function, (keys, values), run, name, reply)
+        let slot = self.script(script)?;
+        let called = Called::Script(&script.sha1);
+        let done = self.run(called, slot, (keys, values), run, reply);
+        self.forget_unkept(slot);
+        done
     }
 
     /// Compiles a script and keeps it.
@@ -137,7 +143,13 @@ impl Engine {
     /// # Errors
     /// The text is no Lua.
     pub fn compile(&mut self, script: &Script) -> Result<(), CommandError> {
-        self.script(script).map(|_| ())
+        self.script(script).map(|slot| self.forget_unkept(slot))
+    }
+
+    fn forget_unkept(&mut self, slot: usize) {
+        if slot == UNKEPT {
+            self.is_spoiled |= self.kept.raw_set(slot, Value::Nil).is_err();
+        }
     }
 
     /// Runs a library's code, which registers its functions, and keeps them. Returns them in the order of registration.
@@ -193,20 +205,10 @@ impl Engine {
             let host = &mut *host;
             self.load_library(library, ScriptRun { host, interrupt })?;
         }
-        let functions = self.libraries.get(&library.version());
-        let functions = functions.and_then(|slot| self.kept.raw_get::<Table>(slot).ok());
-        let function = functions.and_then(|functions| functions.raw_get::<Function>(name).ok());
-        let function = function.ok_or(CommandError::fixed("ERR Function not found"))?;
-        let runner = self.prelude.run_function.clone();
+        let slot = self.libraries.get(&library.version());
+        let slot = slot.ok_or(NO_FUNCTION)?;
         let run = ScriptRun { host, interrupt };
-        self.run(
-            &runner,
-            function,
-            (keys, values),
-            run,
-            Shown::Name(name),
-            reply,
-        )
+        self.run(Called::Function(name), slot, (keys, values), run, reply)
     }
 
     /// Forgets all compiled scripts and libraries.
@@ -214,10 +216,7 @@ impl Engine {
         self.scripts.clear();
         self.libraries.clear();
         self.slots = Slots::default();
-        match self.lua.create_table() {
-            Ok(kept) => self.kept = kept,
-            Err(_) => self.is_spoiled = true,
-        }
+        self.is_spoiled |= self.kept.clear().is_err();
         self.collect();
     }
 
@@ -237,23 +236,23 @@ impl Engine {
         self.is_error_counted
     }
 
-    /// The compiled script.
-    fn script(&mut self, script: &Script) -> Result<Function, CommandError> {
-        if let Some(slot) = self.scripts.get(&script.sha1)
-            && let Ok(function) = self.kept.raw_get::<Function>(slot)
-        {
-            return Ok(function);
+    /// The slot of the compiled script.
+    fn script(&mut self, script: &Script) -> Result<usize, CommandError> {
+        let name = ScriptName(script.sha1);
+        if let Some(slot) = self.scripts.get(&name) {
+            return Ok(slot);
         }
         let compiled = self.compile_text(&script.text, CompiledAs::Script);
         let context = "ERR Error compiling script (new function): ";
         let function = compiled.map_err(|reason| failed(context, &reason))?;
         let bytes = script.text.len();
-        let value = Value::Function(function.clone());
-        if bytes <= MAX_SCRIPT_BYTES {
-            self.keep(value, |engine| &mut engine.scripts, script.sha1, bytes)
-                .map_err(|error| failed(context, &self.fault(&error)))?;
-        }
-        Ok(function)
+        let value = Value::Function(function);
+        let kept = if bytes <= MAX_SCRIPT_BYTES {
+            self.keep(value, |engine| &mut engine.scripts, name, bytes)
+        } else {
+            self.kept.raw_set(UNKEPT, value).map(|()| UNKEPT)
+        };
+        kept.map_err(|error| failed(context, &self.fault(&error)))
     }
 
     fn compile_text(&self, text: &[u8], kind: CompiledAs) -> Result<Function, Vec<u8>> {
@@ -275,14 +274,14 @@ impl Engine {
         }
     }
 
-    /// Puts a value into a slot and notes that in the cache, which may push others out.
+    /// Puts a value into a slot, which it returns, and notes that in the cache, which may push others out.
     fn keep<K: Hash + Eq + Copy>(
         &mut self,
         value: Value,
         cache: impl Fn(&mut Engine) -> &mut Cache<K>,
         key: K,
         bytes: usize,
-    ) -> mlua::Result<()> {
+    ) -> mlua::Result<usize> {
         while let Some(slot) = cache(self).push_out(bytes) {
             self.kept.raw_set(slot, Value::Nil)?;
             self.slots.free.push(slot);
@@ -290,56 +289,89 @@ impl Engine {
         let slot = self.slots.take();
         self.kept.raw_set(slot, value)?;
         cache(self).insert(key, slot, bytes);
-        Ok(())
+        Ok(slot)
     }
 
-    /// Runs a compiled function and writes its result.
+    /// Runs what is compiled in a slot and writes its result.
     fn run(
         &mut self,
-        runner: &Function,
-        function: Function,
-        (keys, values): (Arguments<'_>, Arguments<'_>),
+        called: Called<'_>,
+        slot: usize,
+        arguments: (Arguments<'_>, Arguments<'_>),
         run: ScriptRun<'_>,
-        name: Shown<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), CommandError> {
         self.shared.begin(run.interrupt);
         limit_requests(self.shared.memory_limit);
-        let lua = &self.lua;
         // Other threads have other machines: what a script chose would hold for some of the next ones.
-        lib::cjson::reset(lua);
-        let ran = HOST.set(run.host, || {
-            let arguments = (function, self.table(keys)?, self.table(values)?);
-            self.limited(|| runner.call::<(bool, Value)>(arguments))
-        });
+        lib::cjson::reset(&self.lua);
+        let ran = HOST.set(run.host, || self.call(called, slot, arguments));
         let failure = self.shared.failure.borrow_mut().take();
         let written = match ran {
-            Ok((true, value)) => match error_of(&value) {
+            Ok((None, _)) => Err(NO_FUNCTION),
+            Ok((Some(true), value)) => match error_of(&value) {
                 Some((text, is_counted)) => {
                     self.is_error_counted = is_counted;
                     Err(CommandError::Quoting(text))
                 }
-                None => self.write(value, name, reply),
+                None => self.write(value, called, reply),
             },
-            Ok((false, reason)) => match failure {
-                Some(failure) => Err(self.failed(name, failure)),
-                None => Err(name.broken(&text_of(lua, &reason).unwrap_or_default())),
+            Ok((Some(false), reason)) => match failure {
+                Some(failure) => Err(self.failed(called, failure)),
+                None => Err(called.broken(&text_of(&self.lua, &reason).unwrap_or_default())),
             },
             // A killed script ends the prelude's function around it, too.
             Err(error) => match failure {
-                Some(failure) => Err(self.failed(name, failure)),
-                None => Err(name.broken(&self.fault(&error))),
+                Some(failure) => Err(self.failed(called, failure)),
+                None => Err(called.broken(&self.fault(&error))),
             },
         };
         self.clean_up();
         written
     }
 
+    /// Calls the prelude, which calls what is compiled in a slot. Whether that succeeded, and its result; `None`: there is
+    /// no such function.
+    fn call(
+        &self,
+        called: Called<'_>,
+        slot: usize,
+        (keys, values): (Arguments<'_>, Arguments<'_>),
+    ) -> mlua::Result<(Option<bool>, Value)> {
+        let bytes: usize = keys.iter().chain(values.iter()).map(<[u8]>::len).sum();
+        let bytes = bytes + (keys.len() + values.len()) * ARGUMENT_BYTES;
+        if self.lua.used_memory() + bytes > self.shared.memory_limit {
+            return Err(mlua::Error::MemoryError(String::new()));
+        }
+        let name = match called {
+            Called::Script(_) => None,
+            Called::Function(name) => Some(name),
+        };
+        // The limit of memory holds from the last argument on: below one mlua guards each string by a protected call.
+        let limit = Limit(self.shared.memory_limit);
+        let result = match self.prelude.run_few.get(keys.len()) {
+            Some(run) if values.len() <= FEW_VALUES => {
+                let all = keys.iter().chain(values.iter());
+                let all = all.map(|text| Either::Left(text_value(text)));
+                let all: Variadic<_> = all.chain([Either::Right(limit)]).collect();
+                run.call((slot, name, all))
+            }
+            _ => {
+                let table =
+                    |all: Arguments<'_>| self.lua.create_sequence_from(all.iter().map(text_value));
+                let (keys, values) = (table(keys)?, table(values)?);
+                self.prelude.run.call((slot, name, keys, values, limit))
+            }
+        };
+        self.lua.set_memory_limit(0)?;
+        result
+    }
+
     /// Writes a result, or nothing if it is too long.
     fn write(
         &self,
         value: Value,
-        name: Shown<'_>,
+        called: Called<'_>,
         reply: &mut Reply<'_>,
     ) -> Result<(), CommandError> {
         let mark = reply.mark();
@@ -350,13 +382,13 @@ impl Engine {
         };
         conversion.write(value, reply).map_err(|TooLong| {
             reply.truncate(mark);
-            name.broken(OUT_OF_MEMORY)
+            called.broken(OUT_OF_MEMORY)
         })
     }
 
-    fn failed(&mut self, name: Shown<'_>, failure: Failure) -> CommandError {
+    fn failed(&mut self, called: Called<'_>, failure: Failure) -> CommandError {
         self.is_error_counted = failure.is_counted;
-        name.failure(failure)
+        called.failure(failure)
     }
 
     /// Runs the code of a library. The error is what it failed with, code first.
@@ -388,17 +420,6 @@ impl Engine {
         result
     }
 
-    /// Arguments as a table of strings.
-    fn table(&self, arguments: Arguments<'_>) -> mlua::Result<Table> {
-        let bytes: usize = arguments.iter().map(<[u8]>::len).sum();
-        let bytes = bytes + arguments.len() * ARGUMENT_BYTES;
-        if self.lua.used_memory() + bytes > self.shared.memory_limit {
-            return Err(mlua::Error::MemoryError(String::new()));
-        }
-        self.lua
-            .create_sequence_from(arguments.iter().map(text_value))
-    }
-
     /// The text of an error that has left Lua.
     fn fault(&self, error: &mlua::Error) -> Vec<u8> {
         match Raised::from_error(error) {
@@ -413,6 +434,7 @@ impl Engine {
         if self.shared.end() && self.shared.set_hook(&self.lua).is_err() {
             self.is_spoiled = true;
         }
+        self.shared.mind_memory(&self.lua);
         if self.lua.used_memory() > self.collect_above {
             self.collect();
         }
@@ -445,18 +467,18 @@ enum CompiledAs {
     Library,
 }
 
-/// What errors call the function that has failed.
+/// What is called, by the name that errors give it.
 #[derive(Clone, Copy)]
-enum Shown<'a> {
-    Sha1(&'a [u8; 40]),
-    Name(&'a str),
+enum Called<'a> {
+    Script(&'a [u8; 40]),
+    Function(&'a str),
 }
 
-impl Shown<'_> {
-    fn bytes(&self) -> &[u8] {
+impl Called<'_> {
+    fn name(&self) -> &[u8] {
         match self {
-            Shown::Sha1(sha1) => &sha1[..],
-            Shown::Name(name) => name.as_bytes(),
+            Called::Script(sha1) => &sha1[..],
+            Called::Function(name) => name.as_bytes(),
         }
     }
 
@@ -465,7 +487,7 @@ impl Shown<'_> {
         let mut text = failure.text;
         if let Some((source, line)) = failure.place {
             text.extend_from_slice(b" script: ");
-            text.extend_from_slice(self.bytes());
+            text.extend_from_slice(self.name());
             text.extend_from_slice(format!(", on {source}:{line}.").as_bytes());
         }
         CommandError::Quoting(one_line(&text))
@@ -474,7 +496,7 @@ impl Shown<'_> {
     /// The error of a script that could not be run, or that not even its error handler could look at.
     fn broken(&self, reason: &[u8]) -> CommandError {
         let reason = &reason[..reason.len().min(100)];
-        let text = [b"ERR Error running script ", self.bytes(), b", ", reason].concat();
+        let text = [b"ERR Error running script ", self.name(), b", ", reason].concat();
         CommandError::Quoting(one_line(&text))
     }
 }
@@ -483,7 +505,19 @@ fn failed(context: &str, reason: &[u8]) -> CommandError {
     CommandError::Quoting(one_line(&[context.as_bytes(), c_text(reason)].concat()))
 }
 
-/// Numbers of places in the table of what is kept.
+const NO_FUNCTION: CommandError = CommandError::fixed("ERR Function not found");
+
+/// Nothing in Lua. The limit of memory holds when it has come there.
+struct Limit(usize);
+
+impl IntoLua for Limit {
+    fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
+        lua.set_memory_limit(self.0)?;
+        Ok(Value::Nil)
+    }
+}
+
+/// Numbers of places in the table of what is kept, from 1 on.
 #[derive(Debug, Default)]
 struct Slots {
     last: usize,

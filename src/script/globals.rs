@@ -15,10 +15,11 @@ pub struct Prelude {
     pub compile_script: Function,
     /// The same for the code of a library.
     pub compile_library: Function,
-    /// (function, KEYS, ARGV) to whether it succeeded, and its result.
-    pub run_script: Function,
-    /// (function, keys, arguments) to whether it succeeded, and its result.
-    pub run_function: Function,
+    /// (slot, name of the function or nil for a script, keys, arguments) to whether it succeeded, and its result; to nil when
+    /// there is no such function.
+    pub run: Function,
+    /// For each number of keys up to [`FEW_KEYS`]: (slot, name, keys and arguments one by one, nil) to the same.
+    pub run_few: Vec<Function>,
     /// (function) to whether it succeeded.
     pub run_library: Function,
     /// Drops what the last run has left reachable.
@@ -27,29 +28,36 @@ pub struct Prelude {
     pub next: Function,
 }
 
-/// Builds a machine.
+/// How many keys may come to Lua one by one.
+const FEW_KEYS: usize = 4;
+
+/// Builds a machine. The table holds what the engine keeps, by slot.
 ///
 /// # Errors
 /// None but for a fault of ours.
-pub fn machine(shared: &Rc<Shared>, version: &str) -> mlua::Result<(Lua, Prelude)> {
+pub fn machine(shared: &Rc<Shared>, version: &str) -> mlua::Result<(Lua, Prelude, Table)> {
     let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
     let lua = Lua::new_with(libraries, LuaOptions::new())?;
     let next = lua.globals().get("next")?;
     let native = native(&lua, shared, version)?;
     let opened = open_libraries(&lua, shared)?;
     let prelude = lua.load(include_str!("prelude.lua")).set_name(PRELUDE);
-    let prelude: Table = prelude.call((native, opened))?;
+    let kept = lua.create_table()?;
+    let prelude: Table = prelude.call((native, opened, &kept))?;
+    let run_few: Table = prelude.get("run_few")?;
     let prelude = Prelude {
         compile_script: prelude.get("compile_script")?,
         compile_library: prelude.get("compile_library")?,
-        run_script: prelude.get("run_script")?,
-        run_function: prelude.get("run_function")?,
+        run: prelude.get("run")?,
+        run_few: (0..=FEW_KEYS)
+            .map(|keys| run_few.get(keys))
+            .collect::<mlua::Result<_>>()?,
         run_library: prelude.get("run_library")?,
         forget_run: prelude.get("forget_run")?,
         next,
     };
     shared.set_hook(&lua)?;
-    Ok((lua, prelude))
+    Ok((lua, prelude, kept))
 }
 
 /// The libraries that scripts see, by name.

@@ -19,6 +19,7 @@ mod to_reply;
 
 pub use self::header::sha1_hex;
 
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
@@ -58,6 +59,17 @@ bitflags::bitflags! {
         const ALLOW_CROSS_SLOT_KEYS = 1 << 4;
         /// Has no `#!` line: what it may do is found out command by command, as before Redis 7.
         const COMPATIBILITY = 1 << 5;
+    }
+}
+
+/// The SHA-1 of a script as a key of tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScriptName(pub [u8; 40]);
+
+impl Hash for ScriptName {
+    /// 64 of its bits tell scripts apart as well as all of them, and cost less.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0[..16]);
     }
 }
 

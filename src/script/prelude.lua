@@ -8,9 +8,11 @@
 -- errors that the engine raised the form that Redis's have, and raises the end of a killed script again, so that no script
 -- survives its end.
 --
+-- `kept` holds compiled scripts, and tables of the functions of libraries, which the engine knows by their slots in it.
+--
 -- Locals keep the names of the functions they hold: Lua takes the names in its error texts from there.
 
-local native, libraries = ...
+local native, libraries, kept = ...
 
 local collectgarbage, error, gcinfo, getmetatable, ipairs = collectgarbage, error, gcinfo, getmetatable, ipairs
 local loadstring, next, pairs, pcall, rawequal, rawget, rawset = loadstring, next, pairs, pcall, rawequal, rawget, rawset
@@ -285,16 +287,19 @@ local tuned = false
 
 local function visible_collectgarbage(...)
   local option = ...
-  tuned = tuned or option == 'stop' or option == 'setpause' or option == 'setstepmul'
+  if option == 'stop' or option == 'setpause' or option == 'setstepmul' then
+    tuned = true
+    native.note_tuning()
+  end
   return collectgarbage(...)
 end
 
 local function untune()
   tuned = false
-  collectgarbage('restart')
-  collectgarbage('setpause', 200)
-  collectgarbage('setstepmul', 200)
+  native.tune()
 end
+
+untune()
 
 -- The tables that scripts see.
 
@@ -387,29 +392,50 @@ end
 
 local failed = native.failed
 
-function engine.run_script(f, keys, values)
-  if tuned then
-    untune()
-  end
-  environment = script_world
-  script_globals.KEYS, script_globals.ARGV = keys, values
-  return xpcall(f, failed)
-end
-
 local called, called_keys, called_values
 
 local function call()
   return called(called_keys, called_values)
 end
 
-function engine.run_function(f, keys, values)
+-- `name` is that of a function, or nil for a script.
+local function run(slot, name, keys, values)
   if tuned then
     untune()
   end
+  if not name then
+    environment = script_world
+    script_globals.KEYS, script_globals.ARGV = keys, values
+    return xpcall(kept[slot], failed)
+  end
+  called, called_keys, called_values = kept[slot][name], keys, values
+  if not called then
+    return nil
+  end
   environment = function_world
-  called, called_keys, called_values = f, keys, values
   return xpcall(call, failed)
 end
+
+engine.run = run
+
+-- Few keys and arguments come one by one, behind them a nil: tables are made here for less than in Rust.
+engine.run_few = {
+  [0] = function(slot, name, ...)
+    return run(slot, name, {}, { ... })
+  end,
+  function(slot, name, a, ...)
+    return run(slot, name, { a }, { ... })
+  end,
+  function(slot, name, a, b, ...)
+    return run(slot, name, { a, b }, { ... })
+  end,
+  function(slot, name, a, b, c, ...)
+    return run(slot, name, { a, b, c }, { ... })
+  end,
+  function(slot, name, a, b, c, d, ...)
+    return run(slot, name, { a, b, c, d }, { ... })
+  end,
+}
 
 function engine.run_library(f)
   if tuned then

@@ -19,7 +19,11 @@ const ELEMENT_BYTES: usize = 160;
 
 /// An upper bound of the memory that a reply takes as Lua values.
 pub fn lua_bytes(reply: &[u8]) -> usize {
-    let elements = memchr::memchr_iter(b'\r', reply).count();
+    let elements = match reply.first() {
+        // The payload is not looked through.
+        Some(b'$' | b'+' | b':') => 1,
+        _ => memchr::memchr_iter(b'\r', reply).count(),
+    };
     reply.len() + elements * ELEMENT_BYTES
 }
 
@@ -34,9 +38,7 @@ pub fn to_lua(lua: &Lua, reply: &[u8]) -> mlua::Result<Value> {
 
 /// A table with one field.
 pub fn field(lua: &Lua, name: &str, value: impl IntoLua) -> mlua::Result<Value> {
-    let table = lua.create_table_with_capacity(0, 1)?;
-    table.raw_set(name, value)?;
-    Ok(Value::Table(table))
+    Ok(Value::Table(lua.create_table_from([(name, value)])?))
 }
 
 /// The table that stands for an error.

@@ -176,7 +176,8 @@ async fn close_idle(server: &Arc<Server>) {
     }
 }
 
-fn settle(server: &Server, effects: &mut Effects) {
+/// Does what work beside the requests leaves to be done: tells listeners, frees, counts.
+pub(super) fn settle(server: &Server, effects: &mut Effects) {
     effects.publish(&server.keyspace.listeners);
     effects.broadcast(&server.keyspace.listeners);
     if let Some(garbage) = effects.take_garbage() {

@@ -8,6 +8,10 @@
 //! worker's other connections have their turn. A connection that waits for its peer holds no buffers: it leaves them to
 //! its worker's next connection ([`Spare`]).
 
+mod across;
+mod forwarding;
+mod tunnel;
+
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -21,8 +25,10 @@ use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::migrate;
+use crate::base::clock::Millis;
+use crate::cluster::tunnel::Tunnel;
 use crate::config::{OutputLimit, Settings};
-use crate::dispatch::{Blocked, Migrating, Runner, Step, Sweeping, WINDOW};
+use crate::dispatch::{Blocked, Face, Migrating, Runner, Step, Sweeping, WINDOW};
 use crate::keyspace::waiting::{Cancel, Waiter};
 use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
@@ -31,6 +37,7 @@ use crate::state::clients::{Client, ClientKind, client_flags};
 use crate::state::session::{After, ReplyMode, Session};
 use crate::state::tracking::{LOSS_BYTES, write_loss};
 use crate::state::transaction::Transaction;
+use forwarding::Forwarding;
 
 /// What a connection runs over.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -56,6 +63,9 @@ const BATCH_OUTPUT: usize = 1024 * 1024;
 const SLICE: Duration = Duration::from_micros(500);
 /// Time between two looks at a client that is over its soft output limit.
 const SOFT_LIMIT_LOOK: Duration = Duration::from_millis(100);
+/// How long the confirmation of a subscription waits for the other nodes of a ring to know of it: one that answers at all
+/// takes a millisecond.
+const TOLD_PATIENCE: Duration = Duration::from_millis(500);
 /// Slices of a write.
 const IO_SLICES: usize = 64;
 /// How long a wait without a limit sleeps before it looks around: a year.
@@ -94,9 +104,10 @@ impl Spare {
     }
 }
 
-/// Serves a connection to its end.
-pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client>) {
-    let authenticated = !server.needs_password();
+/// Serves a client's connection to its end.
+pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client>, face: Face) {
+    // Who comes by a peer has proven there who it is.
+    let authenticated = face == Face::Peer || !server.needs_password();
     let session = Session::new(Arc::clone(&client), authenticated);
     let mut connection = Connection {
         stream,
@@ -104,10 +115,14 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
         decoder: Decoder::new(),
         input: BytesMut::new(),
         output: Output::new(),
-        runner: Runner::new(Arc::clone(&server)).of_client(client.id),
+        runner: Runner::new(Arc::clone(&server))
+            .of_client(client.id)
+            .of_face(face),
         read_bytes: READ_BYTES,
         over_soft_since: None,
         registered: None,
+        forwarding: Forwarding::default(),
+        tunnels: Vec::new(),
     };
     let registered = Registered {
         server: &server,
@@ -168,6 +183,9 @@ struct Connection<S> {
     over_soft_since: Option<Instant>,
     /// The waker that the registry of clients knows.
     registered: Option<Waker>,
+    forwarding: Forwarding,
+    /// Its connections at peers.
+    tunnels: Vec<Tunnel>,
 }
 
 /// Why a batch ended.
@@ -403,7 +421,7 @@ impl<S: Stream> Connection<S> {
             if self.output.len_bytes() >= BATCH_OUTPUT {
                 break BatchEnd::More;
             }
-            if self.runner.elapsed() >= SLICE {
+            if self.runner.elapsed() >= SLICE || self.forwarding.is_full() {
                 break BatchEnd::More;
             }
         };
@@ -412,8 +430,24 @@ impl<S: Stream> Connection<S> {
             .commands
             .fetch_add(requests as u64, Ordering::Relaxed);
         self.runner.end_batch();
+        if !self.forwarding.is_empty() && !self.settle().await {
+            self.session.after = After::Drop;
+        }
+        if let Some(subscriptions) = &mut self.session.subscriptions
+            && let Some(untold) = subscriptions.take_untold()
+        {
+            let server = Arc::clone(self.server());
+            server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
+        }
+        if self.runner.has_lost_lease() {
+            self.refuse_unsure();
+        }
         self.take_mail();
         self.decoder.release(&mut self.input);
+        if std::mem::replace(&mut self.session.after, After::Nothing) == After::Drop {
+            self.output = Output::new();
+            return Ok(BatchEnd::Close);
+        }
         Ok(end)
     }
 
@@ -454,6 +488,7 @@ impl<S: Stream> Connection<S> {
     #[inline]
     async fn request(&mut self) {
         let mut round = 0;
+        let mut until = None;
         loop {
             let Connection {
                 decoder,
@@ -464,10 +499,22 @@ impl<S: Stream> Connection<S> {
                 ..
             } = self;
             let turn = decoder.turn();
-            match runner.run(session, decoder.arguments(input), output, turn, round) {
+            let step = runner.run(session, decoder.arguments(input), output, turn, round);
+            // What takes its time, or asks others, comes behind the replies that are still under way.
+            if !matches!(step, Step::Done | Step::Contended | Step::Forward(_))
+                && !self.forwarding.is_empty()
+            {
+                self.runner.end_batch();
+                if !self.settle().await {
+                    self.session.after = After::Drop;
+                    return;
+                }
+                self.runner.begin_batch();
+            }
+            match step {
                 Step::Done => return,
                 Step::Contended => {
-                    if self.server().scripts.has_long_runs() {
+                    if self.server().scripts.has_long_runs() && self.forwarding.is_empty() {
                         // The replies to what ran before do not wait. An error shows again when the batch is written.
                         let _ = self.try_write();
                     }
@@ -485,8 +532,39 @@ impl<S: Stream> Connection<S> {
                     }
                 }
                 Step::Sweep(sweeping) => return self.sweep(sweeping).await,
-                Step::Blocked(blocked) => return self.blocked(blocked).await,
+                Step::Blocked(blocked) => {
+                    // Who was sent away by the keys' move does not wait longer than was asked.
+                    let until = *until.get_or_insert(blocked.waiter.wait.until);
+                    if self.blocked(blocked, until).await {
+                        return;
+                    }
+                    round = self.runner.next_round(round);
+                }
                 Step::Migrate(migrating) => return self.migrate(*migrating).await,
+                Step::Forward(index) => {
+                    if !self.forward(index) {
+                        self.runner.end_batch();
+                        if !self.settle().await {
+                            self.session.after = After::Drop;
+                            return;
+                        }
+                        self.runner.begin_batch();
+                        self.forward(index);
+                    }
+                    return;
+                }
+                Step::Tunnel(index) => {
+                    if self.tunnel(index).await {
+                        return;
+                    }
+                    rest(self.server(), round).await;
+                    round = self.runner.next_round(round);
+                }
+                Step::Across => return self.across().await,
+                Step::NotHere => {
+                    let mut reply = Reply::new(&mut self.output, self.session.protocol);
+                    return reply.error(tunnel::NOT_HERE);
+                }
             }
         }
     }
@@ -552,8 +630,9 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Waits until a blocked command is served, gives up, or its client is gone; then writes its reply.
-    async fn blocked(&mut self, blocked: Blocked) {
+    /// Waits until a blocked command is served, gives up at `until`, or its client is gone; then writes its reply. `false`: its
+    /// keys go elsewhere, and it is to be run again.
+    async fn blocked(&mut self, blocked: Blocked, until: Option<Millis>) -> bool {
         self.runner.end_batch();
         let server = Arc::clone(self.server());
         let waiter = Arc::clone(&blocked.waiter);
@@ -564,7 +643,7 @@ impl<S: Stream> Connection<S> {
         };
         waits.client.set_waiter(Some(Arc::clone(&waiter)));
         self.publish();
-        let (end, mail) = self.served(&waiter).await;
+        let (end, mail) = self.served(&waiter, until).await;
         drop(waits);
         self.runner.begin_batch();
         let Connection {
@@ -573,24 +652,26 @@ impl<S: Stream> Connection<S> {
             runner,
             ..
         } = self;
-        runner.unblocked(session, &blocked, end, output);
+        let step = runner.unblocked(session, &blocked, end, output);
         if let Some(mail) = mail {
             output.append(mail);
         }
+        !matches!(step, Step::Contended)
     }
 
     /// The end of a wait, and the mail that may have to come behind its reply. Meanwhile replies and mail are sent, and what the
     /// client sends is kept; that it has left is seen by the read.
-    async fn served(&mut self, waiter: &Waiter) -> (Result<Output, Cancel>, Option<Output>) {
+    async fn served(
+        &mut self,
+        waiter: &Waiter,
+        until: Option<Millis>,
+    ) -> (Result<Output, Cancel>, Option<Output>) {
         let now = self.server().clock.now();
-        let left = waiter
-            .wait
-            .until
-            .map(|until| until.since(now).max(0) as u64);
+        let left = until.map(|until| until.since(now).max(0) as u64);
         // Without a limit it sleeps for as long as the timer allows.
         let left = left.map_or(FOREVER, |left| Duration::from_millis(left).min(FOREVER));
         let mut timeout = pin!(tokio::time::sleep(left));
-        let is_limited = waiter.wait.until.is_some();
+        let is_limited = until.is_some();
         poll_fn(|context| {
             self.client().register(context.waker());
             loop {
@@ -919,7 +1000,7 @@ async fn killed(client: &Client) {
 }
 
 /// Lets others go on while a partition is locked: yields at first, then sleeps.
-async fn rest(server: &Server, round: u32) {
+pub(super) async fn rest(server: &Server, round: u32) {
     if server.scripts.has_long_runs() {
         server.scripts.a_long_run_ends(LONG_RUN_PATIENCE).await;
     } else if round < YIELD_ROUNDS {

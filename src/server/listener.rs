@@ -16,8 +16,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::connection::{self, Stream};
-use crate::config::BindAddress;
-use crate::dispatch::error_bytes;
+use crate::config::{BindAddress, ClusterFace, Settings};
+use crate::dispatch::{Face, error_bytes};
 use crate::state::Server;
 use crate::state::clients::Client;
 
@@ -45,8 +45,8 @@ impl std::error::Error for ListenError {}
 
 /// A bound socket. A unix socket's file is removed when it goes.
 pub enum Bound {
-    /// TCP.
-    Tcp(Arc<TcpListener>),
+    /// TCP, and what clients see there.
+    Tcp(Arc<TcpListener>, Face),
     /// A unix socket and its file.
     Unix(Arc<UnixListener>, SocketFile),
 }
@@ -63,8 +63,8 @@ impl Drop for SocketFile {
 
 /// What an acceptor works on.
 pub enum Acceptor {
-    /// TCP.
-    Tcp(Arc<TcpListener>),
+    /// TCP, and what clients see there.
+    Tcp(Arc<TcpListener>, Face),
     /// Unix, with the path that clients are listed under.
     Unix(Arc<UnixListener>, PathBuf),
 }
@@ -73,7 +73,7 @@ impl Bound {
     /// The port of a TCP socket.
     pub fn port(&self) -> Option<u16> {
         match self {
-            Bound::Tcp(listener) => listener.local_addr().ok().map(|addr| addr.port()),
+            Bound::Tcp(listener, _) => listener.local_addr().ok().map(|addr| addr.port()),
             Bound::Unix(..) => None,
         }
     }
@@ -81,7 +81,7 @@ impl Bound {
     /// What accepts on it.
     pub fn socket(&self) -> Acceptor {
         match self {
-            Bound::Tcp(listener) => Acceptor::Tcp(Arc::clone(listener)),
+            Bound::Tcp(listener, face) => Acceptor::Tcp(Arc::clone(listener), *face),
             Bound::Unix(listener, file) => Acceptor::Unix(Arc::clone(listener), file.0.clone()),
         }
     }
@@ -93,30 +93,15 @@ pub fn bind(server: &Server) -> Result<Vec<Bound>, ListenError> {
     let mut bound = Vec::new();
     // Port 0 asks for any free port in tests and embedding only when no unix socket is given; as in Redis it means no TCP
     // otherwise.
-    let mut port = settings.port;
-    let wants_tcp = port != 0 || settings.unixsocket.is_none();
-    for address in settings.bind.iter().filter(|_| wants_tcp) {
-        match bind_tcp(address, port, settings.tcp_backlog, settings.socket_mark_id) {
-            Ok(listeners) => {
-                for listener in listeners {
-                    port = if port == 0 {
-                        listener.local_addr().map_or(0, |addr| addr.port())
-                    } else {
-                        port
-                    };
-                    bound.push(Bound::Tcp(Arc::new(listener)));
-                }
-            }
-            Err(source) if address.optional && is_missing(&source) => {
-                tracing::info!(address = %address.host, error = %source, "not listening on an optional address");
-            }
-            Err(source) => {
-                return Err(ListenError {
-                    place: format!("{}:{port}", address.host),
-                    source,
-                });
-            }
-        }
+    if settings.port != 0 || settings.unixsocket.is_none() {
+        let face = match settings.cluster_face {
+            ClusterFace::Cluster if settings.cluster_enabled => Face::Cluster,
+            _ => Face::Single,
+        };
+        bind_port(&settings, settings.port, face, &mut bound)?;
+    }
+    if settings.cluster_enabled && settings.cluster_port != 0 {
+        bind_port(&settings, settings.cluster_port, Face::Cluster, &mut bound)?;
     }
     if let Some(path) = &settings.unixsocket {
         let listener =
@@ -136,6 +121,39 @@ pub fn bind(server: &Server) -> Result<Vec<Bound>, ListenError> {
         });
     }
     Ok(bound)
+}
+
+/// Binds a port on all addresses.
+fn bind_port(
+    settings: &Settings,
+    mut port: u16,
+    face: Face,
+    bound: &mut Vec<Bound>,
+) -> Result<(), ListenError> {
+    for address in &settings.bind {
+        match bind_tcp(address, port, settings.tcp_backlog, settings.socket_mark_id) {
+            Ok(listeners) => {
+                for listener in listeners {
+                    port = if port == 0 {
+                        listener.local_addr().map_or(0, |addr| addr.port())
+                    } else {
+                        port
+                    };
+                    bound.push(Bound::Tcp(Arc::new(listener), face));
+                }
+            }
+            Err(source) if address.optional && is_missing(&source) => {
+                tracing::info!(address = %address.host, error = %source, "not listening on an optional address");
+            }
+            Err(source) => {
+                return Err(ListenError {
+                    place: format!("{}:{port}", address.host),
+                    source,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn is_missing(error: &io::Error) -> bool {
@@ -218,10 +236,10 @@ fn bind_unix(path: &Path, mode: u32, backlog: u32) -> io::Result<UnixListener> {
 pub async fn accept(server: Arc<Server>, acceptor: Acceptor) {
     loop {
         let accepted = match &acceptor {
-            Acceptor::Tcp(listener) => listener
+            Acceptor::Tcp(listener, face) => listener
                 .accept()
                 .await
-                .map(|(stream, peer)| admit_tcp(&server, stream, peer)),
+                .map(|(stream, peer)| admit_tcp(&server, stream, peer, *face)),
             Acceptor::Unix(listener, path) => listener
                 .accept()
                 .await
@@ -242,7 +260,7 @@ pub async fn accept(server: Arc<Server>, acceptor: Acceptor) {
     }
 }
 
-fn admit_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) {
+fn admit_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, face: Face) {
     let settings = server.config.settings();
     // A peer that is already gone shows in the first read.
     let _ = stream.set_nodelay(true);
@@ -265,7 +283,7 @@ fn admit_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr) {
         stream.as_raw_fd(),
         false,
     );
-    admit(server, stream, client, protected);
+    admit(server, stream, client, protected, face);
 }
 
 fn printed(addr: SocketAddr) -> String {
@@ -275,7 +293,7 @@ fn printed(addr: SocketAddr) -> String {
 fn admit_unix(server: &Arc<Server>, stream: UnixStream, path: &Path) {
     let addr = format!("{}:0", path.display());
     let client = client(server, addr.clone(), addr, stream.as_raw_fd(), true);
-    admit(server, stream, client, false);
+    admit(server, stream, client, false, Face::Single);
 }
 
 fn client(server: &Server, addr: String, laddr: String, fd: i32, is_unix: bool) -> Arc<Client> {
@@ -289,7 +307,13 @@ fn client(server: &Server, addr: String, laddr: String, fd: i32, is_unix: bool) 
     ))
 }
 
-fn admit<S: Stream>(server: &Arc<Server>, stream: S, client: Arc<Client>, protected: bool) {
+fn admit<S: Stream>(
+    server: &Arc<Server>,
+    stream: S,
+    client: Arc<Client>,
+    protected: bool,
+    face: Face,
+) {
     server.stats.connections.add(1);
     if !server.clients.add(
         Arc::clone(&client),
@@ -305,7 +329,7 @@ fn admit<S: Stream>(server: &Arc<Server>, stream: S, client: Arc<Client>, protec
         tokio::spawn(turn_away(stream, PROTECTED_MODE));
         return;
     }
-    tokio::spawn(connection::serve(Arc::clone(server), stream, client));
+    tokio::spawn(connection::serve(Arc::clone(server), stream, client, face));
 }
 
 /// Says why and closes. Bounded in time: a peer that does not read must not keep the descriptor.

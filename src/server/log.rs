@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::sync::Mutex;
 
+use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
@@ -16,8 +17,16 @@ use crate::state::log_level;
 /// Begins logging as the parameters say. To be called once, by the program, not by the library.
 pub fn start(settings: &Settings) {
     log_level::set(settings.loglevel);
-    let filter = filter_fn(|metadata| log_level::allows(*metadata.level()))
-        .with_max_level_hint(LevelFilter::DEBUG);
+    // What openraft calls a warning is its daily work, and so is a node that does not answer, which the agreement tells once.
+    let is_ours = |target: &str, level: Level| {
+        !target.starts_with("openraft")
+            || level == Level::ERROR && !target.starts_with("openraft::replication")
+    };
+    let filter = filter_fn(move |metadata| {
+        let level = *metadata.level();
+        log_level::allows(level) && is_ours(metadata.target(), level)
+    })
+    .with_max_level_hint(LevelFilter::DEBUG);
     let file = (!settings.logfile.is_empty())
         .then(|| {
             OpenOptions::new()

@@ -3,12 +3,18 @@
 //! [`start`] binds everything before it returns, so that an address in use ends the start and not the service. Each
 //! connection is one task; a request runs to its end in the task that read it.
 
+mod asked;
 mod background;
 pub mod connection;
+mod learn;
 pub mod listener;
 pub mod log;
 mod migrate;
+pub mod moving;
+pub mod peer;
 pub mod ping;
+mod ring;
+mod wide;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +28,7 @@ use crate::dispatch;
 use crate::state::{Server, memory, open_files};
 use crate::table::RenameError;
 use listener::{Bound, ListenError};
+use ring::{Ring, RingError};
 
 /// Runs a server to its end: builds the runtime, listens, and stops on SHUTDOWN, SIGTERM or SIGINT.
 pub fn run(config: Config) -> Result<(), Box<dyn std::error::Error>> {
@@ -80,6 +87,12 @@ async fn stop_on_signal(server: Arc<Server>) {
         _ = int.recv() => "SIGINT",
     };
     tracing::info!(signal = name, "stopping");
+    server.shutdown.ask();
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    // Asked twice: without handing over.
     server.shutdown.request();
 }
 
@@ -87,6 +100,7 @@ async fn stop_on_signal(server: Arc<Server>) {
 pub struct Running {
     server: Arc<Server>,
     bound: Vec<Bound>,
+    ring: Option<Ring>,
     accepting: Vec<tokio::task::JoinHandle<()>>,
     background: tokio::task::JoinHandle<()>,
 }
@@ -98,6 +112,8 @@ pub enum StartError {
     Listen(ListenError),
     /// A `rename-command` cannot be done.
     Rename(RenameError),
+    /// It cannot take part in a ring.
+    Ring(RingError),
 }
 
 impl fmt::Display for StartError {
@@ -105,6 +121,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::Listen(error) => error.fmt(f),
             StartError::Rename(error) => error.fmt(f),
+            StartError::Ring(error) => error.fmt(f),
         }
     }
 }
@@ -126,6 +143,14 @@ pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Runni
         .observe(memory::used_bytes(&server), server.clock.now());
     let port = bound.iter().find_map(Bound::port).unwrap_or(0);
     server.tcp_port.store(port, Ordering::Relaxed);
+    let ring = match server.config.settings().cluster_enabled {
+        true => {
+            let ring = Ring::start(&server, port, threads).await;
+            server.shutdown.hands_over.store(true, Ordering::Release);
+            Some(ring.map_err(StartError::Ring)?)
+        }
+        false => None,
+    };
     let accepting = bound
         .iter()
         .map(|bound| tokio::spawn(listener::accept(Arc::clone(&server), bound.socket())))
@@ -134,6 +159,7 @@ pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Runni
     Ok(Running {
         server,
         bound,
+        ring,
         accepting,
         background,
     })
@@ -171,9 +197,22 @@ impl Running {
         self.bound.iter().find_map(Bound::port).unwrap_or(0)
     }
 
+    /// Where its bus listens; 0 when it belongs to no ring.
+    pub fn bus_port(&self) -> u16 {
+        self.ring.as_ref().map_or(0, Ring::bus_port)
+    }
+
     /// Waits until SHUTDOWN or [`Shutdown::request`](crate::state::Shutdown::request), then until all connections have
     /// finished what is in flight, at most `grace`.
     pub async fn finished(self, grace: Duration) {
+        self.server.shutdown.asked().await;
+        if let Some(ring) = &self.ring {
+            tokio::select! {
+                () = ring.leave(grace / 2) => {}
+                () = self.server.shutdown.requested() => {}
+            }
+            self.server.shutdown.request();
+        }
         self.server.shutdown.requested().await;
         for accepting in &self.accepting {
             accepting.abort();
@@ -192,6 +231,9 @@ impl Running {
                 clients = self.server.clients.len(),
                 "stopped with connections open: they did not finish in time"
             );
+        }
+        if let Some(ring) = self.ring {
+            ring.stop().await;
         }
         self.background.abort();
     }

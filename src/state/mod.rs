@@ -18,8 +18,8 @@ pub mod stats;
 pub mod tracking;
 pub mod transaction;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::base::clock::{Clock, Millis};
+use crate::cluster::Cluster;
 use crate::config::{Config, MaxmemoryPolicy, Settings};
 use crate::data::hash::HashLimits;
 use crate::data::set::SetLimits;
@@ -91,6 +92,8 @@ pub struct Server {
     pub key_events: Arc<KeyEventPublisher>,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// The ring; empty when cluster-enabled is off. Set once by the start, before anybody is served.
+    pub cluster: OnceLock<Arc<Cluster>>,
     /// Shutting down.
     pub shutdown: Shutdown,
     /// Bytes that count against maxmemory beside the keys: what the allocator had given out when the server was ready to
@@ -105,14 +108,37 @@ pub struct Server {
     garbage: std::sync::mpsc::SyncSender<Vec<Garbage>>,
 }
 
-/// How a server ends. Requested once; everybody who serves waits for it.
+/// How a server ends. Requested once; everybody who serves waits for it. A node of a ring is asked first, and hands over what
+/// it owns while it still serves.
 #[derive(Debug, Default)]
 pub struct Shutdown {
+    /// Whether somebody hands over first. Set once by the start.
+    pub hands_over: AtomicBool,
+    asked: AtomicBool,
     requested: AtomicBool,
     notify: Notify,
 }
 
 impl Shutdown {
+    /// Asks the server to end: at once, or when it has handed over what it owns; asked again, at once.
+    pub fn ask(&self) {
+        let is_second = self.asked.swap(true, Ordering::AcqRel);
+        if is_second || !self.hands_over.load(Ordering::Acquire) {
+            return self.request();
+        }
+        self.notify.notify_waiters();
+    }
+
+    /// Waits until it is asked, or requested.
+    pub async fn asked(&self) {
+        let notified = self.notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if !self.asked.load(Ordering::Acquire) && !self.is_requested() {
+            notified.await;
+        }
+    }
+
     /// Asks everybody to finish.
     pub fn request(&self) {
         self.requested.store(true, Ordering::Release);
@@ -126,11 +152,13 @@ impl Shutdown {
 
     /// Waits until it is asked for.
     pub async fn requested(&self) {
-        let notified = self.notify.notified();
-        tokio::pin!(notified);
-        notified.as_mut().enable();
-        if !self.is_requested() {
-            notified.await;
+        while !self.is_requested() {
+            let notified = self.notify.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if !self.is_requested() {
+                notified.await;
+            }
         }
     }
 }
@@ -195,6 +223,7 @@ impl Server {
             tracking,
             key_events,
             pause: Pause::default(),
+            cluster: OnceLock::new(),
             shutdown: Shutdown::default(),
             base_bytes: AtomicI64::new(0),
             active_expire: AtomicBool::new(true),

@@ -5,8 +5,12 @@
 //! any more. Patterns stand apart, behind a lock that publishers share. Locks are taken in this order: shard, patterns,
 //! a client's outbox. A message is written once for each protocol; from 16 KiB on the outboxes share its payload.
 //!
+//! In a ring subscribers at other nodes are sent what they want, too ([`far`]); what is counted here are this node's.
+//!
 //! An outbox is bounded by client-output-buffer-limit of the class pubsub: who is over the hard limit is closed, with a log
 //! line and a counter, and gets nothing more. The soft limit is watched by the connection itself.
+
+pub mod far;
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::{Entry, HashMap, RandomState};
@@ -22,18 +26,9 @@ use super::Server;
 use super::clients::{Client, ClientKind};
 use crate::base::stats::Counter;
 use crate::base::worker::give_worker_away;
+pub use crate::cluster::publish::Topic;
 use crate::data::glob::glob_match;
-
-/// What is subscribed to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Topic {
-    /// SUBSCRIBE.
-    Channel,
-    /// PSUBSCRIBE.
-    Pattern,
-    /// SSUBSCRIBE.
-    Shard,
-}
+use far::Far;
 
 /// Locks over which the channels are spread.
 const SHARDS: usize = 64;
@@ -96,16 +91,17 @@ impl Channels {
     }
 
     /// Changes the subscribers of a shard and counts its channels.
-    fn change(&self, name: &[u8], change: impl FnOnce(&mut Names)) {
+    fn change<T>(&self, name: &[u8], change: impl FnOnce(&mut Names) -> T) -> T {
         let mut names = self.shard(name).lock();
         let before = names.len();
-        change(&mut names);
+        let done = change(&mut names);
         let after = names.len();
         if after >= before {
             self.count.fetch_add(after - before, Ordering::Release);
         } else {
             self.count.fetch_sub(before - after, Ordering::Release);
         }
+        done
     }
 
     fn count(&self) -> usize {
@@ -161,6 +157,13 @@ impl<'p> Payload<'p> {
                     .cloned()
                     .unwrap_or_else(|| Bytes::copy_from_slice(bytes)),
             )
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Payload::Small(bytes) => bytes,
+            Payload::Large(bytes) => bytes,
         }
     }
 }
@@ -221,6 +224,7 @@ pub struct PubSub {
     limit_bytes: AtomicUsize,
     /// Clients closed for their output.
     closed: Arc<Counter>,
+    far: Far,
 }
 
 impl PubSub {
@@ -233,6 +237,7 @@ impl PubSub {
             pattern_count: AtomicUsize::new(0),
             limit_bytes: AtomicUsize::new(0),
             closed,
+            far: Far::new(),
         }
     }
 
@@ -242,23 +247,31 @@ impl PubSub {
             .store(limit_bytes as usize, Ordering::Relaxed);
     }
 
-    fn subscribe(&self, topic: Topic, name: &Bytes, client: &Arc<Client>) {
-        let add = |names: &mut Names| names.entry(name.clone()).or_default().add(client);
-        self.change(topic, name, add);
+    /// Returns up to where other nodes have to be told.
+    fn subscribe(&self, topic: Topic, name: &Bytes, client: &Arc<Client>) -> u64 {
+        let add = |names: &mut Names| {
+            names.entry(name.clone()).or_default().add(client);
+            self.far.note(topic, name)
+        };
+        self.change(topic, name, add)
     }
 
     fn unsubscribe(&self, topic: Topic, name: &Bytes, id: u64) {
-        self.change(topic, name, |names| remove_from(names, name, id));
+        self.change(topic, name, |names| {
+            remove_from(names, name, id);
+            self.far.note(topic, name)
+        });
     }
 
-    fn change(&self, topic: Topic, name: &[u8], change: impl FnOnce(&mut Names)) {
+    fn change(&self, topic: Topic, name: &[u8], change: impl FnOnce(&mut Names) -> u64) -> u64 {
         match topic {
             Topic::Channel => self.channels.change(name, change),
             Topic::Shard => self.shard_channels.change(name, change),
             Topic::Pattern => {
                 let mut patterns = self.patterns.write();
-                change(&mut patterns);
+                let position = change(&mut patterns);
                 self.pattern_count.store(patterns.len(), Ordering::Release);
+                position
             }
         }
     }
@@ -266,16 +279,58 @@ impl PubSub {
     /// Whether nobody gets what is published to ordinary channels.
     #[inline]
     pub fn is_idle(&self) -> bool {
+        self.is_idle_here() && self.far.is_idle()
+    }
+
+    #[inline]
+    fn is_idle_here(&self) -> bool {
         self.channels.count() == 0 && self.pattern_count() == 0
     }
 
-    /// PUBLISH. How many got it.
+    /// PUBLISH. How many got it here, and how many it was sent to elsewhere, as far as their nodes have said.
     pub fn publish(&self, channel: &[u8], payload: &Payload<'_>) -> usize {
         if self.is_idle() {
             return 0;
         }
-        // Held to the end, patterns included: one order for all who get messages of this channel.
-        let names = self.channels.shard(channel).lock();
+        self.publish_to(Topic::Channel, channel, payload, !self.far.is_idle())
+    }
+
+    /// SPUBLISH. As [`PubSub::publish`].
+    pub fn publish_shard(&self, channel: &[u8], payload: &Payload<'_>) -> usize {
+        let is_far = !self.far.is_idle_for_shards();
+        self.publish_to(Topic::Shard, channel, payload, is_far)
+    }
+
+    /// A message that was published elsewhere: for our own subscribers alone.
+    fn publish_here(&self, topic: Topic, channel: &[u8], payload: &Payload<'_>) {
+        if topic == Topic::Shard || !self.is_idle_here() {
+            self.publish_to(topic, channel, payload, false);
+        }
+    }
+
+    fn publish_to(
+        &self,
+        topic: Topic,
+        channel: &[u8],
+        payload: &Payload<'_>,
+        is_far: bool,
+    ) -> usize {
+        // Held to the end, patterns and peers included: one order for all who get messages of this channel.
+        let names = self.of(topic).shard(channel).lock();
+        let here = match topic {
+            Topic::Shard => names.get(channel).map_or(0, |subscribers| {
+                self.deliver(subscribers, Message::new(&[b"smessage"], channel, payload))
+            }),
+            Topic::Channel | Topic::Pattern => self.deliver_matching(&names, channel, payload),
+        };
+        if !is_far {
+            return here;
+        }
+        here + self.far.publish(topic, channel, payload)
+    }
+
+    /// Delivers to the subscribers of an ordinary channel, and to those of patterns.
+    fn deliver_matching(&self, names: &Names, channel: &[u8], payload: &Payload<'_>) -> usize {
         let mut sent = 0;
         if let Some(subscribers) = names.get(channel) {
             sent += self.deliver(subscribers, Message::new(&[b"message"], channel, payload));
@@ -297,14 +352,6 @@ impl PubSub {
             }
         }
         sent
-    }
-
-    /// SPUBLISH. How many got it.
-    pub fn publish_shard(&self, channel: &[u8], payload: &Payload<'_>) -> usize {
-        let names = self.shard_channels.shard(channel).lock();
-        names.get(channel).map_or(0, |subscribers| {
-            self.deliver(subscribers, Message::new(&[b"smessage"], channel, payload))
-        })
     }
 
     fn deliver(&self, subscribers: &Subscribers, mut message: Message<'_>) -> usize {
@@ -340,12 +387,13 @@ impl PubSub {
         self.of(topic).count()
     }
 
-    /// How many are subscribed to this channel.
-    pub fn subscriber_count(&self, topic: Topic, channel: &[u8]) -> usize {
-        let names = self.of(topic).shard(channel).lock();
-        names
-            .get(channel)
-            .map_or(0, |subscribers| subscribers.0.len())
+    /// How many are subscribed to this name.
+    pub fn subscriber_count(&self, topic: Topic, name: &[u8]) -> usize {
+        let count = |names: &Names| names.get(name).map_or(0, |subscribers| subscribers.0.len());
+        match topic {
+            Topic::Pattern => count(&self.patterns.read()),
+            topic => count(&self.of(topic).shard(name).lock()),
+        }
     }
 
     /// How many different patterns there are.
@@ -368,6 +416,8 @@ pub struct Subscriptions {
     channels: BTreeSet<Bytes>,
     patterns: BTreeSet<Bytes>,
     shards: BTreeSet<Bytes>,
+    /// Up to where other nodes have to be told before its confirmations are sent; 0: they know.
+    untold: u64,
 }
 
 impl Subscriptions {
@@ -379,7 +429,16 @@ impl Subscriptions {
             channels: BTreeSet::new(),
             patterns: BTreeSet::new(),
             shards: BTreeSet::new(),
+            untold: 0,
         }
+    }
+
+    /// Up to where other nodes have to be told ([`PubSub::wait_until_told`]) before the confirmations are sent of what has
+    /// begun since the last call, if they have to.
+    #[inline]
+    pub fn take_untold(&mut self) -> Option<u64> {
+        let untold = std::mem::take(&mut self.untold);
+        (untold > 0).then_some(untold)
     }
 
     fn names(&self, topic: Topic) -> &BTreeSet<Bytes> {
@@ -406,7 +465,7 @@ impl Subscriptions {
         let name = Bytes::copy_from_slice(name);
         // Before the first message may come, its kind says which limit it is under.
         self.client.set_kind(ClientKind::Pubsub);
-        self.server.pubsub.subscribe(topic, &name, &self.client);
+        self.untold = self.server.pubsub.subscribe(topic, &name, &self.client);
         let bytes = name.len() + SUBSCRIPTION_BYTES;
         self.client
             .subscription_bytes

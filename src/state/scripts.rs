@@ -8,28 +8,33 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
+use quanta::Instant;
 use tokio::sync::Notify;
 
 use super::functions::Library;
+use crate::base::clock::Millis;
 use crate::base::version::REDIS_VERSION;
 use crate::base::worker::give_worker_away;
+use crate::cluster::ask::LoadedScript;
 use crate::keyspace::lock::{Place, Plan};
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::script::engine::{Engine, EngineOptions};
-use crate::script::{Interrupt, Script, ScriptFlags};
+use crate::script::{Interrupt, Script, ScriptFlags, ScriptName};
 use crate::table::CommandError;
 
 /// Scripts that are kept although nobody loaded them: what redis-server 7.4 keeps.
 const EVAL_SCRIPTS: usize = 500;
 /// Bytes of their texts.
 const EVAL_BYTES: usize = 64 * 1024 * 1024;
+/// What the request of a run that is over may still take.
+const KEPT_BYTES: usize = 16 * 1024;
 /// What one machine's values may take, at most.
 const MEMORY_LIMIT: usize = 256 * 1024 * 1024;
 
@@ -37,28 +42,36 @@ const MEMORY_LIMIT: usize = 256 * 1024 * 1024;
 pub struct Known {
     /// The script.
     pub script: Script,
-    /// Whether it was loaded: then it stays.
-    is_loaded: AtomicBool,
+    /// When it was loaded, in milliseconds since 1970: then it stays. 0: it was not.
+    loaded_ms: AtomicI64,
     /// Whether it was used since it was last looked at. A hint, so relaxed, as the next one.
     is_used: AtomicBool,
     /// Whether it has reached for keys that it did not declare: it is run with the leave to lock more from the start.
     strays: AtomicBool,
 }
 
+impl Known {
+    fn is_loaded(&self) -> bool {
+        self.loaded_ms.load(Ordering::Relaxed) != 0
+    }
+}
+
 /// Texts that came by EVAL, in the order of their coming.
 #[derive(Default)]
 struct Evaluated {
-    order: VecDeque<[u8; 40]>,
+    order: VecDeque<ScriptName>,
     bytes: usize,
 }
 
 /// The scripts of a server and their runs.
 pub struct Scripts {
-    known: DashMap<[u8; 40], Arc<Known>>,
+    known: DashMap<ScriptName, Arc<Known>>,
     /// A leaf lock.
     evaluated: Mutex<Evaluated>,
     /// Texts forgotten since the start.
     evicted: AtomicU64,
+    /// When the last SCRIPT FLUSH was, in milliseconds since 1970; 0 for never.
+    flushed_ms: AtomicI64,
     /// Counts SCRIPT FLUSHes: a machine that was filled before the last one is emptied before it is used again.
     flushes: AtomicU64,
     /// A leaf lock.
@@ -178,6 +191,7 @@ impl Scripts {
             known: DashMap::new(),
             evaluated: Mutex::default(),
             evicted: AtomicU64::new(0),
+            flushed_ms: AtomicI64::new(0),
             flushes: AtomicU64::new(0),
             seats: Mutex::default(),
             long_runs: AtomicUsize::new(0),
@@ -190,7 +204,7 @@ impl Scripts {
     pub fn find(&self, sha1: &[u8]) -> Option<Arc<Known>> {
         let mut digits = <[u8; 40]>::try_from(sha1).ok()?;
         digits.make_ascii_lowercase();
-        let known = self.known.get(&digits)?;
+        let known = self.known.get(&ScriptName(digits))?;
         known.is_used.store(true, Ordering::Relaxed);
         Some(Arc::clone(&known))
     }
@@ -203,7 +217,7 @@ impl Scripts {
         let sha1 = crate::script::sha1_hex(text);
         match self.find(&sha1) {
             Some(known) => Ok(known),
-            None => self.add(text, false),
+            None => self.add(text, None),
         }
     }
 
@@ -211,35 +225,41 @@ impl Scripts {
     ///
     /// # Errors
     /// It is not a script.
-    pub fn load(self: &Arc<Self>, text: &[u8]) -> Result<Arc<Known>, CommandError> {
+    pub fn load(self: &Arc<Self>, text: &[u8], now: Millis) -> Result<Arc<Known>, CommandError> {
         let sha1 = crate::script::sha1_hex(text);
+        // After the last SCRIPT FLUSH, also within its millisecond.
+        let now = Millis(now.0.max(self.flushed_ms() + 1));
         match self.find(&sha1) {
             Some(known) => {
-                known.is_loaded.store(true, Ordering::Relaxed);
+                known.loaded_ms.fetch_max(now.0, Ordering::Relaxed);
                 Ok(known)
             }
-            None => self.add(text, true),
+            None => self.add(text, Some(now)),
         }
     }
 
-    fn add(self: &Arc<Self>, text: &[u8], is_loaded: bool) -> Result<Arc<Known>, CommandError> {
+    fn add(
+        self: &Arc<Self>,
+        text: &[u8],
+        loaded: Option<Millis>,
+    ) -> Result<Arc<Known>, CommandError> {
         let script = Script::new(Bytes::copy_from_slice(text))?;
         self.with_engine(|engine, _| engine.compile(&script))?;
-        let sha1 = script.sha1;
+        let sha1 = ScriptName(script.sha1);
         let known = Arc::new(Known {
             script,
-            is_loaded: AtomicBool::new(is_loaded),
+            loaded_ms: AtomicI64::new(loaded.map_or(0, |loaded| loaded.0)),
             is_used: AtomicBool::new(false),
             strays: AtomicBool::new(false),
         });
-        if self.known.insert(sha1, Arc::clone(&known)).is_none() && !is_loaded {
+        if self.known.insert(sha1, Arc::clone(&known)).is_none() && loaded.is_none() {
             self.note_evaluated(sha1, text.len());
         }
         Ok(known)
     }
 
     /// Forgets what is too much.
-    fn note_evaluated(&self, sha1: [u8; 40], bytes: usize) {
+    fn note_evaluated(&self, sha1: ScriptName, bytes: usize) {
         let mut evicted = Vec::new();
         let mut evaluated = self.evaluated.lock();
         evaluated.order.push_back(sha1);
@@ -259,7 +279,7 @@ impl Scripts {
                 continue;
             }
             evaluated.bytes = evaluated.bytes.saturating_sub(known.script.text.len());
-            if !known.is_loaded.load(Ordering::Relaxed) {
+            if !known.is_loaded() {
                 evicted.push(oldest);
             }
         }
@@ -272,11 +292,59 @@ impl Scripts {
     }
 
     /// Forgets all.
-    pub fn flush(&self) {
+    pub fn flush(&self, now: Millis) {
+        self.flushed_ms.fetch_max(now.0, Ordering::Relaxed);
         let mut evaluated = self.evaluated.lock();
         *evaluated = Evaluated::default();
         self.known.clear();
         self.flushes.fetch_add(1, Ordering::Release);
+    }
+
+    /// When the last SCRIPT FLUSH was, in milliseconds since 1970; 0 for never.
+    pub fn flushed_ms(&self) -> i64 {
+        self.flushed_ms.load(Ordering::Relaxed)
+    }
+
+    /// A hash of the names of all that are loaded, whatever their order.
+    pub fn digest(&self) -> u128 {
+        let loaded = self.known.iter().filter(|known| known.is_loaded());
+        loaded.fold(0, |sum, known| {
+            sum ^ xxhash_rust::xxh3::xxh3_128(&known.script.sha1)
+        })
+    }
+
+    /// Loaded scripts whose names come behind `last`, in order, up to some bytes of text and one script more.
+    pub fn loaded_after(&self, last: &[u8], bytes: usize) -> Vec<LoadedScript> {
+        let loaded = self.known.iter().filter(|known| known.is_loaded());
+        let mut behind: Vec<[u8; 40]> = loaded
+            .map(|known| known.script.sha1)
+            .filter(|name| &name[..] > last)
+            .collect();
+        behind.sort_unstable();
+        let (mut found, mut taken) = (Vec::new(), 0);
+        for name in behind {
+            let Some(known) = self.known.get(&ScriptName(name)) else {
+                continue;
+            };
+            taken += known.script.text.len();
+            found.push(LoadedScript {
+                since_ms: known.loaded_ms.load(Ordering::Relaxed),
+                text: known.script.text.to_vec(),
+            });
+            if taken > bytes {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Another node has forgotten all scripts at that time: forgets what was loaded before. What was only run stays: any
+    /// client may name it again.
+    pub fn forget_loaded_before(&self, flushed_ms: i64) {
+        self.flushed_ms.fetch_max(flushed_ms, Ordering::Relaxed);
+        self.known.retain(|_, known| {
+            !known.is_loaded() || known.loaded_ms.load(Ordering::Relaxed) > flushed_ms
+        });
     }
 
     /// How many are known.
@@ -433,7 +501,7 @@ impl Seat {
             Subject::Function(_, name) => Some(name.clone()),
         };
         running.request.clear();
-        request.iter().for_each(|part| running.request.push(part));
+        running.request.append(request);
         running.places.clear();
         running.places.extend(places);
         self.has_written.store(false, Ordering::Relaxed);
@@ -457,6 +525,11 @@ impl Seat {
         SEATED.with_borrow_mut(Option::take);
         let mut running = self.running.lock();
         running.begun = None;
+        if running.request.memory_bytes() > KEPT_BYTES {
+            running.request = OwnedArguments::default();
+        } else {
+            running.request.clear();
+        }
         let was_long = std::mem::take(&mut running.is_long);
         drop(running);
         if was_long && let Some(scripts) = self.scripts.upgrade() {

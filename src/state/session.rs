@@ -61,6 +61,8 @@ pub struct Session {
     pub after: After,
     /// The keys of WATCH.
     pub watches: Option<Watches>,
+    /// The slots of the keys that it watches at a peer.
+    pub watched_elsewhere: Vec<u16>,
     /// What it is subscribed to; none when it is empty.
     pub subscriptions: Option<Box<Subscriptions>>,
     /// How it tracks; none when it does not.
@@ -91,6 +93,7 @@ impl Session {
             monitor: false,
             after: After::Nothing,
             watches: None,
+            watched_elsewhere: Vec::new(),
             subscriptions: None,
             tracker: None,
             messages: Output::new(),
@@ -145,6 +148,7 @@ impl Session {
 
     /// Takes the keys of WATCH; they are watched until what is returned is dropped.
     pub fn take_watches(&mut self) -> Option<Watches> {
+        self.watched_elsewhere.clear();
         let taken = self.watches.take();
         if taken.is_some() {
             self.client.watched.store(0, Ordering::Relaxed);

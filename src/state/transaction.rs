@@ -15,6 +15,8 @@ const KEPT_COMMANDS: usize = 64;
 struct Queued {
     /// Its number in the table.
     id: u16,
+    /// The hash of its only key, if it has one and that is known.
+    hash: Option<u64>,
     /// Where its arguments end among those of all.
     end: usize,
 }
@@ -43,25 +45,26 @@ impl Default for Transaction {
 }
 
 impl Transaction {
-    /// Adds a command.
-    pub fn push(&mut self, id: u16, flags: Flags, arguments: Arguments<'_>) {
+    /// Adds a command. `hash`: that of its only key, if it is at hand.
+    pub fn push(&mut self, id: u16, flags: Flags, arguments: Arguments<'_>, hash: Option<u64>) {
         self.flags |= flags;
         self.bytes += size_of::<Queued>() + arguments.iter().map(<[u8]>::len).sum::<usize>();
         self.arguments.append(arguments);
         self.queued.push(Queued {
             id,
+            hash,
             end: self.arguments.as_arguments().len(),
         });
     }
 
-    /// The commands in their order: the numbers in the table, and the requests.
-    pub fn queued(&self) -> impl Iterator<Item = (u16, Arguments<'_>)> {
+    /// The commands in their order: the numbers in the table, the requests, and the hashes that are known.
+    pub fn queued(&self) -> impl Iterator<Item = (u16, Arguments<'_>, Option<u64>)> {
         let all = self.arguments.as_arguments();
         let mut begin = 0;
         self.queued.iter().map(move |queued| {
             let request = all.range(begin, queued.end);
             begin = queued.end;
-            (queued.id, request)
+            (queued.id, request, queued.hash)
         })
     }
 

@@ -153,6 +153,32 @@ pub enum Across {
     Split,
     /// Sent to every node, the replies merged as the tip `response_policy` says.
     Broadcast,
+    /// As [`Across::Broadcast`], for what exchanges databases: where a database is pinned to a slot, its keys would come to
+    /// stand on the wrong nodes, and the command is refused.
+    BroadcastUnlessPinned,
+}
+
+/// How the replies of several nodes become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// All succeed with the same reply: the first.
+    First,
+    /// The first that is no error.
+    AnySuccess,
+    /// The sum of integers.
+    Sum,
+    /// The smallest integer.
+    Min,
+    /// One that is not null, by chance.
+    AnyOf,
+    /// Arrays joined.
+    Join,
+    /// Arrays joined, each element once.
+    Union,
+    /// Arrays of integers, the smallest at each place.
+    And,
+    /// Arrays of names and integers, the integers added up.
+    SumPairs,
 }
 
 /// Whether the argument at a position of a request, the command's name being at 0, is a secret.
@@ -187,6 +213,8 @@ pub struct Command {
     pub scope: Scope,
     /// What happens when its keys lie on several nodes.
     pub across: Across,
+    /// How the replies of all nodes become one, where the tips cannot say it.
+    pub merge: Option<Merge>,
     /// Tips of COMMAND INFO (`nondeterministic_output`, `request_policy:all_shards`, ...).
     pub tips: &'static [&'static str],
     /// Version since which it is deprecated and what replaces it.
@@ -211,6 +239,7 @@ impl Command {
         secrets: None,
         scope: Scope::None,
         across: Across::Refuse,
+        merge: None,
         tips: &[],
         deprecated: None,
         history: &[],

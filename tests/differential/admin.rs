@@ -5,7 +5,7 @@ use crate::pair::{Pair, Sides};
 use crate::support::words;
 
 /// Runs blocks of lines; all differences at once.
-fn compare(test: &str, blocks: &str) {
+pub fn compare(test: &str, blocks: &str) {
     let Some(pair) = Pair::start(test) else {
         return;
     };

@@ -5,6 +5,7 @@
 //! - [`refusals`]: arity, unknown commands and subcommands, for every command that both know.
 //! - [`wire`]: malformed requests, inline commands, bytes split anywhere.
 //! - [`admin`]: requests about connections and the server, one by one.
+//! - [`cluster`]: CLUSTER and its kin without a ring; slots of keys.
 //! - [`observed`]: what servers tell of what was done: statistics, MONITOR, the slow log, the list of clients.
 //! - [`tracking`]: what clients that keep copies are told, message by message.
 //! - [`scripts`]: scripts, and every function of their libraries.
@@ -22,6 +23,7 @@ mod differences;
 mod support;
 
 mod admin;
+mod cluster;
 mod compare;
 mod dump;
 mod generate;

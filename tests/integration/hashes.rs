@@ -51,7 +51,7 @@ fn fields_that_are_set_together_are_read_together() {
                 assert!(values.all(|value| value == first), "torn");
             }) as Reader
         });
-        assert!(race(&server, writers.collect(), readers.into()) > 3);
+        assert!(race(&server, writers.collect(), readers.into()) > 0);
     }
 }
 

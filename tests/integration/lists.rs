@@ -29,7 +29,7 @@ fn an_element_that_moves_is_in_one_list() {
     let reader: Reader = Box::new(move |client| {
         assert_eq!(client.run(&exists), Value::Int(1), "torn");
     });
-    assert!(race(&server, writers.collect(), vec![reader]) > 3);
+    assert!(race(&server, writers.collect(), vec![reader]) > 0);
 }
 
 /// Aim: a loop of BRPOPLPUSH consumers loses and doubles nothing, whether elements wait for them or they for elements.

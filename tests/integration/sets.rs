@@ -40,7 +40,7 @@ fn a_member_that_moves_is_in_one_set() {
         let reader: Reader = Box::new(move |client| {
             assert_eq!(client.run(&union).items().len(), members, "torn");
         });
-        assert!(race(&server, writers.collect(), vec![reader]) > 3);
+        assert!(race(&server, writers.collect(), vec![reader]) > 0);
         let mut client = server.client();
         let lengths = keys.iter().map(|key| client.run(&["SCARD", key]).int());
         assert_eq!(lengths.sum::<i64>(), members as i64, "in two sets");
@@ -79,7 +79,7 @@ fn a_result_is_stored_at_one_instant() {
             let low = members.iter().filter(|member| is_low(member)).count();
             assert!(low == 0 || low == half, "torn: {low} of {half}");
         });
-        assert!(race(&server, writers.into(), vec![reader]) > 3);
+        assert!(race(&server, writers.into(), vec![reader]) > 0);
         for source in ["low", "high"] {
             assert_eq!(client.run(&["SCARD", source]), Value::Int(half as i64));
             assert_eq!(client.run(&["SISMEMBER", source, "own"]), Value::Int(0));

@@ -18,7 +18,7 @@ pub mod text;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Reply, Value};
-pub use server::{Server, TempDir, oracle};
+pub use server::{Server, TempDir, free_port, oracle, oracle_with};
 pub use text::{show, words};
 
 /// The longest anything may take before a test calls it hung. Generous: CI machines are slow and shared.

@@ -339,7 +339,12 @@ pub fn tests_redis() -> bool {
 
 /// redis-server, or `None` after a loud note that `test` was skipped. With `QUOIT_REQUIRE_ORACLE=1` its lack is a failure.
 pub fn oracle(test: &str) -> Option<Server> {
-    let found = Server::redis(&[]);
+    oracle_with(test, &[])
+}
+
+/// As [`oracle`], with these arguments.
+pub fn oracle_with(test: &str, arguments: &[&str]) -> Option<Server> {
+    let found = Server::redis(arguments);
     if found.is_none() {
         let required = std::env::var("QUOIT_REQUIRE_ORACLE").is_ok_and(|value| value == "1");
         assert!(
@@ -427,7 +432,8 @@ fn collect(mut child: Child, stream: Stream) -> (Child, Log) {
     (child, log)
 }
 
-fn free_port() -> u16 {
+/// A port that nobody listened on a moment ago.
+pub fn free_port() -> u16 {
     let listener =
         TcpListener::bind(("127.0.0.1", 0)).expect("the loopback interface has free ports");
     listener.local_addr().expect("it is bound").port()

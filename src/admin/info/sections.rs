@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 
 use super::{Facts, Lines, Section};
+use crate::admin::cluster::{view, with_facts};
 use crate::base::allocator;
 use crate::base::clock::Millis;
 use crate::base::process::cpu_times;
 use crate::base::rng::Rng;
 use crate::base::version::{QUOIT_VERSION, REDIS_VERSION};
+use crate::cluster::ask::DatabaseTotal;
 use crate::config::Row;
 use crate::keyspace::lock::lock_in;
 use crate::keyspace::{Database, Keyspace, PARTITIONS};
@@ -28,9 +30,7 @@ pub(super) const SECTIONS: &[Section] = &[
     section("Commandstats", false, commandstats),
     section("Errorstats", true, errorstats),
     section("Latencystats", false, latencystats),
-    section("Cluster", true, |_, lines| {
-        lines.zeros(&["cluster_enabled"])
-    }),
+    section("Cluster", true, cluster),
     section("Keyspace", true, keyspace),
 ];
 
@@ -71,7 +71,7 @@ fn server(facts: &Facts<'_>, lines: &mut Lines) {
     lines.field("redis_git_sha1", "00000000");
     lines.field("redis_git_dirty", 0);
     lines.field("redis_build_id", format_args!("{build:x}"));
-    lines.field("redis_mode", "standalone");
+    lines.field("redis_mode", mode(facts.sees_cluster));
     lines.field("os", system);
     lines.field("arch_bits", usize::BITS);
     lines.field("monotonic_clock", "POSIX clock_gettime");
@@ -94,6 +94,25 @@ fn server(facts: &Facts<'_>, lines: &mut Lines) {
     listeners(facts, lines);
     lines.field("quoit_version", QUOIT_VERSION);
     lines.field("worker_threads", settings.worker_threads());
+}
+
+/// What a server calls itself, here and in HELLO. Only the cluster face is a cluster: libraries that read `cluster` here, or
+/// `cluster_enabled:1`, ask for slots and expect MOVED, and a plain client of the single face needs neither.
+pub fn mode(sees_cluster: bool) -> &'static str {
+    if sees_cluster {
+        "cluster"
+    } else {
+        "standalone"
+    }
+}
+
+/// The ring has its fields on either face.
+fn cluster(facts: &Facts<'_>, lines: &mut Lines) {
+    lines.field("cluster_enabled", u8::from(facts.sees_cluster));
+    if let Some(cluster) = facts.server.cluster.get() {
+        let text = with_facts(facts.server, cluster, view::ring);
+        lines.push(format_args!("{text}"));
+    }
 }
 
 /// `listener0:name=tcp,bind=127.0.0.1,port=6379`: one line per kind of socket.
@@ -447,22 +466,32 @@ fn latencystats(facts: &Facts<'_>, lines: &mut Lines) {
 }
 
 fn keyspace(facts: &Facts<'_>, lines: &mut Lines) {
-    databases(&facts.server.keyspace, facts.now, lines);
+    databases(&totals(&facts.server.keyspace, facts.now), lines);
 }
 
 /// A line per database that holds keys.
-pub(super) fn databases(keyspace: &Keyspace, now: Millis, lines: &mut Lines) {
-    for (number, database) in keyspace
-        .built()
-        .filter(|(_, database)| !database.is_empty())
-    {
-        let (keys, expires) = (database.len(), database.expires());
-        let ttl = average_ttl(keyspace, database, now);
+pub(super) fn databases(totals: &[DatabaseTotal], lines: &mut Lines) {
+    for total in totals {
+        let (keys, expires, ttl) = (total.keys, total.expires, total.average_ttl_ms);
         lines.field(
-            &format!("db{number}"),
+            &format!("db{}", total.database),
             format_args!("keys={keys},expires={expires},avg_ttl={ttl},subexpiry=0"),
         );
     }
+}
+
+/// Of the databases that hold keys.
+pub(super) fn totals(keyspace: &Keyspace, now: Millis) -> Vec<DatabaseTotal> {
+    let built = keyspace.built();
+    built
+        .filter(|(_, database)| !database.is_empty())
+        .map(|(number, database)| DatabaseTotal {
+            database: number,
+            keys: database.len() as u64,
+            expires: database.expires() as u64,
+            average_ttl_ms: average_ttl(keyspace, database, now),
+        })
+        .collect()
 }
 
 /// Partitions asked for the average of the times to live.
@@ -471,7 +500,7 @@ const TTL_PARTITIONS: usize = 16;
 const TTL_KEYS: usize = 16;
 
 /// Milliseconds that keys with an expiry have left on average, by a sample of at most 256 of them.
-fn average_ttl(keyspace: &Keyspace, database: &Database, now: Millis) -> i64 {
+fn average_ttl(keyspace: &Keyspace, database: &Database, now: Millis) -> u64 {
     let rng = Rng::from_system();
     let start = rng.below(PARTITIONS as u64) as usize;
     let asked = (0..PARTITIONS)
@@ -493,5 +522,5 @@ fn average_ttl(keyspace: &Keyspace, database: &Database, now: Millis) -> i64 {
             count += 1;
         }
     }
-    if count == 0 { 0 } else { (sum / count) as i64 }
+    if count == 0 { 0 } else { (sum / count) as u64 }
 }

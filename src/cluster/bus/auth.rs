@@ -273,3 +273,180 @@ fn keys(identity: &Identity, first: &[u8], second: &[u8]) -> (Key, Key) {
     };
     (key("key to acceptor"), key("key to connector"))
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::cluster::bus::Kind;
+    use crate::cluster::bus::frame;
+
+    fn identity(number: u8, secret: &[u8]) -> Identity {
+        Identity {
+            id: NodeId([number; 20]),
+            ring: "ring".to_owned(),
+            secret: secret.to_vec(),
+            version: 1,
+        }
+    }
+
+    async fn meet(one: &Identity, other: &Identity) -> [Result<Session, Refused>; 2] {
+        let (mut near, mut far) = duplex(4096);
+        // Each end is dropped when it is done, as a socket would be.
+        let (connected, accepted) = tokio::join!(
+            async move {
+                let session = connect(&mut near, one).await;
+                drop(near);
+                session
+            },
+            async move {
+                let session = accept(&mut far, other).await;
+                drop(far);
+                session
+            },
+        );
+        [connected, accepted]
+    }
+
+    fn sent(sealer: &mut Sealer) -> BytesMut {
+        let mut frames = BytesMut::new();
+        frame::append(&mut frames, Kind::Ask, 1, |_| {}).expect("it is empty");
+        sealer.seal(&mut frames, usize::MAX);
+        frames
+    }
+
+    #[tokio::test]
+    async fn two_who_know_the_secret_meet() {
+        for secret in [b"".as_slice(), b"secret", &[0; 1000]] {
+            let (one, other) = (identity(1, secret), identity(2, secret));
+            let [Ok(mut near), Ok(mut far)] = meet(&one, &other).await else {
+                panic!("they know the secret");
+            };
+            assert_eq!((near.peer, far.peer), (other.id, one.id));
+            let there = sent(&mut near.sealer);
+            assert!(matches!(far.opener.next(&mut there.clone()), Ok(Some(_))));
+            // What was sent in one direction is nothing in the other.
+            assert_eq!(near.opener.next(&mut there.clone()), Err(Violation::Mac));
+            let back = sent(&mut far.sealer);
+            assert!(matches!(near.opener.next(&mut back.clone()), Ok(Some(_))));
+        }
+    }
+
+    #[tokio::test]
+    async fn no_two_connections_have_the_same_keys() {
+        let (one, other) = (identity(1, b"secret"), identity(2, b"secret"));
+        let [Ok(mut first), Ok(_)] = meet(&one, &other).await else {
+            panic!("they know the secret");
+        };
+        let [Ok(_), Ok(mut second)] = meet(&one, &other).await else {
+            panic!("they know the secret");
+        };
+        let refused = second.opener.next(&mut sent(&mut first.sealer));
+        assert_eq!(refused, Err(Violation::Mac));
+    }
+
+    #[tokio::test]
+    async fn each_difference_is_told_from_the_others() {
+        let here = identity(1, b"secret");
+        let refused = meet(&identity(2, b"other"), &here).await;
+        assert!(matches!(
+            refused,
+            [Err(Refused::Io(_)), Err(Refused::Secret)]
+        ));
+        // To HMAC itself these two are one key.
+        let refused = meet(&identity(2, b"secret\0"), &here).await;
+        assert!(matches!(
+            refused,
+            [Err(Refused::Io(_)), Err(Refused::Secret)]
+        ));
+        let other = Identity {
+            ring: "other".to_owned(),
+            ..identity(2, b"secret")
+        };
+        let refused = meet(&other, &here).await;
+        assert!(
+            matches!(&refused, [Err(Refused::Io(_)), Err(Refused::Ring(ring))] if ring == "other")
+        );
+        let newer = Identity {
+            version: 2,
+            ..identity(2, b"secret")
+        };
+        let refused = meet(&newer, &here).await;
+        assert!(matches!(
+            refused,
+            [Err(Refused::Version(1)), Err(Refused::Version(2))]
+        ));
+    }
+
+    #[tokio::test]
+    async fn what_one_side_said_is_no_proof_of_the_other() {
+        // Aim: a stranger who sends back to a connector what that sent is refused.
+        let here = identity(1, b"secret");
+        let (mut near, mut far) = duplex(4096);
+        let mirror = async {
+            let mut piece = [0; 4096];
+            while let Ok(count @ 1..) = far.read(&mut piece).await {
+                if far.write_all(&piece[..count]).await.is_err() {
+                    break;
+                }
+            }
+        };
+        let refused = tokio::select! {
+            refused = connect(&mut near, &here) => refused,
+            () = mirror => panic!("the connector goes first"),
+        };
+        assert!(matches!(refused, Err(Refused::Secret)));
+    }
+
+    #[tokio::test]
+    async fn messages_are_bounded() {
+        let here = identity(1, b"secret");
+        for length in [0, TAG as u32 - 1, HANDSHAKE_MAX as u32 + 1, u32::MAX] {
+            let (mut near, mut far) = duplex(4096);
+            near.write_all(&length.to_le_bytes())
+                .await
+                .expect("there is room");
+            // Refused for its length: nothing more is waited for.
+            assert!(matches!(
+                accept(&mut far, &here).await,
+                Err(Refused::Malformed)
+            ));
+        }
+        let long = Identity {
+            ring: "r".repeat(HANDSHAKE_MAX),
+            ..here.clone()
+        };
+        let refused = meet(&long, &long).await;
+        assert!(matches!(
+            refused,
+            [Err(Refused::Malformed), Err(Refused::Io(_))]
+        ));
+        let longest = Identity {
+            ring: "r".repeat(255),
+            ..here
+        };
+        assert!(matches!(meet(&longest, &longest).await, [Ok(_), Ok(_)]));
+    }
+
+    #[test]
+    fn without_a_secret_only_loopback_is_spoken_with() {
+        let peers = [
+            ("127.0.0.1", true),
+            ("127.8.9.10", true),
+            ("::1", true),
+            ("::ffff:127.0.0.1", true),
+            ("10.0.0.1", false),
+            ("0.0.0.0", false),
+            ("192.168.0.1", false),
+            ("::ffff:10.0.0.1", false),
+            ("fe80::1", false),
+        ];
+        for (peer, is_loopback) in peers {
+            let peer = peer.parse().expect("an address");
+            assert_eq!(may_speak(&identity(1, b""), peer), is_loopback, "{peer}");
+            assert!(may_speak(&identity(1, b"secret"), peer), "{peer}");
+        }
+    }
+}

@@ -163,3 +163,136 @@ impl Opener {
         Ok(Some(Frame { kind, id, payload }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: Key = [7; 16];
+
+    fn sealed(payloads: &[&[u8]]) -> BytesMut {
+        let mut frames = BytesMut::new();
+        for (index, payload) in payloads.iter().enumerate() {
+            append(&mut frames, Kind::Forward, index as u64, |frame| {
+                frame.extend_from_slice(payload);
+            })
+            .expect("it is small");
+        }
+        let whole = (frames.len(), payloads.len() as u64);
+        assert_eq!(Sealer::new(KEY).seal(&mut frames, usize::MAX), whole);
+        frames
+    }
+
+    #[test]
+    fn a_frame_is_laid_out_as_described() {
+        let frames = sealed(&[b"abc"]);
+        assert_eq!(frames.len(), 3 + OVERHEAD);
+        assert_eq!(frames[..4], 28u32.to_le_bytes());
+        assert_eq!(frames[4], Kind::Forward as u8);
+        assert_eq!(frames[5..13], 0u64.to_le_bytes());
+        assert_eq!(&frames[13..16], b"abc");
+        // The number, then all before the MAC, by a second implementation of the call.
+        let covered = [0u64.to_le_bytes().as_slice(), &frames[..16]].concat();
+        let expected = SipHasher24::new_with_key(&KEY).hash(&covered).as_bytes();
+        assert_eq!(frames[16..], expected);
+    }
+
+    #[test]
+    fn sealing_stops_when_enough_is_sealed() {
+        let mut frames = BytesMut::new();
+        for _ in 0..3 {
+            append(&mut frames, Kind::Ask, 1, |frame| {
+                frame.extend_from_slice(b"x")
+            })
+            .expect("small");
+        }
+        let length = 1 + OVERHEAD;
+        let mut sealer = Sealer::new(KEY);
+        assert_eq!(sealer.seal(&mut frames, length + 1), (2 * length, 2));
+        assert_eq!(sealer.seal(&mut frames[2 * length..], 1), (length, 1));
+        assert_eq!(sealer.seal(&mut [], 1), (0, 0));
+        let mut opener = Opener::new(KEY);
+        for _ in 0..3 {
+            assert!(matches!(opener.next(&mut frames), Ok(Some(frame)) if frame.payload == "x"));
+        }
+    }
+
+    #[test]
+    fn a_payload_that_is_too_large_leaves_the_buffer() {
+        let mut frames = BytesMut::from("before");
+        let much = |frame: &mut BytesMut| frame.resize(frame.len() + PAYLOAD_MAX + 1, 0);
+        assert_eq!(append(&mut frames, Kind::Ask, 1, much), Err(TooLarge));
+        assert_eq!(frames, "before");
+    }
+
+    #[test]
+    fn a_declared_length_allocates_nothing() {
+        let mut bytes = BytesMut::with_capacity(16);
+        bytes.extend_from_slice(&(FRAME_MAX as u32).to_le_bytes());
+        bytes.extend_from_slice(&[3; 9]);
+        assert_eq!(Opener::new(KEY).next(&mut bytes), Ok(None));
+        assert_eq!((bytes.len(), bytes.capacity()), (13, 16));
+    }
+
+    #[test]
+    fn lengths_beyond_the_bounds_are_refused_at_once() {
+        for length in [0, 24, FRAME_MAX as u32 + 1, u32::MAX] {
+            let mut bytes = BytesMut::from(length.to_le_bytes().as_slice());
+            let refused = Opener::new(KEY).next(&mut bytes);
+            assert_eq!(refused, Err(Violation::Length), "{length}");
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let frames = sealed(&[b"one"]);
+        for bit in 0..frames.len() * 8 {
+            let mut flipped = frames.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            // A length that grew waits for more, which the writer of these bytes cannot make right either.
+            let opened = Opener::new(KEY).next(&mut flipped);
+            assert!(!matches!(opened, Ok(Some(_))), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn frames_of_another_direction_or_place_are_refused() {
+        let mut opener = Opener::new([8; 16]);
+        assert_eq!(opener.next(&mut sealed(&[b"one"])), Err(Violation::Mac));
+        let mut opener = Opener::new(KEY);
+        assert!(matches!(opener.next(&mut sealed(&[b"one"])), Ok(Some(_))));
+        assert_eq!(opener.next(&mut sealed(&[b"one"])), Err(Violation::Mac));
+    }
+
+    proptest! {
+        #[test]
+        fn frames_arrive_whole_however_they_are_cut(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
+            cuts in prop::collection::vec(1usize..300, 1..50),
+        ) {
+            let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+            let mut stream = sealed(&payloads).freeze();
+            let (mut opener, mut buffer, mut opened) = (Opener::new(KEY), BytesMut::new(), Vec::new());
+            for cut in cuts.iter().cycle() {
+                if stream.is_empty() {
+                    break;
+                }
+                buffer.extend_from_slice(&stream.split_to((*cut).min(stream.len())));
+                while let Some(frame) = opener.next(&mut buffer).expect("it is as it was sent") {
+                    prop_assert_eq!((frame.kind, frame.id), (Kind::Forward, opened.len() as u64));
+                    opened.push(frame.payload);
+                }
+            }
+            prop_assert_eq!(opened, payloads);
+            prop_assert!(buffer.is_empty());
+        }
+
+        #[test]
+        fn noise_is_never_a_frame(noise in prop::collection::vec(any::<u8>(), 0..500)) {
+            let mut buffer = BytesMut::from(noise.as_slice());
+            prop_assert!(!matches!(Opener::new(KEY).next(&mut buffer), Ok(Some(_))));
+        }
+    }
+}

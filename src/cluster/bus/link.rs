@@ -31,7 +31,7 @@ use super::net::TcpStream;
 use super::outbox::Outbox;
 use super::tickets::Tickets;
 use super::wire::{Side, Wire};
-use super::{Bus, CallError, HANDSHAKE_TIME, Kind, LinkInfo, Traffic, unix_ms};
+use super::{Bus, CallError, Kind, LinkInfo, Traffic, unix_ms};
 use crate::cluster::node::NodeId;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -164,6 +164,13 @@ impl Links {
         gone.iter().for_each(|link| link.close());
     }
 
+    /// What peers have connected to this node, and what this node has to them: what CLUSTER LINKS tells.
+    pub fn all(&self) -> Vec<LinkInfo> {
+        let mut all = self.list();
+        all.extend(self.bus.incoming());
+        all
+    }
+
     /// All links, those to addresses included.
     pub fn list(&self) -> Vec<LinkInfo> {
         let mut links: Vec<Arc<Link>> = self.nodes.lock().values().cloned().collect();
@@ -292,7 +299,7 @@ impl Link {
     }
 
     /// Waits until the connection is there, and says with whom. `Err`: an attempt to connect failed meanwhile (the next one is
-    /// made all the same), or the link was closed. It may take [`HANDSHAKE_TIME`].
+    /// made all the same), or the link was closed. It may take [`super::HANDSHAKE_TIME`].
     pub async fn connected(&self) -> Result<NodeId, CallError> {
         let mut status = self.status.subscribe();
         let failures = status.borrow().failures;
@@ -306,6 +313,22 @@ impl Link {
             .connected
             .map(|(peer, _)| peer)
             .ok_or(CallError::NotConnected)
+    }
+
+    /// How often it broke or could not be made: tells one connection from the next, for [`Link::broken`].
+    pub fn breaks(&self) -> u64 {
+        self.status.borrow().failures
+    }
+
+    /// Waits until the connection is gone that was there when it had broken `breaks` times; at once, if there is none.
+    pub async fn broken(&self, breaks: u64) {
+        let mut status = self.status.subscribe();
+        // An error says that the link is gone, too.
+        let _ = status
+            .wait_for(|status| {
+                status.connected.is_none() || status.closed || status.failures != breaks
+            })
+            .await;
     }
 
     /// Who is at the other end, while it is connected.
@@ -341,12 +364,12 @@ impl Link {
 
     /// For good: calls are refused, and those that wait fail.
     fn close(&self) {
-        self.outbox.close();
-        self.fail_tickets();
         self.status.send_modify(|status| {
             status.connected = None;
             status.closed = true;
         });
+        self.outbox.close();
+        self.fail_tickets();
         if let Some(task) = self.task.lock().take() {
             task.abort();
         }
@@ -426,7 +449,7 @@ impl Link {
 
     /// One connection from its beginning to its end. Says whether the other side had proven itself, and why it ended.
     async fn connection(&self, notices: &dyn Notices) -> (bool, Refused) {
-        let opened = tokio::time::timeout(HANDSHAKE_TIME, self.open()).await;
+        let opened = tokio::time::timeout(self.bus.connect_time(), self.open()).await;
         let (stream, session) = match opened {
             Ok(Ok(opened)) => opened,
             Ok(Err(why)) => {
@@ -481,7 +504,9 @@ impl Link {
     {
         let mut answers = Vec::new();
         loop {
-            wire.read(&self.outbox, &self.traffic).await?;
+            // One who waits alone is not kept; many who wait for answers, or just got theirs, soon ask again.
+            let lingers = || self.tickets.lock().len() > 1;
+            wire.read(&self.outbox, &self.traffic, lingers).await?;
             let bad = loop {
                 match wire.next(&self.traffic) {
                     Ok(None) => break None,
@@ -530,14 +555,15 @@ struct Connected<'a> {
 
 impl Drop for Connected<'_> {
     fn drop(&mut self) {
-        // In this order: a call that comes between is refused, and none that was queued is overlooked.
-        self.link.outbox.shut();
-        self.link.fail_tickets();
-        self.notices.broken(self.peer, self.link.lane);
+        // In this order: who asks whether it is connected is never told so after a call was refused, and no call that was
+        // queued is overlooked.
         self.link.status.send_modify(|status| {
             status.connected = None;
             status.failures += 1;
         });
+        self.link.outbox.shut();
+        self.link.fail_tickets();
+        self.notices.broken(self.peer, self.link.lane);
     }
 }
 

@@ -174,7 +174,7 @@ async fn carry<S: Service>(
     let (reader, writer) = stream.into_split();
     let mut wire = Wire::new(reader, writer, session, Side::Acceptor, bus.tick());
     loop {
-        wire.read(outbox, traffic).await?;
+        wire.read(outbox, traffic, || false).await?;
         while let Some(frame) = wire.next(traffic)? {
             match frame.kind {
                 Kind::Ping => outbox.push_note(Kind::Pong, frame.id),

@@ -129,3 +129,108 @@ impl Tickets {
         self.taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn poll(tickets: &mut Tickets, id: u64, woken: &Arc<Woken>) -> Poll<Result<Bytes, CallError>> {
+        let waker = Waker::from(Arc::clone(woken));
+        tickets.poll(id, &mut Context::from_waker(&waker))
+    }
+
+    #[test]
+    fn an_answer_wakes_who_waits_and_frees_the_place() {
+        let (mut tickets, woken) = (Tickets::default(), Arc::new(Woken::default()));
+        let id = tickets.insert().expect("there is room");
+        assert_ne!(id, 0);
+        assert_eq!(poll(&mut tickets, id, &woken), Poll::Pending);
+        tickets
+            .answer(id, Bytes::from("yes"))
+            .expect("it waits")
+            .wake();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        // Twice is once.
+        assert!(tickets.answer(id, Bytes::from("no")).is_none());
+        assert_eq!(
+            poll(&mut tickets, id, &woken),
+            Poll::Ready(Ok(Bytes::from("yes")))
+        );
+        assert_eq!(tickets.len(), 0);
+        assert_eq!(
+            poll(&mut tickets, id, &woken),
+            Poll::Ready(Err(CallError::Broken))
+        );
+    }
+
+    #[test]
+    fn a_place_that_is_used_again_has_another_id() {
+        let mut tickets = Tickets::default();
+        let first = tickets.insert().expect("there is room");
+        assert!(tickets.abandon(first));
+        let second = tickets.insert().expect("there is room");
+        assert_eq!(first as u32, second as u32);
+        assert_ne!(first, second);
+        assert!(tickets.answer(first, Bytes::new()).is_none());
+        assert!(!tickets.abandon(first));
+        assert_eq!(tickets.len(), 1);
+        // The turn wraps around, and skips 0, so that no id is ever 0.
+        tickets.places[0].turn = u32::MAX;
+        assert!(tickets.abandon(u64::from(u32::MAX) << 32));
+        assert_eq!(tickets.insert(), Ok(1 << 32));
+    }
+
+    #[test]
+    fn who_is_abandoned_or_unknown_is_not_answered() {
+        let mut tickets = Tickets::default();
+        for id in [0, 1, u64::MAX, 1 << 32] {
+            assert!(tickets.answer(id, Bytes::new()).is_none());
+            assert!(!tickets.abandon(id));
+        }
+    }
+
+    #[test]
+    fn breaking_fails_those_who_wait_and_no_other() {
+        let (mut tickets, woken) = (Tickets::default(), Arc::new(Woken::default()));
+        let [answered, waiting, unpolled] =
+            [(); 3].map(|()| tickets.insert().expect("there is room"));
+        tickets.answer(answered, Bytes::from("yes"));
+        assert_eq!(poll(&mut tickets, waiting, &woken), Poll::Pending);
+        assert_eq!(tickets.fail_all().len(), 1);
+        assert_eq!(
+            poll(&mut tickets, answered, &woken),
+            Poll::Ready(Ok(Bytes::from("yes")))
+        );
+        for id in [waiting, unpolled] {
+            assert_eq!(
+                poll(&mut tickets, id, &woken),
+                Poll::Ready(Err(CallError::Broken))
+            );
+        }
+        assert_eq!(tickets.len(), 0);
+    }
+
+    #[test]
+    fn there_is_a_bound() {
+        let mut tickets = Tickets::default();
+        let ids: Vec<u64> = (0..TICKETS_MAX)
+            .map(|_| tickets.insert().expect("there is room"))
+            .collect();
+        assert_eq!(tickets.insert(), Err(CallError::Full));
+        assert!(tickets.abandon(ids[77]));
+        assert_eq!(tickets.insert().map(|id| id as u32), Ok(77));
+    }
+}

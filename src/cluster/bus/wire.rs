@@ -27,6 +27,9 @@ const SEAL_CHUNK: usize = 256 << 10;
 /// A serving connection that has more than this to write, and cannot, does not read: who asks for much has to take it.
 const HIGH_WATER: usize = 1 << 20;
 
+/// How many reads are handled before others have their turn on this core, if there is always more to read.
+const READS_IN_TURN: u32 = 8;
+
 /// Ticks without anything, after which a connection is silent.
 const SILENT_TICKS: u32 = 4;
 
@@ -44,6 +47,10 @@ pub(super) struct Wire<R, W> {
     tick: Interval,
     ticks_in_silence: u32,
     side: Side,
+    /// The task has slept since it last wrote.
+    has_slept: bool,
+    /// Since the task last slept.
+    reads: u32,
 }
 
 /// Which end this is.
@@ -76,12 +83,38 @@ where
             tick,
             ticks_in_silence: 0,
             side,
+            has_slept: false,
+            reads: 0,
         }
     }
 
     /// Writes what is queued, and waits until something was read.
-    pub(super) async fn read(&mut self, outbox: &Outbox, traffic: &Traffic) -> Result<(), Refused> {
-        poll_fn(|cx| self.poll_read(cx, outbox, traffic)).await
+    ///
+    /// `lingers` says whether others are likely to queue frames at once. If so, the task lets those run first that are ready
+    /// to: tokio runs a task that was just woken before them, and so each frame would be written alone.
+    pub(super) async fn read(
+        &mut self,
+        outbox: &Outbox,
+        traffic: &Traffic,
+        lingers: impl Fn() -> bool,
+    ) -> Result<(), Refused> {
+        poll_fn(|cx| {
+            let is_early =
+                std::mem::take(&mut self.has_slept) && outbox.queued().0 > 0 && lingers();
+            if is_early || self.reads >= READS_IN_TURN {
+                self.reads = 0;
+                if !is_early {
+                    self.flush(cx, outbox, traffic)?;
+                }
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let read = self.poll_read(cx, outbox, traffic);
+            self.has_slept = read.is_pending();
+            self.reads = if self.has_slept { 0 } else { self.reads + 1 };
+            read
+        })
+        .await
     }
 
     fn poll_read(
@@ -183,5 +216,228 @@ where
                 Poll::Pending => return Ok(false),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tokio::io::{AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::cluster::bus::frame::{self, Key};
+    use crate::cluster::bus::{FRAME_MAX, QUEUE_MAX};
+    use crate::cluster::node::NodeId;
+
+    const OUT: Key = [1; 16];
+    const IN: Key = [2; 16];
+    const TICK: Duration = Duration::from_secs(1);
+
+    struct End {
+        wire: Wire<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>,
+        outbox: Outbox,
+        traffic: Traffic,
+    }
+
+    /// One end of a connection whose pipe holds this many bytes.
+    fn end(side: Side, room: usize) -> (End, DuplexStream) {
+        let (near, far) = duplex(room);
+        let (reader, writer) = split(near);
+        let session = Session {
+            peer: NodeId::default(),
+            sealer: Sealer::new(OUT),
+            opener: Opener::new(IN),
+        };
+        let outbox = Outbox::default();
+        assert!(outbox.open());
+        let wire = Wire::new(reader, writer, session, side, TICK);
+        let traffic = Traffic::default();
+        (
+            End {
+                wire,
+                outbox,
+                traffic,
+            },
+            far,
+        )
+    }
+
+    impl End {
+        async fn read(&mut self) -> Result<(), Refused> {
+            self.wire.read(&self.outbox, &self.traffic, || false).await
+        }
+
+        fn next(&mut self) -> Result<Option<Frame>, Refused> {
+            self.wire.next(&self.traffic)
+        }
+
+        /// Answers each frame with as many bytes.
+        async fn answer(&mut self, length: usize) -> Result<Infallible, Refused> {
+            loop {
+                self.read().await?;
+                while let Some(frame) = self.next()? {
+                    self.outbox
+                        .push_answer(Kind::Answer, frame.id, |payload| {
+                            payload.resize(payload.len() + length, 0);
+                        })
+                        .expect("it is small");
+                }
+            }
+        }
+    }
+
+    fn asked(sealer: &mut Sealer, length: usize) -> BytesMut {
+        let mut frames = BytesMut::new();
+        frame::append(&mut frames, Kind::Ask, 1, |payload| {
+            payload.resize(payload.len() + length, 0);
+        })
+        .expect("it is small");
+        sealer.seal(&mut frames, usize::MAX);
+        frames
+    }
+
+    #[tokio::test]
+    async fn memory_grows_with_what_came_not_with_what_was_declared() {
+        let (mut end, mut far) = end(Side::Acceptor, 1 << 20);
+        far.write_all(&(FRAME_MAX as u32).to_le_bytes())
+            .await
+            .expect("there is room");
+        end.read().await.expect("it is there");
+        assert!(matches!(end.next(), Ok(None)));
+        assert!(end.wire.received.capacity() <= READ_CHUNK);
+        far.write_all(&[0; 100_000]).await.expect("there is room");
+        while end.wire.received.len() < 100_004 {
+            end.read().await.expect("it is there");
+            assert!(matches!(end.next(), Ok(None)));
+            let bound = 2 * (end.wire.received.len() + READ_CHUNK);
+            assert!(end.wire.received.capacity() <= bound);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_silent_ends_after_four_ticks() {
+        let (mut end, mut far) = end(Side::Connector, 1 << 20);
+        let began = Instant::now();
+        assert!(matches!(end.read().await, Err(Refused::Silent)));
+        assert_eq!(began.elapsed(), 4 * TICK);
+        // It was asked for a sign of life before.
+        let mut received = BytesMut::new();
+        drop(end);
+        while far.read_buf(&mut received).await.expect("a pipe") > 0 {}
+        let mut opener = Opener::new(OUT);
+        for _ in 0..3 {
+            let frame = opener.next(&mut received).expect("it is right");
+            assert!(matches!(frame, Some(frame) if frame.kind == Kind::Ping));
+        }
+        assert!(received.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sign_of_life_keeps_a_connection() {
+        let (mut end, mut far) = end(Side::Acceptor, 1 << 20);
+        let mut sealer = Sealer::new(IN);
+        for _ in 0..10 {
+            assert!(timeout(2 * TICK + TICK / 2, end.read()).await.is_err());
+            far.write_all(&asked(&mut sealer, 0))
+                .await
+                .expect("there is room");
+            end.read().await.expect("it is there");
+            assert!(matches!(end.next(), Ok(Some(_))));
+        }
+        assert!(matches!(end.read().await, Err(Refused::Silent)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_its_answers_is_not_read() {
+        let (mut end, mut far) = end(Side::Acceptor, 4096);
+        let mut sealer = Sealer::new(IN);
+        let ask = async {
+            let mut asked_for = 0;
+            while timeout(TICK, far.write_all(&asked(&mut sealer, 1000)))
+                .await
+                .is_ok()
+            {
+                asked_for += 1;
+            }
+            asked_for
+        };
+        let asked_for = tokio::select! {
+            asked_for = ask => asked_for,
+            ended = end.answer(100_000) => panic!("{ended:?}"),
+        };
+        let (queued, _) = end.outbox.queued();
+        // Those of one read more than the mark.
+        let bound = HIGH_WATER + READ_CHUNK / 1000 * 100_100;
+        assert!(
+            queued > HIGH_WATER && queued <= bound,
+            "{queued} bytes after {asked_for} frames"
+        );
+        // As it takes nothing at all, it is given up.
+        assert!(matches!(end.answer(0).await, Err(Refused::Silent)));
+    }
+
+    #[tokio::test]
+    async fn answers_that_nobody_takes_are_bounded() {
+        let (mut end, _far) = end(Side::Acceptor, 4096);
+        let mut count = 0;
+        while end.outbox.queued().0 <= QUEUE_MAX {
+            let push = end.outbox.push_answer(Kind::Push, 0, |payload| {
+                payload.resize(payload.len() + (4 << 20), 0);
+            });
+            assert_eq!(push, Ok(()));
+            count += 1;
+        }
+        assert_eq!(count, 16);
+        assert_eq!(
+            end.outbox
+                .push_answer(Kind::Push, 0, |_| panic!("there is no room")),
+            Ok(())
+        );
+        assert!(matches!(end.read().await, Err(Refused::Slow)));
+    }
+
+    #[tokio::test]
+    async fn what_is_queued_while_a_frame_waits_is_written() {
+        let (mut end, mut far) = end(Side::Acceptor, 4096);
+        let (outbox, traffic) = (&end.outbox, &end.traffic);
+        let mut received = BytesMut::new();
+        let work = async {
+            outbox
+                .push_answer(Kind::Answer, 5, |_| {})
+                .expect("it is empty");
+            // Goes on when the answer has arrived.
+            far.read_buf(&mut received).await.expect("a pipe");
+        };
+        end.wire
+            .run(outbox, traffic, work)
+            .await
+            .expect("it is open");
+        let frame = Opener::new(OUT).next(&mut received).expect("it is right");
+        assert!(matches!(frame, Some(frame) if frame.id == 5));
+    }
+
+    #[tokio::test]
+    async fn one_burst_is_not_paid_for_ever_after() {
+        let (mut end, mut far) = end(Side::Connector, 8 << 20);
+        let big = |payload: &mut BytesMut| payload.resize(payload.len() + 4 * SEAL_CHUNK + 5, 9);
+        end.outbox
+            .push(Kind::Ask, big, || Ok(1))
+            .expect("there is room");
+        far.write_all(&asked(&mut Sealer::new(IN), 0))
+            .await
+            .expect("there is room");
+        end.read().await.expect("it is there");
+        assert_eq!(end.outbox.queued(), (0, 0));
+        assert_eq!(end.wire.batch.capacity(), 0);
+        drop(end);
+        let mut received = BytesMut::new();
+        while far.read_buf(&mut received).await.expect("a pipe") > 0 {}
+        let frame = Opener::new(OUT)
+            .next(&mut received)
+            .expect("it is right")
+            .expect("it is whole");
+        assert_eq!(frame.payload, vec![9; 4 * SEAL_CHUNK + 5]);
     }
 }

@@ -1,3 +1,5 @@
+//! Each change by itself, and random ones against the rules.
+
 use super::*;
 use crate::base::rng::Rng;
 

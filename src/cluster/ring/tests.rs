@@ -1,3 +1,5 @@
+//! Bounds of balance, movement and weights; hashring beside them.
+
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use hashring::HashRing;

@@ -39,6 +39,16 @@ pub(super) fn epoch() -> Millis {
     Millis(EPOCH.load(Ordering::Relaxed) * TAG_PERIOD * TAG_UNIT_MS)
 }
 
+/// What an expiry beside the lengths makes of an entry's words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Packed {
+    pub(super) layout: Layout,
+    /// The word of the lengths.
+    pub(super) lengths: u32,
+    /// The tag in the pointer.
+    pub(super) tag: u16,
+}
+
 /// How the word of the lengths is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
@@ -52,9 +62,10 @@ impl Layout {
     /// The longest key; its length stands in these bits of the lengths.
     pub(super) const KEY_MAX: usize = (1 << KEY_BITS) - 1;
 
-    /// The word of the lengths for a key, a value and an expiry, and how it is divided; `None` when they do not fit.
-    pub(super) fn pack(key: usize, value: usize, at: Millis) -> Option<(Layout, u32)> {
-        let (period, _, millisecond) = parts(at);
+    /// What a key and a value of these lengths and an expiry make; `None` when they do not fit.
+    #[inline]
+    pub(super) fn pack(key: usize, value: usize, at: Millis) -> Option<Packed> {
+        let (period, step, millisecond) = parts(at);
         let period = period.checked_sub(EPOCH.load(Ordering::Relaxed))?;
         let layout = [Layout::Small, Layout::Medium]
             .into_iter()
@@ -64,7 +75,11 @@ impl Layout {
         }
         let expiry = millisecond as u32 | (period as u32) << UNIT_BITS;
         let lengths = key as u32 | (value as u32) << KEY_BITS;
-        Some((layout, lengths | expiry << layout.expiry_shift()))
+        Some(Packed {
+            layout,
+            lengths: lengths | expiry << layout.expiry_shift(),
+            tag: tag_of(step),
+        })
     }
 
     /// Whether a value may have this length.
@@ -115,6 +130,11 @@ impl Layout {
 #[inline]
 pub fn expiry_tag(at: Millis) -> u16 {
     let (_, step, _) = parts(at);
+    tag_of(step)
+}
+
+#[inline]
+fn tag_of(step: i64) -> u16 {
     (step + 1) as u16
 }
 
@@ -152,20 +172,26 @@ mod tests {
         for (key, value, offset, expected) in cases {
             let at = Millis(epoch + offset);
             let packed = Layout::pack(key, value, at);
-            assert_eq!(packed.map(|(layout, _)| layout), expected, "{offset}");
-            let Some((layout, lengths)) = packed else {
+            assert_eq!(packed.map(|packed| packed.layout), expected, "{offset}");
+            let Some(Packed {
+                layout,
+                lengths,
+                tag,
+            }) = packed
+            else {
                 continue;
             };
+            assert_eq!(tag, expiry_tag(at));
             assert_eq!(lengths as usize & Layout::KEY_MAX, key);
             assert_eq!(layout.value_len(lengths), value);
-            assert_eq!(layout.expiry(lengths, expiry_tag(at)), at);
+            assert_eq!(layout.expiry(lengths, tag), at);
             let shorter = layout.with_value_len(lengths, value / 2);
             assert_eq!(layout.value_len(shorter), value / 2);
             assert_eq!(shorter as usize & Layout::KEY_MAX, key);
-            assert_eq!(layout.expiry(shorter, expiry_tag(at)), at);
+            assert_eq!(layout.expiry(shorter, tag), at);
         }
         for extreme in [i64::MIN, i64::MAX] {
-            assert_eq!(Layout::pack(1, 1, Millis(extreme)), None);
+            assert!(Layout::pack(1, 1, Millis(extreme)).is_none());
         }
     }
 }

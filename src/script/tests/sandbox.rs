@@ -202,6 +202,15 @@ fn memory_is_bounded() {
         assert!(engine.used_memory() < limit / 2, "{text}");
         assert!(!engine.is_spoiled(), "{text}");
     }
+    // Garbage counts, but not for long: far more than the limit passes through.
+    for text in [
+        "local kept = {} for i = 1, 30000 do kept[i] = {} end for i = 1, 300000 do local t = {} end return #kept",
+        "local n = 0 for i = 1, 3000 do n = n + #(string.rep('x', 10000) .. i) end return n > 0 and 30000",
+        "local s = '' for i = 1, 3000 do s = s .. 'xxxxxxxxxx' end return #s",
+        "for i = 1, 300 do redis.call('echo', string.rep('x', 100000)) end return 30000",
+    ] {
+        assert_eq!(eval(&mut engine, text), ":30000\r\n", "{text}");
+    }
     // Caught: the script goes on within the limit.
     let text = "local ok, e = pcall(function() local t = {} while true do t[#t + 1] = {} end end) return e";
     assert_eq!(eval(&mut engine, text), "$17\r\nnot enough memory\r\n");

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::serve;
 use crate::admin::testing::{Host, MACHINE};
 use crate::config::{Access, Settings};
+use crate::dispatch::Face;
 use crate::state::clients::Client;
 use crate::state::pause::PauseMode;
 
@@ -28,7 +29,12 @@ impl Peer {
     fn connect(host: &Host, room: usize) -> Peer {
         let (stream, other) = tokio::io::duplex(room);
         let client = host.client().session.client;
-        let served = tokio::spawn(serve(Arc::clone(&host.server), other, Arc::clone(&client)));
+        let served = tokio::spawn(serve(
+            Arc::clone(&host.server),
+            other,
+            Arc::clone(&client),
+            Face::Single,
+        ));
         Peer {
             stream,
             client,

@@ -1,0 +1,205 @@
+//! What nodes say to each other to have requests run: the payloads of [`Kind::Forward`](super::bus::Kind::Forward).
+//!
+//! ```text
+//!     request:  epoch u64 | database u32 | flags u8 | requests as RESP arrays, one after the other
+//!     answer:   epoch u64 | ran u32 | length of each reply u32 x ran | replies, one after the other
+//! ```
+//!
+//! A frame holds what one client's batch has for one peer, in the client's order. The peer runs the requests in this order
+//! until one's keys are not its own (or it cannot run it by a frame): neither that one nor any behind it is run, `ran` says
+//! how many were. Numbers are big-endian. The bus bounds a frame and vouches for who sent it; still nothing here trusts a
+//! length.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::resp::decode::Arguments;
+
+bitflags::bitflags! {
+    /// How the requests of a frame are run.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct HowToRun: u8 {
+        /// Replies in RESP3.
+        const RESP3 = 1;
+        /// CLIENT NO-TOUCH.
+        const NO_TOUCH = 1 << 1;
+    }
+}
+
+/// What stands before the requests of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The sender's.
+    pub epoch: u64,
+    /// The client's.
+    pub database: u32,
+    /// How to run them.
+    pub how: HowToRun,
+}
+
+/// Not what a peer sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+impl Head {
+    /// Bytes of a head.
+    pub const BYTES: usize = 13;
+
+    /// Writes it.
+    pub fn write(&self, payload: &mut BytesMut) {
+        payload.put_u64(self.epoch);
+        payload.put_u32(self.database);
+        payload.put_u8(self.how.bits());
+    }
+
+    /// Reads it and leaves the requests.
+    pub fn read(payload: &mut Bytes) -> Result<Head, Malformed> {
+        if payload.len() < Head::BYTES {
+            return Err(Malformed);
+        }
+        Ok(Head {
+            epoch: payload.get_u64(),
+            database: payload.get_u32(),
+            how: HowToRun::from_bits(payload.get_u8()).ok_or(Malformed)?,
+        })
+    }
+}
+
+/// Appends a request as clients send it.
+pub fn write_request(request: Arguments<'_>, payload: &mut BytesMut) {
+    write_count(b'*', request.len(), payload);
+    for part in request.iter() {
+        write_count(b'$', part.len(), payload);
+        payload.reserve(part.len() + 2);
+        payload.put_slice(part);
+        payload.put_slice(b"\r\n");
+    }
+}
+
+fn write_count(sign: u8, count: usize, payload: &mut BytesMut) {
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(count).as_bytes();
+    payload.reserve(digits.len() + 3);
+    payload.put_u8(sign);
+    payload.put_slice(digits);
+    payload.put_slice(b"\r\n");
+}
+
+/// The answer to a frame.
+#[derive(Debug)]
+pub struct Answer {
+    /// The peer's.
+    pub epoch: u64,
+    lengths: Bytes,
+    replies: Bytes,
+}
+
+impl Answer {
+    /// Writes an answer: where each reply ends in `replies`.
+    pub fn write(epoch: u64, ends: &[usize], replies: &mut impl Buf, payload: &mut BytesMut) {
+        payload.reserve(12 + 4 * ends.len() + replies.remaining());
+        payload.put_u64(epoch);
+        payload.put_u32(ends.len() as u32);
+        let mut begin = 0;
+        for end in ends {
+            payload.put_u32((end - begin) as u32);
+            begin = *end;
+        }
+        payload.put(replies);
+    }
+
+    /// Reads an answer to a frame of `count` requests.
+    pub fn read(mut payload: Bytes, count: usize) -> Result<Answer, Malformed> {
+        if payload.len() < 12 {
+            return Err(Malformed);
+        }
+        let epoch = payload.get_u64();
+        let ran = payload.get_u32() as usize;
+        if ran > count || payload.len() < 4 * ran {
+            return Err(Malformed);
+        }
+        let lengths = payload.split_to(4 * ran);
+        let lengths_of = lengths.chunks_exact(4);
+        let total: usize = lengths_of.map(|mut length| length.get_u32() as usize).sum();
+        if total != payload.len() {
+            return Err(Malformed);
+        }
+        Ok(Answer {
+            epoch,
+            lengths,
+            replies: payload,
+        })
+    }
+
+    /// How many requests were run whose replies were not taken yet.
+    pub fn left(&self) -> usize {
+        self.lengths.len() / 4
+    }
+
+    /// The next reply.
+    pub fn next(&mut self) -> Option<Bytes> {
+        if self.lengths.is_empty() {
+            return None;
+        }
+        let length = self.lengths.get_u32() as usize;
+        Some(self.replies.split_to(length))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::decode::{Decoder, Limits, OwnedArguments, Status};
+
+    #[test]
+    fn a_request_arrives_as_it_was_sent() {
+        let request: OwnedArguments = ["SET", "k", ""].iter().collect();
+        let mut payload = BytesMut::new();
+        let head = Head {
+            epoch: 7,
+            database: 3,
+            how: HowToRun::RESP3,
+        };
+        head.write(&mut payload);
+        write_request(request.as_arguments(), &mut payload);
+        let mut payload = payload.freeze();
+        assert_eq!(Head::read(&mut payload), Ok(head));
+        assert_eq!(&payload[..], b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n");
+        let mut decoder = Decoder::new();
+        let status = decoder.next(&payload, &Limits::authenticated(100));
+        assert_eq!(status, Ok(Status::Request));
+        let parts: Vec<&[u8]> = decoder.arguments(&payload).iter().collect();
+        assert_eq!(parts, [&b"SET"[..], b"k", b""]);
+    }
+
+    #[test]
+    fn an_answer_gives_one_reply_after_the_other() {
+        let mut payload = BytesMut::new();
+        Answer::write(9, &[5, 5, 8], &mut &b"+OK\r\n:1\r"[..], &mut payload);
+        let mut answer = Answer::read(payload.freeze(), 4).expect("well-formed");
+        assert_eq!((answer.epoch, answer.left()), (9, 3));
+        assert_eq!(answer.next().as_deref(), Some(&b"+OK\r\n"[..]));
+        assert_eq!(answer.next().as_deref(), Some(&b""[..]));
+        assert_eq!(answer.next().as_deref(), Some(&b":1\r"[..]));
+        assert_eq!(answer.next(), None);
+    }
+
+    #[test]
+    fn a_length_that_lies_is_refused() {
+        let mut payload = BytesMut::new();
+        Answer::write(9, &[5, 8], &mut &b"+OK\r\n:1\r"[..], &mut payload);
+        let payload = payload.freeze();
+        assert!(Answer::read(payload.clone(), 1).is_err());
+        for cut in 0..payload.len() {
+            assert!(Answer::read(payload.slice(..cut), 2).is_err(), "{cut}");
+        }
+        assert!(Answer::read(payload, 2).is_ok());
+        assert_eq!(
+            Head::read(&mut Bytes::from_static(&[0; 12])),
+            Err(Malformed)
+        );
+        assert_eq!(
+            Head::read(&mut Bytes::from_static(&[255; 13])),
+            Err(Malformed)
+        );
+    }
+}

@@ -1,0 +1,504 @@
+//! Where a request runs when the server is part of a ring: here, at the peer that owns its keys, or at several.
+//!
+//! A request is routed after the checks and before anything is locked, by one [`View`] of the ring; once its partitions are
+//! locked, [`Runner::has_moved`] says whether that view is still the present one, and if it is not, the request begins
+//! again. What becomes of a request whose keys are elsewhere depends on who asks ([`Face`]).
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{Handler, Runner, Step, is_exec, keys_of};
+use crate::admin;
+use crate::cluster::map::NOBODY;
+use crate::cluster::route::{Route, route};
+use crate::cluster::{Cluster, Owner, View};
+use crate::commands;
+use crate::resp::decode::Arguments;
+use crate::state::session::{ReplyMode, Session};
+use crate::state::transaction::Watches;
+use crate::table::keys::{Shape, locate};
+use crate::table::lookup::Entry;
+use crate::table::{Across, CommandError, Flags, Merge, Scope};
+
+/// As what a node of a ring shows itself to who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Face {
+    /// As one big server: what is elsewhere is forwarded.
+    Single,
+    /// As a node of a Redis Cluster: clients are sent to the owner.
+    Cluster,
+    /// As what it is, to its peers: it runs what is here, and nothing else.
+    Peer,
+}
+
+/// How a request that several nodes have a part in is spread over them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// Cut by its keys.
+    Keys {
+        /// How the parts become one.
+        merge: Merge,
+    },
+    /// All of it for every node.
+    Nodes {
+        /// How the parts become one.
+        merge: Merge,
+    },
+    /// For one node after the other, as the cursor says.
+    Cursor,
+}
+
+/// How the requests of a connection find their node.
+pub(super) struct Routing {
+    cluster: Arc<Cluster>,
+    view: Arc<View>,
+    face: Face,
+    /// Whether the lease ran when the batch began.
+    has_lease: bool,
+    /// Whether the batch relied on it.
+    relied: bool,
+    /// Whether ASKING came before.
+    is_asking: bool,
+}
+
+/// What the router says.
+pub(super) enum Routed {
+    /// Run it.
+    Here,
+    /// Somebody else runs it, or it has to wait.
+    Elsewhere(Step),
+    /// Nobody does.
+    Refuse(CommandError),
+}
+
+type Slots = SmallVec<[u16; 8]>;
+
+impl Routing {
+    pub(super) fn new(cluster: &Arc<Cluster>) -> Box<Routing> {
+        Box::new(Routing {
+            view: cluster.view(),
+            cluster: Arc::clone(cluster),
+            face: Face::Single,
+            has_lease: false,
+            relied: false,
+            is_asking: false,
+        })
+    }
+
+    /// Begins a batch.
+    pub(super) fn begin(&mut self) {
+        self.has_lease = self.cluster.has_lease();
+    }
+
+    /// Takes over the present view.
+    fn refresh(&mut self) {
+        if self.cluster.version() != self.view.version {
+            self.view = self.cluster.view();
+        }
+    }
+
+    fn slot(&self, database: u32, key: &[u8]) -> u16 {
+        self.view.map.pins.slot(database, key)
+    }
+}
+
+impl Runner {
+    /// The same for requests that come by this face. Without a ring there is none.
+    pub fn of_face(mut self, face: Face) -> Runner {
+        if let Some(routing) = &mut self.routing {
+            routing.face = face;
+        }
+        self
+    }
+
+    /// The view by which the last request was routed.
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.routing
+            .as_ref()
+            .map(|routing| Arc::clone(&routing.view))
+    }
+
+    /// The ring.
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.routing.as_ref().map(|routing| &routing.cluster)
+    }
+
+    /// Whether who asks is shown a Redis Cluster.
+    pub(super) fn sees_cluster(&self) -> bool {
+        let routing = self.routing.as_ref();
+        routing.is_some_and(|routing| routing.face == Face::Cluster)
+    }
+
+    /// Changes the face, and returns the one before.
+    pub fn set_face(&mut self, face: Face) -> Face {
+        match &mut self.routing {
+            Some(routing) => std::mem::replace(&mut routing.face, face),
+            None => face,
+        }
+    }
+
+    /// The present view.
+    pub fn fresh_view(&mut self) -> Option<Arc<View>> {
+        let routing = self.routing.as_mut()?;
+        routing.refresh();
+        Some(Arc::clone(&routing.view))
+    }
+
+    /// The index of the peer that owns a key; `None` when it is this node's.
+    pub fn owner_of(&mut self, database: u32, key: &[u8]) -> Result<Option<u16>, CommandError> {
+        let Some(routing) = &mut self.routing else {
+            return Ok(None);
+        };
+        routing.refresh();
+        match routing.view.owner(routing.slot(database, key)) {
+            Owner::Here | Owner::Held => Ok(None),
+            Owner::Peer(index) => Ok(Some(index)),
+            Owner::Nobody => Err(CommandError::fixed("CLUSTERDOWN Hash slot not served")),
+        }
+    }
+
+    /// How a request is spread over nodes.
+    pub fn spread(&self, request: Arguments<'_>) -> Spread {
+        let Some(entry) = self.table.find_request(&request) else {
+            return Spread::Nodes {
+                merge: Merge::First,
+            };
+        };
+        let tips = entry.command.tips;
+        let policy = tips
+            .iter()
+            .find_map(|tip| tip.strip_prefix("response_policy:"));
+        let merge = match policy {
+            Some("agg_sum") => Merge::Sum,
+            Some("agg_min") => Merge::First,
+            Some("agg_logical_and") => Merge::And,
+            Some("one_succeeded") => Merge::AnySuccess,
+            Some("all_succeeded") => Merge::First,
+            Some("special") => Merge::AnyOf,
+            _ => Merge::Join,
+        };
+        if tips.contains(&"request_policy:special") {
+            return Spread::Cursor;
+        }
+        match entry.command.across {
+            Across::Split => Spread::Keys { merge },
+            _ => Spread::Nodes {
+                merge: entry.command.merge.unwrap_or(merge),
+            },
+        }
+    }
+
+    /// Where the keys of a request stand, and how many arguments belong to each, the key among them.
+    pub fn split_positions(&mut self, request: Arguments<'_>) -> (Vec<usize>, usize) {
+        let Some(entry) = self.table.find_request(&request) else {
+            return (Vec::new(), 1);
+        };
+        let _ = locate(entry.command, &request, &mut self.keys);
+        let positions: Vec<usize> = self.keys.iter().map(|(position, _)| *position).collect();
+        let step = match positions[..] {
+            [first, second, ..] => second - first,
+            [first] => request.len() - first,
+            [] => 1,
+        };
+        (positions, step)
+    }
+
+    /// What the row of a request says of it.
+    pub fn flags(&self, request: Arguments<'_>) -> Flags {
+        let entry = self.table.find_request(&request);
+        entry.map_or(Flags::WRITE, |entry| entry.command.flags)
+    }
+
+    /// Whether the client wants the reply to the request that somebody else runs (CLIENT REPLY). Asked once for each.
+    pub fn takes_reply(&mut self, session: &mut Session) -> bool {
+        self.tally.skip();
+        session.end_caching();
+        match session.reply_mode {
+            ReplyMode::On | ReplyMode::SkipNext => true,
+            ReplyMode::Off => false,
+            ReplyMode::Skip => {
+                session.reply_mode = ReplyMode::On;
+                false
+            }
+        }
+    }
+
+    /// Whether the batch ran requests by the lease, and the lease is over: then its replies must not be sent.
+    pub fn has_lost_lease(&mut self) -> bool {
+        self.routing.as_mut().is_some_and(|routing| {
+            std::mem::take(&mut routing.relied) && !routing.cluster.has_lease()
+        })
+    }
+
+    /// Whether the ring has changed since the request was routed. To be asked with its partitions locked.
+    #[inline]
+    pub(super) fn has_moved(&self) -> bool {
+        let routing = self.routing.as_ref();
+        routing.is_some_and(|routing| routing.cluster.version() != routing.view.version)
+    }
+
+    /// Where a request runs.
+    #[inline(never)]
+    pub(super) fn route(
+        &mut self,
+        session: &Session,
+        entry: &'static Entry<Handler>,
+        arguments: Arguments<'_>,
+        is_queued: bool,
+        round: u32,
+    ) -> Routed {
+        let Some(routing) = &mut self.routing else {
+            return Routed::Here;
+        };
+        routing.refresh();
+        if round > 0 {
+            routing.begin();
+        }
+        let command = entry.command;
+        if routing.face == Face::Single && is_for_all(entry) {
+            let has_pins = !routing.view.map.pins.databases.is_empty();
+            return match command.across {
+                _ if is_queued => Routed::Refuse(CommandError::fixed(
+                    "ERR in a ring, commands for all nodes cannot run inside a transaction",
+                )),
+                Across::BroadcastUnlessPinned if has_pins => Routed::Refuse(CommandError::fixed(
+                    "ERR databases cannot be exchanged while one of them is pinned to a slot (cluster-pin)",
+                )),
+                _ => Routed::Elsewhere(Step::Across),
+            };
+        }
+        let is_asking = std::mem::take(&mut routing.is_asking);
+        let mut slots = Slots::new();
+        if is_exec(entry) {
+            // It will be refused.
+            if session
+                .transaction()
+                .is_none_or(|transaction| transaction.is_refused)
+            {
+                return Routed::Here;
+            }
+            self.slots_of_transaction(session, &mut slots);
+        } else if command.has_keys() {
+            self.slots_of(session.database, entry, arguments, &mut slots);
+            if is_watch(entry) {
+                self.watched_slots(session, &mut slots);
+            }
+        }
+        if slots.is_empty() {
+            return Routed::Here;
+        }
+        let _ = is_asking;
+        self.by_slots(session, entry, &slots, is_queued)
+    }
+
+    fn by_slots(
+        &mut self,
+        session: &Session,
+        entry: &'static Entry<Handler>,
+        slots: &[u16],
+        is_queued: bool,
+    ) -> Routed {
+        let Some(routing) = &mut self.routing else {
+            return Routed::Here;
+        };
+        let flags = match session.transaction() {
+            Some(transaction) if is_exec(entry) => transaction.flags(),
+            _ => entry.command.flags,
+        };
+        let settings = &self.settings;
+        let reads_when_down =
+            settings.cluster_allow_reads_when_down && !flags.contains(Flags::WRITE);
+        if routing.face != Face::Peer
+            && settings.cluster_require_full_coverage
+            && !routing.view.is_covered
+            && !reads_when_down
+        {
+            return Routed::Refuse(CommandError::fixed("CLUSTERDOWN The cluster is down"));
+        }
+        if routing.face == Face::Cluster && slots.iter().any(|slot| *slot != slots[0]) {
+            return Routed::Refuse(CROSS_SLOT);
+        }
+        match (route(&routing.view, slots.iter().copied()), routing.face) {
+            (Route::Here, face) if !routing.has_lease && !reads_when_down => match face {
+                Face::Peer => Routed::Elsewhere(Step::NotHere),
+                _ => Routed::Refuse(CommandError::fixed("CLUSTERDOWN The cluster is down")),
+            },
+            (Route::Here, _) if is_exec(entry) && !session.watched_elsewhere.is_empty() => {
+                Routed::Refuse(CommandError::fixed("ERR the watched keys were moved"))
+            }
+            (Route::Here, _) => {
+                routing.relied |= routing.has_lease;
+                Routed::Here
+            }
+            (Route::Held, _) if is_queued => Routed::Here,
+            (Route::Held, _) => Routed::Elsewhere(Step::Contended),
+            (_, Face::Peer) => Routed::Elsewhere(Step::NotHere),
+            (Route::Nobody, _) => {
+                Routed::Refuse(CommandError::fixed("CLUSTERDOWN Hash slot not served"))
+            }
+            (Route::Several, _) if entry.command.across == Across::Split && !is_queued => {
+                Routed::Elsewhere(Step::Across)
+            }
+            (Route::Several, _) => Routed::Refuse(CROSS_SLOT),
+            (Route::Peer(_), Face::Single) if is_queued => Routed::Here,
+            (Route::Peer(_), Face::Single)
+                if lives_on(entry) && session.transaction().is_some() =>
+            {
+                Routed::Here
+            }
+            (Route::Peer(index), Face::Single)
+                if lives_on(entry) || is_exec(entry) && !session.watched_elsewhere.is_empty() =>
+            {
+                Routed::Elsewhere(Step::Tunnel(index))
+            }
+            (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
+            (Route::Peer(index), Face::Cluster) => {
+                Routed::Refuse(moved(&routing.view, slots[0], index))
+            }
+        }
+    }
+
+    /// The slots of a request's keys.
+    fn slots_of(
+        &mut self,
+        database: u32,
+        entry: &Entry<Handler>,
+        arguments: Arguments<'_>,
+        slots: &mut Slots,
+    ) {
+        let Some(routing) = &self.routing else {
+            return;
+        };
+        if let Shape::Single(index) = entry.shape {
+            let key = arguments.get(index).unwrap_or_default();
+            slots.push(routing.slot(database, key));
+            return;
+        }
+        let other = match entry.command.scope {
+            Scope::KeysAndDatabase(find) => find(&arguments).ok().flatten(),
+            _ => None,
+        };
+        for key in keys_of(entry, arguments, &mut self.keys) {
+            slots.push(routing.slot(database, key));
+            if let Some(other) = other {
+                slots.push(routing.slot(other as u32, key));
+            }
+        }
+    }
+
+    /// The slots of all that is queued, and of the watched keys.
+    fn slots_of_transaction(&mut self, session: &Session, slots: &mut Slots) {
+        let Some(transaction) = session.transaction() else {
+            return;
+        };
+        let mut database = session.database;
+        for (id, arguments, _) in transaction.queued() {
+            let entry = self.table.entry(id);
+            if let Scope::Selects(find) = entry.command.scope {
+                database = find(&arguments).unwrap_or(database);
+            }
+            if entry.command.has_keys() {
+                self.slots_of(database, entry, arguments, slots);
+            }
+        }
+        self.watched_slots(session, slots);
+    }
+
+    /// The slots of the watched keys.
+    fn watched_slots(&self, session: &Session, slots: &mut Slots) {
+        if let Some(routing) = &self.routing {
+            let watched = session.watches.iter().flat_map(Watches::keys);
+            slots.extend(watched.map(|(database, key, _)| routing.slot(*database, key)));
+            slots.extend(session.watched_elsewhere.iter().copied());
+        }
+    }
+
+    /// The slots of a request's keys.
+    pub fn slots(&mut self, session: &Session, request: Arguments<'_>) -> Vec<u16> {
+        let mut slots = Slots::new();
+        if let Some(entry) = self.table.find_request(&request) {
+            self.slots_of(session.database, entry, request, &mut slots);
+        }
+        slots.to_vec()
+    }
+
+    /// Whether the keys of a request are here, by the present view.
+    pub(super) fn runs_here(
+        &mut self,
+        database: u32,
+        entry: &Entry<Handler>,
+        arguments: Arguments<'_>,
+    ) -> bool {
+        let Some(view) = self.fresh_view() else {
+            return true;
+        };
+        let mut slots = Slots::new();
+        self.slots_of(database, entry, arguments, &mut slots);
+        route(&view, slots) == Route::Here
+    }
+
+    /// Whether a request watches keys.
+    pub fn is_watch(&self, request: Arguments<'_>) -> bool {
+        self.table.find_request(&request).is_some_and(is_watch)
+    }
+
+    /// Whether the keys of a script's call are here: those that it did not declare nobody has routed. `strays`: it has
+    /// locked more than it began with.
+    pub(super) fn check_local(
+        &mut self,
+        database: u32,
+        entry: &Entry<Handler>,
+        request: Arguments<'_>,
+        strays: bool,
+    ) -> Result<(), CommandError> {
+        if self.routing.is_none() || !entry.command.has_keys() {
+            return Ok(());
+        }
+        let mut slots = Slots::new();
+        self.slots_of(database, entry, request, &mut slots);
+        let Some(routing) = &self.routing else {
+            return Ok(());
+        };
+        match route(&routing.cluster.view(), slots) {
+            Route::Here => Ok(()),
+            // What was locked from the beginning was locked before the hold, which waits for it.
+            Route::Held if !strays => Ok(()),
+            Route::Held => Err(CommandError::fixed(
+                "TRYAGAIN the slot of an undeclared key is being moved",
+            )),
+            _ => Err(CommandError::fixed(
+                "ERR Script attempted to access a non local key in a cluster node",
+            )),
+        }
+    }
+}
+
+const CROSS_SLOT: CommandError =
+    CommandError::fixed("CROSSSLOT Keys in request don't hash to the same slot");
+
+/// Whether a plain client's request goes to every node.
+fn is_for_all(entry: &Entry<Handler>) -> bool {
+    let across = entry.command.across;
+    matches!(across, Across::Broadcast | Across::BroadcastUnlessPinned)
+        || matches!(entry.handler, Handler::Data(commands::Handler::Sweep(_)))
+}
+
+/// Whether what it leaves behind at the owner outlives the request: a place in a queue of waiting clients, watched keys.
+fn lives_on(entry: &Entry<Handler>) -> bool {
+    matches!(
+        entry.handler,
+        Handler::Data(commands::Handler::Block(_)) | Handler::Admin(admin::Handler::Immediate(_))
+    )
+}
+
+fn is_watch(entry: &Entry<Handler>) -> bool {
+    entry.command.has_keys()
+        && matches!(entry.handler, Handler::Admin(admin::Handler::Immediate(_)))
+}
+
+fn moved(view: &View, slot: u16, owner: u16) -> CommandError {
+    debug_assert_ne!(owner, NOBODY);
+    let node = &view.map.nodes[usize::from(owner)];
+    CommandError::text_of(format!("MOVED {slot} {}:{}", node.host, node.cluster_port))
+}

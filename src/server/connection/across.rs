@@ -1,0 +1,579 @@
+//! Requests that several nodes have a part in: MGET and its kin, cut by their keys; DBSIZE and its kin, asked of all nodes;
+//! SCAN, which goes from node to node.
+//!
+//! Each node's part is atomic there, the whole is not. How the parts become one reply says the row's tip
+//! `response_policy`; without one, arrays are joined: in the order of the keys where there are keys, else one behind the
+//! other. The first error is the reply, whatever else was done. A part whose node does not own its keys any more is routed
+//! anew, alone.
+//!
+//! Parts by keys are sent as a client's other requests are. What all nodes are asked goes by a link apart as
+//! [`Question::Run`], and a node runs it beside what else it is asked for (server/asked.rs).
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::Instant;
+
+use super::forwarding::{HowSent, how_to_run};
+use super::{Connection, Stream, killed, rest};
+#[cfg(doc)]
+use crate::cluster::ask::Question;
+use crate::cluster::ask::RUN;
+use crate::cluster::bus::{CallError, Kind, Ticket};
+use crate::cluster::forward::{Answer, Head, write_request};
+use crate::cluster::node::{Node, NodeState};
+use crate::data::number::parse_i64;
+use crate::dispatch::{Face, Merge, Spread, Step};
+use crate::resp::decode::{Arguments, OwnedArguments};
+use crate::resp::frame::frame_len;
+use crate::resp::reply::{Output, Reply};
+use crate::state::session::After;
+
+/// One node's part of a request.
+struct Part {
+    /// None: this one.
+    node: Option<Node>,
+    request: OwnedArguments,
+    /// Which of the request's keys it has, by their order.
+    keys: Vec<usize>,
+}
+
+impl<S: Stream> Connection<S> {
+    /// Runs the request that was just decoded on all nodes that have a part in it, and writes the reply.
+    pub(super) async fn across(&mut self) {
+        self.runner.end_batch();
+        let request = self.decoder.arguments(&self.input).to_owned();
+        let request = request.as_arguments();
+        let is_wanted = self.runner.takes_reply(&mut self.session);
+        let mut output = Output::new();
+        let done = match self.runner.spread(request) {
+            Spread::Keys { merge } => self.by_keys(request, merge, &mut output).await,
+            Spread::Nodes { merge } => self.by_nodes(request, merge, &mut output).await,
+            Spread::Cursor => self.by_cursor(request, &mut output).await,
+        };
+        self.runner.begin_batch();
+        match done {
+            Some(()) if is_wanted => self.output.append(output),
+            Some(()) => {}
+            None => self.session.after = After::Drop,
+        }
+    }
+
+    /// Cuts a request by its keys.
+    async fn by_keys(
+        &mut self,
+        request: Arguments<'_>,
+        merge: Merge,
+        output: &mut Output,
+    ) -> Option<()> {
+        let (positions, step) = self.runner.split_positions(request);
+        let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
+        let mut replies: Vec<Option<Bytes>> = vec![None; positions.len()];
+        let mut parts = Vec::new();
+        let mut open: Vec<usize> = (0..positions.len()).collect();
+        let mut wait = Duration::from_millis(1);
+        while !open.is_empty() {
+            let mut turn: Vec<Part> = Vec::new();
+            for key in open.drain(..) {
+                let position = positions[key];
+                let node = self
+                    .runner
+                    .owner_of(self.session.database, &request[position]);
+                let node = match node {
+                    Ok(node) => node,
+                    Err(error) => {
+                        let mut reply = Reply::new(output, self.session.protocol);
+                        reply.error_bytes(&error.wire());
+                        return Some(());
+                    }
+                };
+                // The view may be another than that of the key before.
+                let view = self.runner.view()?;
+                let node = node.map(|index| &view.map.nodes[usize::from(index)]);
+                let id = |node: &Node| node.id;
+                let at = turn
+                    .iter()
+                    .position(|part| part.node.as_ref().map(id) == node.map(id));
+                let at = at.unwrap_or_else(|| {
+                    let mut request_of_part = OwnedArguments::default();
+                    request_of_part.push(&request[0]);
+                    turn.push(Part {
+                        node: node.cloned(),
+                        request: request_of_part,
+                        keys: Vec::new(),
+                    });
+                    turn.len() - 1
+                });
+                turn[at]
+                    .request
+                    .append(request.range(position, position + step));
+                turn[at].keys.push(key);
+            }
+            for (part, reply) in self.run_parts(turn, Way::Client).await? {
+                match reply {
+                    PartReply::Bytes(reply) => parts.push((part.keys, reply)),
+                    PartReply::NotThere if Instant::now() < deadline => open.extend(part.keys),
+                    PartReply::NotThere => {
+                        parts.push((part.keys, Bytes::from_static(NOT_SERVED)));
+                    }
+                }
+            }
+            if !open.is_empty() {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_millis(100));
+            }
+        }
+        if merge != Merge::Join {
+            let all = parts.into_iter().map(|(_, reply)| reply).collect();
+            merged(merge, all, self.random(), output);
+            return Some(());
+        }
+        for (keys, reply) in parts {
+            let Some(elements) = elements(&reply) else {
+                output.push_shared(reply);
+                return Some(());
+            };
+            for (key, element) in keys.into_iter().zip(elements) {
+                replies[key] = Some(element);
+            }
+        }
+        let mut reply = Reply::new(output, self.session.protocol);
+        reply.array(replies.len());
+        for element in replies {
+            match element {
+                Some(element) => output.push_shared(element),
+                None => Reply::new(output, self.session.protocol).null(),
+            }
+        }
+        Some(())
+    }
+
+    /// Asks all nodes.
+    async fn by_nodes(
+        &mut self,
+        request: Arguments<'_>,
+        merge: Merge,
+        output: &mut Output,
+    ) -> Option<()> {
+        let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
+        let mut replies = Vec::new();
+        let mut asked = Vec::new();
+        let mut wait = Duration::from_millis(1);
+        loop {
+            let Some(view) = self.runner.fresh_view() else {
+                break;
+            };
+            let mut turn = Vec::new();
+            for (index, node) in view.map.nodes.iter().enumerate() {
+                if node.state == NodeState::Failed || asked.contains(&node.id) {
+                    continue;
+                }
+                turn.push(Part {
+                    node: (index as u16 != view.mine).then(|| node.clone()),
+                    request: request.to_owned(),
+                    keys: Vec::new(),
+                });
+            }
+            // Before there is a ring, this node is all there is.
+            if view.map.nodes.is_empty() && asked.is_empty() && replies.is_empty() {
+                turn.push(Part {
+                    node: None,
+                    request: request.to_owned(),
+                    keys: Vec::new(),
+                });
+            }
+            if turn.is_empty() {
+                break;
+            }
+            let mut is_late = false;
+            for (part, reply) in self.run_parts(turn, Way::All).await? {
+                match reply {
+                    PartReply::Bytes(reply) => {
+                        replies.push(reply);
+                        let me = view.map.nodes.get(usize::from(view.mine));
+                        asked.extend(part.node.as_ref().or(me).map(|node| node.id));
+                    }
+                    PartReply::NotThere => is_late = true,
+                }
+            }
+            if !is_late {
+                break;
+            }
+            if Instant::now() >= deadline {
+                replies.push(Bytes::from_static(UNREACHABLE));
+                break;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_millis(100));
+        }
+        merged(merge, replies, self.random(), output);
+        Some(())
+    }
+
+    /// One call of SCAN: the node is in the cursor, above what each node makes of it.
+    async fn by_cursor(&mut self, request: Arguments<'_>, output: &mut Output) -> Option<()> {
+        let Some(view) = self.runner.fresh_view() else {
+            return Some(());
+        };
+        let text = request.get(1).unwrap_or_default();
+        let cursor = crate::commands::scan::parse_cursor(text);
+        let tags = view.map.scan_tags();
+        let asked = cursor.map(|cursor| cursor >> SCAN_BITS).unwrap_or(0);
+        let found = tags.iter().position(|(tag, _)| *tag >= asked);
+        let (index, local) = match (found, cursor) {
+            (Some(at), Some(cursor)) if tags[at].0 == asked => {
+                (Some(tags[at].1), cursor & ((1 << SCAN_BITS) - 1))
+            }
+            // The node that it was for is gone: on with the next.
+            (Some(at), Some(_)) => (Some(tags[at].1), 0),
+            // Not a number, or beyond the last node: any node knows the reply to that.
+            _ => (None, SCAN_END),
+        };
+        let mut part = OwnedArguments::default();
+        for (position, argument) in request.iter().enumerate() {
+            match cursor {
+                Some(_) if position == 1 => {
+                    part.push(itoa::Buffer::new().format(local).as_bytes());
+                }
+                _ => part.push(argument),
+            }
+        }
+        let node = index.filter(|index| *index != view.mine);
+        let node = node.map(|index| view.map.nodes[usize::from(index)].clone());
+        let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
+        let mut wait = Duration::from_millis(1);
+        let reply = loop {
+            let turn = vec![Part {
+                node: node.clone(),
+                request: part.clone(),
+                keys: Vec::new(),
+            }];
+            let replies = self.run_parts(turn, Way::All).await?;
+            match replies.into_iter().next() {
+                Some((_, PartReply::Bytes(reply))) => break reply,
+                _ if Instant::now() < deadline => {}
+                _ => break Bytes::from_static(UNREACHABLE),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_millis(100));
+        };
+        let parsed = elements(&reply).filter(|elements| elements.len() == 2);
+        let (Some(elements), Some(index)) = (parsed, index) else {
+            output.push_shared(reply);
+            return Some(());
+        };
+        let next = bulk_number(&elements[0]).unwrap_or(0);
+        let at = tags.iter().position(|(_, its)| *its == index);
+        let tag = at.map_or(0, |at| tags[at].0);
+        let next = match (next, at.and_then(|at| tags.get(at + 1))) {
+            (0, None) => 0,
+            (0, Some((tag, _))) => tag << SCAN_BITS,
+            (next, _) => tag << SCAN_BITS | next as u64,
+        };
+        let mut reply = Reply::new(output, self.session.protocol);
+        reply.array(2);
+        reply.bulk(itoa::Buffer::new().format(next).as_bytes());
+        output.push_shared(elements[1].clone());
+        Some(())
+    }
+
+    /// Runs all parts at once. `None` when the client is gone.
+    async fn run_parts(&mut self, parts: Vec<Part>, way: Way) -> Option<Vec<(Part, PartReply)>> {
+        let client = self.client().id;
+        let (view, cluster) = (self.runner.view()?, self.runner.cluster()?.clone());
+        let mut under_way = Vec::with_capacity(parts.len());
+        let mut local = None;
+        for part in parts {
+            let Some(node) = &part.node else {
+                local = Some(part);
+                continue;
+            };
+            let mut payload = BytesMut::new();
+            if way == Way::All {
+                payload.put_u8(RUN);
+            }
+            Head {
+                epoch: view.map.epoch,
+                database: self.session.database,
+                how: how_to_run(&self.session),
+            }
+            .write(&mut payload);
+            write_request(part.request.as_arguments(), &mut payload);
+            let (link, kind) = match way {
+                Way::Client => (cluster.link(node, client), Kind::Forward),
+                Way::All => (cluster.link_for_all(node), Kind::Ask),
+            };
+            let ticket = link.call(kind, |buffer| buffer.extend_from_slice(&payload));
+            under_way.push((part, ticket));
+        }
+        let mut replies = Vec::with_capacity(under_way.len() + 1);
+        if let Some(part) = local {
+            let reply = self.run_here(part.request.as_arguments()).await?;
+            replies.push((part, reply));
+        }
+        for (part, ticket) in under_way {
+            let is_write = HowSent::of(self.runner.flags(part.request.as_arguments()));
+            let reply = match self.answer(ticket).await? {
+                Ok(payload) => match Answer::read(payload, 1).map(|mut answer| answer.next()) {
+                    Ok(Some(reply)) => PartReply::Bytes(reply),
+                    Ok(None) => PartReply::NotThere,
+                    Err(_) => PartReply::Bytes(Bytes::from_static(UNREACHABLE)),
+                },
+                Err(CallError::NotConnected | CallError::Full) => PartReply::NotThere,
+                Err(CallError::Broken) if is_write == HowSent::MayBeRepeated => PartReply::NotThere,
+                Err(_) => PartReply::Bytes(Bytes::from_static(UNREACHABLE)),
+            };
+            replies.push((part, reply));
+        }
+        Some(replies)
+    }
+
+    async fn answer(
+        &mut self,
+        ticket: Result<Ticket, CallError>,
+    ) -> Option<Result<Bytes, CallError>> {
+        match ticket {
+            Ok(ticket) => tokio::select! {
+                biased;
+                answer = ticket => Some(answer),
+                _ = killed(&self.session.client) => None,
+            },
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Runs this node's part.
+    async fn run_here(&mut self, request: Arguments<'_>) -> Option<PartReply> {
+        let mut output = Output::new();
+        let mut round = 0;
+        let face = self.runner.set_face(Face::Peer);
+        self.runner.begin_batch();
+        let reply = loop {
+            let step = self
+                .runner
+                .run(&mut self.session, request, &mut output, usize::MAX, round);
+            match step {
+                Step::Done => break Some(true),
+                Step::Contended => {
+                    rest(self.server(), round).await;
+                    round = self.runner.next_round(round);
+                    if self.client().killed().is_some() {
+                        break None;
+                    }
+                }
+                Step::Sweep(sweeping) => {
+                    let mut next = Some(sweeping);
+                    while let Some(sweeping) = next {
+                        let session = &mut self.session;
+                        next = self
+                            .runner
+                            .sweep_step(session, sweeping, request, &mut output);
+                        tokio::task::yield_now().await;
+                    }
+                    break Some(true);
+                }
+                Step::Paused => self.paused().await,
+                _ => break Some(false),
+            }
+            if self.session.after == After::Drop {
+                break None;
+            }
+        };
+        self.runner.end_batch();
+        self.runner.set_face(face);
+        let reply = reply?;
+        Some(match reply {
+            true => PartReply::Bytes(output.into_bytes()),
+            false => PartReply::NotThere,
+        })
+    }
+
+    fn random(&self) -> u64 {
+        self.session.rng.bits()
+    }
+}
+
+/// How a part goes to its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Among the client's other requests.
+    Client,
+    /// Beside everything else.
+    All,
+}
+
+/// What came of a part.
+enum PartReply {
+    Bytes(Bytes),
+    /// The keys are elsewhere by now, or the node could not be asked.
+    NotThere,
+}
+
+/// Bits of a cursor that are a node's own (commands/database.rs).
+const SCAN_BITS: u32 = 42;
+
+/// A cursor of no node: the end.
+const SCAN_END: u64 = u64::MAX;
+
+const NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served\r\n";
+const UNREACHABLE: &[u8] =
+    b"-CLUSTERDOWN a node could not be asked; what the others did is done\r\n";
+
+/// Makes one reply of all.
+fn merged(merge: Merge, replies: Vec<Bytes>, random: u64, output: &mut Output) {
+    let is_error = |reply: &&Bytes| reply.first() == Some(&b'-');
+    if merge != Merge::AnySuccess
+        && let Some(error) = replies.iter().find(is_error)
+    {
+        return output.push_shared(error.clone());
+    }
+    let first = replies.first().cloned().unwrap_or_default();
+    let integers = || replies.iter().filter_map(|reply| integer(reply));
+    match merge {
+        Merge::First => output.push_shared(first),
+        Merge::AnySuccess => {
+            let good = replies.iter().find(|reply| !is_error(reply));
+            output.push_shared(good.unwrap_or(&first).clone());
+        }
+        Merge::Sum => push_integer(integers().fold(0, i64::saturating_add), output),
+        Merge::Min => push_integer(integers().min().unwrap_or(0), output),
+        Merge::AnyOf => {
+            let mut there = replies.clone();
+            there.retain(|reply| !is_null(reply));
+            match there.len() {
+                0 => output.push_shared(first),
+                count => output.push_shared(there[(random % count as u64) as usize].clone()),
+            }
+        }
+        Merge::Join | Merge::Union => {
+            let mut all: Vec<Bytes> = Vec::new();
+            for reply in &replies {
+                match elements(reply) {
+                    Some(elements) => all.extend(elements),
+                    None => return output.push_shared(reply.clone()),
+                }
+            }
+            if merge == Merge::Union {
+                all.sort();
+                all.dedup();
+            }
+            push_array(&all, output);
+        }
+        Merge::And => {
+            let columns: Vec<_> = replies.iter().filter_map(elements).collect();
+            let count = columns.first().map_or(0, Vec::len);
+            let all = |at: usize| {
+                let ones = columns.iter().filter_map(|column| integer(column.get(at)?));
+                ones.min().unwrap_or(0)
+            };
+            output.push(format!("*{count}\r\n").as_bytes());
+            (0..count).for_each(|at| push_integer(all(at), output));
+        }
+        Merge::SumPairs => {
+            let columns: Vec<_> = replies.iter().filter_map(elements).collect();
+            let names = columns.first().cloned().unwrap_or_default();
+            output.push(
+                &first[..first
+                    .iter()
+                    .position(|byte| *byte == b'\n')
+                    .map_or(0, |at| at + 1)],
+            );
+            for (at, name) in names.iter().enumerate() {
+                if at % 2 == 0 {
+                    output.push_shared(name.clone());
+                    continue;
+                }
+                let counts = columns.iter().filter_map(|column| integer(column.get(at)?));
+                push_integer(counts.fold(0, i64::saturating_add), output);
+            }
+        }
+    }
+}
+
+fn push_array(elements: &[Bytes], output: &mut Output) {
+    output.push(format!("*{}\r\n", elements.len()).as_bytes());
+    for element in elements {
+        output.push_shared(element.clone());
+    }
+}
+
+fn push_integer(value: i64, output: &mut Output) {
+    output.push(format!(":{value}\r\n").as_bytes());
+}
+
+fn is_null(reply: &Bytes) -> bool {
+    matches!(&reply[..], b"$-1\r\n" | b"*-1\r\n" | b"_\r\n")
+}
+
+fn integer(reply: &Bytes) -> Option<i64> {
+    parse_i64(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
+}
+
+fn bulk_number(reply: &Bytes) -> Option<i64> {
+    let at = reply.iter().position(|byte| *byte == b'\n')?;
+    parse_i64(reply[at + 1..].strip_suffix(b"\r\n")?)
+}
+
+/// The elements of an array, a set or a map, as they were sent; `None` for anything else.
+fn elements(reply: &Bytes) -> Option<Vec<Bytes>> {
+    let sign = *reply.first()?;
+    let end = reply.iter().position(|byte| *byte == b'\n')?;
+    let count = parse_i64(reply.get(1..end)?.strip_suffix(b"\r")?)?;
+    let count = match sign {
+        b'*' | b'~' => usize::try_from(count).ok()?,
+        b'%' => usize::try_from(count).ok()?.checked_mul(2)?,
+        _ => return None,
+    };
+    let mut rest = reply.slice(end + 1..);
+    let mut elements = Vec::new();
+    for _ in 0..count {
+        let length = frame_len(&rest).ok()??;
+        elements.push(rest.split_to(length));
+    }
+    Some(elements)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn merge(policy: Merge, replies: &[&'static str]) -> String {
+        let mut output = Output::new();
+        let replies = replies
+            .iter()
+            .map(|reply| Bytes::from_static(reply.as_bytes()));
+        merged(policy, replies.collect(), 1, &mut output);
+        String::from_utf8(output.into_bytes().to_vec()).expect("text")
+    }
+
+    #[test]
+    fn replies_of_all_nodes_become_one() {
+        assert_eq!(merge(Merge::Sum, &[":1\r\n", ":41\r\n"]), ":42\r\n");
+        assert_eq!(merge(Merge::Min, &[":1\r\n", ":41\r\n"]), ":1\r\n");
+        assert_eq!(merge(Merge::First, &["+OK\r\n", "+OK\r\n"]), "+OK\r\n");
+        let failed = ["+OK\r\n", "-ERR no\r\n"];
+        assert_eq!(merge(Merge::First, &failed), "-ERR no\r\n");
+        assert_eq!(merge(Merge::Sum, &failed), "-ERR no\r\n");
+        assert_eq!(
+            merge(Merge::AnySuccess, &["-NOTBUSY x\r\n", "+OK\r\n"]),
+            "+OK\r\n"
+        );
+        let arrays = [
+            "*1\r\n$1\r\na\r\n",
+            "*0\r\n",
+            "*2\r\n$1\r\nb\r\n$1\r\na\r\n",
+        ];
+        assert_eq!(
+            merge(Merge::Join, &arrays),
+            "*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\na\r\n"
+        );
+        assert_eq!(merge(Merge::Union, &arrays), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+        let flags = ["*2\r\n:1\r\n:0\r\n", "*2\r\n:1\r\n:1\r\n"];
+        assert_eq!(merge(Merge::And, &flags), "*2\r\n:1\r\n:0\r\n");
+        let pairs = ["*2\r\n$1\r\nc\r\n:2\r\n", "*2\r\n$1\r\nc\r\n:3\r\n"];
+        assert_eq!(merge(Merge::SumPairs, &pairs), "*2\r\n$1\r\nc\r\n:5\r\n");
+        let keys = ["$-1\r\n", "$1\r\nk\r\n", "_\r\n"];
+        assert_eq!(merge(Merge::AnyOf, &keys), "$1\r\nk\r\n");
+        assert_eq!(merge(Merge::AnyOf, &["$-1\r\n", "$-1\r\n"]), "$-1\r\n");
+    }
+}

@@ -1,0 +1,503 @@
+//! Requests whose keys are at peers: gathered while a batch runs, sent at its end to all peers at once, their replies put
+//! in the places that they left.
+//!
+//! ```text
+//!     GET a (here)   GET b (peer 1)   GET c (peer 2)   GET d (here)   GET e (peer 1)
+//!     output:  [reply a] [reply d]        places:  b behind a,  c at once behind b,  e behind d
+//!     frames:  peer 1: GET b, GET e       peer 2: GET c
+//! ```
+//!
+//! What runs here does not wait for what runs elsewhere: other keys, on another node. What one client sends to one peer
+//! goes through one link, in its order. A peer that does not own a key any more runs neither that request nor those behind
+//! it in the frame; they are routed anew, one after the other ([`Connection::settle`]), within cluster-node-timeout.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::time::Instant;
+
+use super::{Connection, Stream, rest};
+use crate::cluster::bus::{CallError, Kind, Ticket};
+use crate::cluster::forward::{Answer, Head, HowToRun, write_request};
+use crate::cluster::node::NodeId;
+use crate::dispatch::Step;
+use crate::resp::decode::{Arguments, Decoder, Limits, OwnedArguments, Status};
+use crate::resp::reply::{Mark, Output, Protocol, Reply};
+use crate::state::session::{After, Session};
+use crate::table::Flags;
+
+/// What a batch has for its peers.
+#[derive(Default)]
+pub(super) struct Forwarding {
+    frames: Vec<Frame>,
+    places: Vec<Place>,
+    /// Where the first and the last place are in the output.
+    marks: Option<(Mark, Mark)>,
+    bytes: usize,
+}
+
+/// What goes to one peer.
+struct Frame {
+    node: NodeId,
+    /// Where its bus is.
+    address: String,
+    database: u32,
+    how: HowToRun,
+    payload: BytesMut,
+    count: usize,
+}
+
+/// Where replies of a frame belong.
+struct Place {
+    /// Bytes of local replies between the place before it and this one.
+    local: usize,
+    frame: usize,
+    /// Requests of the frame; the reply of the last one counts.
+    requests: usize,
+    /// Whether the client wants the reply.
+    is_wanted: bool,
+    how: HowSent,
+}
+
+/// Bytes of requests from which a batch ends: they are sent before more are gathered.
+const FULL_BYTES: usize = 1024 * 1024;
+
+impl Forwarding {
+    /// Whether nothing is to be sent.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Whether it should be sent before more is gathered.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes >= FULL_BYTES
+    }
+}
+
+impl<S: Stream> Connection<S> {
+    /// Gathers a request for the peer of this index: the one that was just decoded, or the transaction that it ends. `false`:
+    /// what is gathered for this peer, to be run in another database or protocol, has to go first.
+    pub(super) fn forward(&mut self, index: u16) -> bool {
+        let Some(view) = self.runner.view() else {
+            return true;
+        };
+        let node = &view.map.nodes[usize::from(index)];
+        let how = how_to_run(&self.session);
+        let database = self.session.database;
+        let frames = &mut self.forwarding.frames;
+        let found = frames.iter().position(|frame| frame.node == node.id);
+        if found.is_some_and(|at| frames[at].database != database || frames[at].how != how) {
+            return false;
+        }
+        let at = found.unwrap_or_else(|| {
+            let mut payload = BytesMut::with_capacity(FRAME_BYTES);
+            Head {
+                epoch: view.map.epoch,
+                database,
+                how,
+            }
+            .write(&mut payload);
+            frames.push(Frame {
+                node: node.id,
+                address: node.bus.clone(),
+                database,
+                how,
+                payload,
+                count: 0,
+            });
+            frames.len() - 1
+        });
+        let frame = &mut frames[at];
+        let before = frame.payload.len();
+        let request = self.decoder.arguments(&self.input);
+        let (requests, flags) = match self.session.take_transaction() {
+            Some(transaction) => {
+                let mut requests = 2;
+                write_request(word("MULTI").as_arguments(), &mut frame.payload);
+                for (_, queued, _) in transaction.queued() {
+                    write_request(queued, &mut frame.payload);
+                    requests += 1;
+                }
+                write_request(request, &mut frame.payload);
+                let flags = transaction.flags();
+                self.session.keep_spare(transaction);
+                (requests, flags)
+            }
+            None => {
+                write_request(request, &mut frame.payload);
+                (1, self.runner.flags(request))
+            }
+        };
+        frame.count += requests;
+        self.forwarding.bytes += frame.payload.len() - before;
+        let is_wanted = self.runner.takes_reply(&mut self.session);
+        let here = self.output.mark();
+        let (first, local) = match self.forwarding.marks {
+            Some((first, last)) => (first, self.output.bytes_since(last)),
+            None => (here, 0),
+        };
+        self.forwarding.marks = Some((first, here));
+        self.forwarding.places.push(Place {
+            local,
+            frame: at,
+            requests,
+            is_wanted,
+            how: HowSent::of(flags),
+        });
+        true
+    }
+
+    /// Sends what was gathered, waits for the answers and puts them in their places. `false` when the client is gone. What
+    /// the client is sent is complete up to the last request then.
+    pub(super) async fn settle(&mut self) -> bool {
+        let Forwarding {
+            frames,
+            places,
+            marks,
+            ..
+        } = std::mem::take(&mut self.forwarding);
+        let Some(cluster) = self.runner.cluster().cloned() else {
+            return true;
+        };
+        let client = self.client().id;
+        let tickets: Vec<Result<Ticket, CallError>> = frames
+            .iter()
+            .map(|frame| {
+                let link = cluster.link_to(frame.node, &frame.address, client);
+                link.call(Kind::Forward, |buffer| {
+                    buffer.extend_from_slice(&frame.payload)
+                })
+            })
+            .collect();
+        // All of the batch share it: a node that is gone is waited for once.
+        let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
+        let mut local = match marks {
+            Some((first, _)) => self.output.take_since(first),
+            None => Output::new(),
+        };
+        let mut answers = Vec::with_capacity(frames.len());
+        for (ticket, frame) in tickets.into_iter().zip(frames) {
+            let answer = match ticket {
+                Ok(ticket) => tokio::select! {
+                    biased;
+                    answer = ticket => answer,
+                    _ = super::killed(&self.session.client) => return false,
+                },
+                Err(error) => Err(error),
+            };
+            let state = match answer {
+                Ok(payload) => match Answer::read(payload, frame.count) {
+                    Ok(answer) => Answered::By(answer),
+                    Err(_) => Answered::Unknown,
+                },
+                // It was never sent: it may be tried again, whatever it is.
+                Err(CallError::NotConnected | CallError::Full) => Answered::NotAtAll,
+                Err(CallError::TooLarge) => Answered::TooLarge,
+                Err(CallError::Broken | CallError::TimedOut) => Answered::Unknown,
+            };
+            answers.push((state, Requests::new(frame)));
+        }
+        for place in places {
+            if place.local > 0 {
+                self.output.push_shared(local.copy_to_bytes(place.local));
+            }
+            let (answered, requests) = &mut answers[place.frame];
+            let mut reply = None;
+            if let Answered::By(answer) = answered
+                && answer.left() >= place.requests
+            {
+                for _ in 0..place.requests {
+                    reply = answer.next();
+                }
+                requests.skip(place.requests);
+            }
+            let reply = match (reply, &answered) {
+                (Some(reply), _) => Replied::Bytes(reply),
+                (None, Answered::Unknown) if place.how == HowSent::Once => {
+                    requests.skip(place.requests);
+                    Replied::Error(LOST)
+                }
+                (None, Answered::TooLarge) => {
+                    requests.skip(place.requests);
+                    Replied::Error("ERR the request is too large to be forwarded")
+                }
+                (None, _) => {
+                    // What the peer did run of a transaction it has forgotten; none of it is run twice.
+                    if let Answered::By(answer) = answered {
+                        while answer.next().is_some() {}
+                    }
+                    let Some(output) = self.again(requests, place.requests, deadline).await else {
+                        return false;
+                    };
+                    Replied::Output(output)
+                }
+            };
+            if !place.is_wanted {
+                continue;
+            }
+            match reply {
+                Replied::Bytes(bytes) => self.output.push_shared(bytes),
+                Replied::Output(output) => self.output.append(output),
+                Replied::Error(text) => {
+                    Reply::new(&mut self.output, self.session.protocol).error(text);
+                }
+            }
+        }
+        self.output.append(local);
+        true
+    }
+
+    /// Runs requests of a frame wherever their keys are now, and returns the reply of the last. `None` when the client is
+    /// gone.
+    async fn again(
+        &mut self,
+        requests: &mut Requests,
+        count: usize,
+        deadline: Instant,
+    ) -> Option<Output> {
+        let mut session = Session::new(std::sync::Arc::clone(&self.session.client), true);
+        session.database = requests.database;
+        session.no_touch = requests.how.contains(HowToRun::NO_TOUCH);
+        if requests.how.contains(HowToRun::RESP3) {
+            session.protocol = Protocol::Resp3;
+        }
+        let mut output = Output::new();
+        for _ in 0..count {
+            output = Output::new();
+            let request = requests.next()?;
+            self.run_anywhere(&mut session, request.as_arguments(), &mut output, deadline)
+                .await?;
+        }
+        Some(output)
+    }
+
+    /// Runs one request to its end, here or where its keys are, trying until `deadline`. `None` when the
+    /// client is gone.
+    pub(super) async fn run_anywhere(
+        &mut self,
+        session: &mut Session,
+        request: Arguments<'_>,
+        output: &mut Output,
+        deadline: Instant,
+    ) -> Option<()> {
+        let mut round = 0;
+        let mut wait = Duration::from_millis(1);
+        self.runner.begin_batch();
+        loop {
+            let step = self.runner.run(session, request, output, usize::MAX, round);
+            let index = match step {
+                Step::Contended => {
+                    rest(self.server(), round).await;
+                    round = self.runner.next_round(round);
+                    if self.client().killed().is_some() {
+                        return None;
+                    }
+                    continue;
+                }
+                Step::Forward(index) => index,
+                Step::Done => {
+                    self.runner.end_batch();
+                    return Some(());
+                }
+                _ => {
+                    self.runner.end_batch();
+                    Reply::new(output, session.protocol).error(
+                        "TRYAGAIN the keys of the request were moved apart while it was under way",
+                    );
+                    return Some(());
+                }
+            };
+            self.runner.end_batch();
+            let done = self.ask(session, index, request, output).await;
+            match done {
+                Asked::Done => return Some(()),
+                Asked::Gone => return None,
+                Asked::Elsewhere if Instant::now() < deadline => {}
+                Asked::Elsewhere => {
+                    Reply::new(output, session.protocol).error("CLUSTERDOWN Hash slot not served");
+                    return Some(());
+                }
+            }
+            // The view may be older than the peer's; or the peer's older than ours.
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_millis(100));
+            self.runner.begin_batch();
+        }
+    }
+
+    /// Asks one peer for one request, or for the transaction that it ends.
+    async fn ask(
+        &mut self,
+        session: &mut Session,
+        index: u16,
+        request: Arguments<'_>,
+        output: &mut Output,
+    ) -> Asked {
+        let (Some(view), Some(cluster)) = (self.runner.view(), self.runner.cluster().cloned())
+        else {
+            return Asked::Elsewhere;
+        };
+        let node = &view.map.nodes[usize::from(index)];
+        let mut payload = BytesMut::new();
+        let head = Head {
+            epoch: view.map.epoch,
+            database: session.database,
+            how: how_to_run(session),
+        };
+        head.write(&mut payload);
+        let mut count = 1;
+        let flags = match session.transaction() {
+            Some(transaction) => {
+                write_request(word("MULTI").as_arguments(), &mut payload);
+                for (_, queued, _) in transaction.queued() {
+                    write_request(queued, &mut payload);
+                    count += 1;
+                }
+                count += 1;
+                transaction.flags()
+            }
+            None => self.runner.flags(request),
+        };
+        write_request(request, &mut payload);
+        let client = self.client().id;
+        let link = cluster.link(node, client);
+        let ticket = link.call(Kind::Forward, |buffer| buffer.extend_from_slice(&payload));
+        let answer = match ticket {
+            Ok(ticket) => tokio::select! {
+                biased;
+                answer = ticket => answer,
+                _ = super::killed(&self.session.client) => return Asked::Gone,
+            },
+            Err(error) => Err(error),
+        };
+        let mut reply = Reply::new(output, session.protocol);
+        match answer.map(|payload| Answer::read(payload, count)) {
+            Ok(Ok(mut answer)) if answer.left() == count => {
+                let mut last = Bytes::new();
+                while let Some(reply) = answer.next() {
+                    last = reply;
+                }
+                output.push_shared(last);
+                session.take_transaction();
+                Asked::Done
+            }
+            Ok(Ok(_)) | Err(CallError::NotConnected | CallError::Full) => Asked::Elsewhere,
+            Err(CallError::TooLarge) => {
+                reply.error("ERR the request is too large to be forwarded");
+                Asked::Done
+            }
+            _ if HowSent::of(flags) == HowSent::MayBeRepeated => Asked::Elsewhere,
+            _ => {
+                reply.error(LOST);
+                session.take_transaction();
+                Asked::Done
+            }
+        }
+    }
+
+    /// Closes a connection whose replies were made by a lease that is over.
+    pub(super) fn refuse_unsure(&mut self) {
+        tracing::warn!(
+            client = self.client().id,
+            "closed: this node lost its lease while the requests ran"
+        );
+        self.session.after = After::Drop;
+    }
+}
+
+/// Whether a request may be run again when it is unknown whether it was run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HowSent {
+    MayBeRepeated,
+    Once,
+}
+
+impl HowSent {
+    pub(super) fn of(flags: Flags) -> HowSent {
+        match flags.intersects(Flags::WRITE | Flags::MAY_REPLICATE) {
+            true => HowSent::Once,
+            false => HowSent::MayBeRepeated,
+        }
+    }
+}
+
+/// What a peer said of one request.
+enum Asked {
+    /// The reply is in the output.
+    Done,
+    /// It was not run.
+    Elsewhere,
+    /// The client is gone.
+    Gone,
+}
+
+/// What came of a frame.
+enum Answered {
+    By(Answer),
+    /// It was not sent.
+    NotAtAll,
+    /// It was sent, and the link broke before the answer came.
+    Unknown,
+    TooLarge,
+}
+
+enum Replied {
+    Bytes(Bytes),
+    Output(Output),
+    Error(&'static str),
+}
+
+/// Room for the first requests of a frame.
+const FRAME_BYTES: usize = 512;
+
+/// What became of the request nobody knows.
+const LOST: &str = "ERR the node that owns the key was lost before it answered: the command may have been executed";
+
+/// The requests of a frame, to be run again.
+struct Requests {
+    database: u32,
+    how: HowToRun,
+    payload: Bytes,
+    decoder: Decoder,
+}
+
+impl Requests {
+    fn new(frame: Frame) -> Requests {
+        let mut payload = frame.payload.freeze();
+        payload.advance(Head::BYTES);
+        Requests {
+            database: frame.database,
+            how: frame.how,
+            payload,
+            decoder: Decoder::new(),
+        }
+    }
+
+    /// The next request.
+    fn next(&mut self) -> Option<OwnedArguments> {
+        let limits = Limits::authenticated(usize::MAX);
+        match self.decoder.next(&self.payload, &limits) {
+            Ok(Status::Request) => Some(self.decoder.arguments(&self.payload).to_owned()),
+            _ => None,
+        }
+    }
+
+    fn skip(&mut self, count: usize) {
+        let limits = Limits::authenticated(usize::MAX);
+        for _ in 0..count {
+            let _ = self.decoder.next(&self.payload, &limits);
+        }
+    }
+}
+
+pub(super) fn how_to_run(session: &Session) -> HowToRun {
+    let mut how = HowToRun::empty();
+    how.set(HowToRun::RESP3, session.protocol == Protocol::Resp3);
+    how.set(HowToRun::NO_TOUCH, session.no_touch);
+    how
+}
+
+fn word(word: &str) -> OwnedArguments {
+    [word].iter().collect()
+}

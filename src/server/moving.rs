@@ -1,0 +1,230 @@
+//! Keys on their way between the nodes of a ring: sent to where the map says that they should be, taken from others, and
+//! removed where they are left over.
+//!
+//! ```text
+//!     owner                                                         receiver
+//!       Begin ----------------------------------------------------> forgets what it has of these slots, hides them
+//!       goes through all partitions (sweep.rs), sends each key ---> puts it where it belongs (receive.rs)
+//!       what is changed meanwhile is sent again, until little is left
+//!       holds the slots: no run begins on them, those inside leave
+//!       the last changes, Complete -------------------------------> knows that nothing is missing
+//!       proposes Change::Moved; the new map makes the slots the receiver's, and clients see them there
+//!       removes its keys of these slots (sweep.rs), in silence
+//! ```
+//!
+//! The owner serves its keys until it holds them, and the requests that come while it does wait for the outcome. Slots move in
+//! portions, so that what both have at once is a part of what moves, and the owner's memory becomes free as it goes on; not in
+//! too small ones, since each portion goes through all keys twice.
+//!
+//! **What can go wrong.** The receiver forgets the keys of a transfer that does not come to its end: because it is told to, its
+//! owner fails, or nothing comes for [`receive::PATIENCE`]. The owner ends its hold only when the change was made or will never
+//! be; while nobody can tell, the slots stay held, and its lease ends before anybody else may own them. So much may change that
+//! it cannot be caught up with: then fewer slots move at once, down to one, which is held for as long as it takes.
+//!
+//! **Cost.** Both sides work for [`WORK`] and rest for [`REST`], a fifth of a core; while slots are held nobody rests.
+
+pub mod receive;
+pub mod send;
+pub mod sweep;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use self::receive::Importer;
+use self::send::{Failure, Transfer};
+use crate::cluster::agree::Later;
+use crate::cluster::bus::CallError;
+use crate::cluster::map::Change;
+use crate::cluster::node::{Node, NodeId};
+use crate::cluster::{Cluster, SlotSet, View};
+use crate::state::Server;
+
+/// Work between two rests.
+pub const WORK: Duration = Duration::from_micros(500);
+/// How long a rest is at least: timers are as coarse as a millisecond.
+pub const REST: Duration = Duration::from_micros(1500);
+
+/// A transfer is a portion of what moves to a node: so many in all, if there is much.
+const PORTIONS: usize = 8;
+/// Bytes for which a portion is worth its two ways through all keys.
+const PORTION_BYTES: i64 = 8 << 20;
+/// Before a transfer that has failed is tried again: at first, and at most.
+const RETRY: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// How a node reaches the others to move its keys.
+pub trait Peers: Send + Sync + 'static {
+    /// Asks a node for what [`Importer::handle`] does. Requests to a node arrive in the order of the calls: this queues the
+    /// request before it returns.
+    fn call(&self, to: &Node, request: Bytes) -> Later<Result<Bytes, CallError>>;
+
+    /// Has a change of the map made.
+    fn propose(&self, change: Change) -> Later<Outcome>;
+}
+
+/// What became of a change that was proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was made, and this node has the map that it led to.
+    Made,
+    /// It was not, and never will be.
+    NotMade,
+    /// Nobody knows; it is to be proposed again.
+    Unknown,
+}
+
+/// What moves keys.
+pub struct Moving {
+    server: Arc<Server>,
+    cluster: Arc<Cluster>,
+    peers: Arc<dyn Peers>,
+}
+
+/// What is known of a node that slots move to.
+struct Plan {
+    /// The most slots that were to move there at once.
+    total: usize,
+    /// Into how many portions it is cut beyond the usual, as a power of two.
+    halvings: u32,
+    /// Transfers that failed, one after the other.
+    failures: u32,
+    /// Not before.
+    next: Instant,
+}
+
+/// Runs until it is aborted: sends what should be elsewhere, removes what is left over, and looks after what comes.
+pub async fn run(
+    server: Arc<Server>,
+    cluster: Arc<Cluster>,
+    peers: Arc<dyn Peers>,
+    importer: Arc<Importer>,
+) {
+    let moving = Moving {
+        server: Arc::clone(&server),
+        cluster: Arc::clone(&cluster),
+        peers,
+    };
+    tokio::join!(
+        moving.send_all(),
+        sweep::clean(&server, &cluster),
+        importer.tend()
+    );
+}
+
+impl Moving {
+    async fn send_all(&self) {
+        let mut plans: HashMap<NodeId, Plan> = HashMap::new();
+        loop {
+            let me = self.cluster.me;
+            let is_there = |view: &View| !view.map.moves_from(me).is_empty();
+            if !self.cluster.has_lease()
+                || !self.cluster.wait_for(REST_WITHOUT_WORK, is_there).await
+            {
+                // Not before the lease runs (again).
+                if !self.cluster.has_lease() {
+                    tokio::time::sleep(RETRY).await;
+                }
+                continue;
+            }
+            let moves = self.cluster.view().map.moves_from(me);
+            plans.retain(|id, _| moves.iter().any(|(to, _)| to == id));
+            let now = Instant::now();
+            for (to, slots) in &moves {
+                let plan = plans.entry(*to).or_insert(Plan {
+                    total: 0,
+                    halvings: 0,
+                    failures: 0,
+                    next: now,
+                });
+                plan.total = plan.total.max(slots.len());
+            }
+            let ready = |id: &NodeId| plans.get(id).is_some_and(|plan| plan.next <= now);
+            let Some((to, slots)) = moves.iter().find(|(id, _)| ready(id)) else {
+                let next = plans.values().map(|plan| plan.next).min();
+                tokio::time::sleep_until(next.unwrap_or(now + RETRY)).await;
+                continue;
+            };
+            if let Some(plan) = plans.get_mut(to) {
+                self.send_portion(*to, slots, plan).await;
+            }
+        }
+    }
+
+    /// Moves some of the slots that should be at a node.
+    async fn send_portion(&self, to: NodeId, slots: &[u16], plan: &mut Plan) {
+        let view = self.cluster.view();
+        let Some(node) = view.map.node(to).cloned() else {
+            return;
+        };
+        let count = (plan.total.div_ceil(self.portions(&view, plan.total)) >> plan.halvings).max(1);
+        let portion: SlotSet = slots.iter().take(count).copied().collect();
+        let is_last_resort = portion.len() == 1;
+        let begun = Instant::now();
+        let transfer = Transfer::new(self, node, portion);
+        match transfer.run(is_last_resort).await {
+            Ok(moved) => {
+                plan.failures = 0;
+                plan.halvings = plan.halvings.saturating_sub(1);
+                tracing::info!(
+                    %to,
+                    slots = moved.slots,
+                    left = slots.len().saturating_sub(moved.slots),
+                    keys = moved.keys,
+                    bytes = moved.bytes,
+                    took_ms = begun.elapsed().as_millis() as u64,
+                    held_ms = moved.held.as_millis() as u64,
+                    "slots were moved"
+                );
+            }
+            Err(Failure::TooMuch) => {
+                plan.halvings = (plan.halvings + 1).min(16);
+                plan.next = Instant::now() + RETRY;
+                tracing::info!(%to, slots = count, "too much is written to move so many slots at once: fewer next time");
+            }
+            Err(failure) => {
+                plan.failures += 1;
+                let rest = RETRY * 2u32.saturating_pow(plan.failures.min(10));
+                plan.next = Instant::now() + rest.min(RETRY_MAX);
+                tracing::warn!(%to, slots = count, %failure, failures = plan.failures, "slots could not be moved");
+            }
+        }
+    }
+
+    /// Into how many portions so many slots are cut.
+    fn portions(&self, view: &View, slots: usize) -> usize {
+        let mine = view.map.owners.iter();
+        let owned = mine.filter(|owner| **owner == view.mine).count().max(1);
+        let bytes = self.server.keyspace.used_bytes().max(0) / owned as i64 * slots as i64;
+        ((bytes / PORTION_BYTES) as usize).clamp(1, PORTIONS)
+    }
+}
+
+/// How long nothing is to be moved before the lease is looked at again.
+const REST_WITHOUT_WORK: Duration = Duration::from_secs(1);
+
+/// Keeps work that goes on beside the requests within its share.
+#[derive(Debug, Default)]
+pub struct Pace {
+    worked: Duration,
+}
+
+impl Pace {
+    /// To be called after each piece of work with what it took: lets others have their turn, and rests now and then.
+    pub async fn worked(&mut self, took: Duration) {
+        self.worked += took;
+        if self.worked < WORK {
+            return tokio::task::yield_now().await;
+        }
+        // Who worked for longer rests for longer.
+        let share = self.worked.div_duration_f32(WORK);
+        self.worked = Duration::ZERO;
+        tokio::time::sleep(REST.mul_f32(share.min(100.0))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! Running what peers forward: the other end of `connection/forwarding.rs`.
+//!
+//! Each link of a peer has one [`Executor`]. The frames of a link are run one after the other in the order in which they
+//! came, on the task that reads the link, so a client's requests to this node keep their order. An executor is nobody in
+//! particular: each frame says in which database and protocol its requests run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::connection::rest;
+use crate::cluster::forward::{Answer, Head, HowToRun};
+use crate::cluster::node::NodeId;
+use crate::dispatch::{Face, Runner, Step, WINDOW};
+use crate::keyspace::waiting::Cancel;
+use crate::resp::decode::{Decoder, Limits, Status};
+use crate::resp::reply::{Output, Protocol, Reply};
+use crate::state::Server;
+use crate::state::clients::Client;
+use crate::state::session::Session;
+
+/// How long a frame of a later epoch waits for this node to catch up.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// Runs the requests of one link.
+pub struct Executor {
+    runner: Runner,
+    session: Session,
+    decoder: Decoder,
+    output: Output,
+    /// Where each reply ends.
+    ends: Vec<usize>,
+}
+
+impl Executor {
+    /// For the requests of this peer.
+    pub fn new(server: &Arc<Server>, peer: NodeId) -> Executor {
+        let client = Client::new(
+            server.clients.next_id(),
+            format!("peer:{peer}"),
+            String::new(),
+            -1,
+            false,
+            server.clock.now(),
+        );
+        Executor {
+            runner: Runner::new(Arc::clone(server))
+                .of_client(client.id)
+                .of_face(Face::Peer),
+            session: Session::new(Arc::new(client), true),
+            decoder: Decoder::new(),
+            output: Output::new(),
+            ends: Vec::new(),
+        }
+    }
+
+    /// Runs a frame and writes the answer. Nothing is written, and the link is to be closed, when the frame is not one.
+    pub async fn run(
+        &mut self,
+        mut payload: Bytes,
+        answer: &mut BytesMut,
+    ) -> Result<(), NotAFrame> {
+        let head = Head::read(&mut payload).map_err(|_| NotAFrame)?;
+        let Some(cluster) = self.runner.cluster().cloned() else {
+            return Err(NotAFrame);
+        };
+        if cluster.view().map.epoch < head.epoch {
+            cluster
+                .wait_for(CATCH_UP, |view| view.map.epoch >= head.epoch)
+                .await;
+        }
+        self.session.database = head.database;
+        self.session.no_touch = head.how.contains(HowToRun::NO_TOUCH);
+        self.session.protocol = match head.how.contains(HowToRun::RESP3) {
+            true => Protocol::Resp3,
+            false => Protocol::Resp2,
+        };
+        self.ends.clear();
+        self.output = Output::new();
+        let done = self.run_requests(&payload).await;
+        self.runner.end_batch();
+        self.decoder = Decoder::new();
+        // What is left of a transaction that was not run.
+        self.session.take_transaction();
+        self.session.take_watches();
+        done?;
+        if self.runner.has_lost_lease() {
+            self.refuse_all();
+        }
+        Answer::write(
+            cluster.view().map.epoch,
+            &self.ends,
+            &mut self.output,
+            answer,
+        );
+        Ok(())
+    }
+
+    async fn run_requests(&mut self, payload: &Bytes) -> Result<(), NotAFrame> {
+        let limits = Limits {
+            large_bytes: usize::MAX,
+            ..Limits::authenticated(self.runner.settings().proto_max_bulk_len as usize)
+        };
+        self.runner.begin_batch();
+        let begin = self.output.mark();
+        loop {
+            match self.decoder.next(payload, &limits) {
+                Ok(Status::Request) => {}
+                Ok(Status::Incomplete) if self.decoder.position() == payload.len() => return Ok(()),
+                _ => return Err(NotAFrame),
+            }
+            if self.decoder.turn() == 0 {
+                self.decoder.look_ahead(payload, &limits, WINDOW);
+                self.runner
+                    .foresee(&self.session, self.decoder.window(payload));
+            }
+            if !self.request(payload).await {
+                return Ok(());
+            }
+            self.ends.push(self.output.bytes_since(begin));
+        }
+    }
+
+    /// Runs the request that was just decoded. `false` when it cannot be run here.
+    async fn request(&mut self, payload: &Bytes) -> bool {
+        let turn = self.decoder.turn();
+        let mut round = 0;
+        loop {
+            let request = self.decoder.arguments(payload);
+            let step = self
+                .runner
+                .run(&mut self.session, request, &mut self.output, turn, round);
+            match step {
+                Step::Done => return true,
+                Step::Contended => {
+                    rest(self.runner.server(), round).await;
+                    round = self.runner.next_round(round);
+                }
+                Step::Paused => {
+                    self.runner.end_batch();
+                    let server = Arc::clone(self.runner.server());
+                    let left = server.pause.left_ms(server.clock.now());
+                    tokio::select! {
+                        _ = tokio::time::sleep(Duration::from_millis(left)) => {}
+                        _ = server.pause.ended() => {}
+                        _ = server.shutdown.requested() => server.pause.end(),
+                    }
+                    self.runner.begin_batch();
+                }
+                Step::Sweep(sweeping) => {
+                    let mut next = Some(sweeping);
+                    while let Some(sweeping) = next {
+                        let request = self.decoder.arguments(payload);
+                        let is_held_up = sweeping.is_held_up();
+                        next = self.runner.sweep_step(
+                            &mut self.session,
+                            sweeping,
+                            request,
+                            &mut self.output,
+                        );
+                        if is_held_up {
+                            rest(self.runner.server(), 0).await;
+                        } else {
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                    return true;
+                }
+                Step::Blocked(blocked) => {
+                    // Those that wait come by a connection of their own.
+                    blocked.waiter.cancel(Cancel::Gone);
+                    self.runner
+                        .server()
+                        .keyspace
+                        .waiting
+                        .remove(&blocked.waiter);
+                    return false;
+                }
+                Step::Migrate(_)
+                | Step::Forward(_)
+                | Step::Tunnel(_)
+                | Step::Across
+                | Step::NotHere => return false,
+            }
+        }
+    }
+
+    /// Takes back all replies: nobody knows what they are worth.
+    fn refuse_all(&mut self) {
+        let count = self.ends.len();
+        self.ends.clear();
+        self.output = Output::new();
+        let begin = self.output.mark();
+        for _ in 0..count {
+            let mut reply = Reply::new(&mut self.output, self.session.protocol);
+            reply.error("CLUSTERDOWN The cluster is down");
+            self.ends.push(self.output.bytes_since(begin));
+        }
+    }
+}
+
+/// The payload is not what a peer sends.
+#[derive(Clone, Copy, Debug)]
+pub struct NotAFrame;

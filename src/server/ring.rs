@@ -1,0 +1,572 @@
+//! A node's part in a ring: starts its bus and the agreement, answers its peers, leaves when the server ends.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::asked::{Asked, Asks};
+use super::connection;
+use super::moving::receive::Importer;
+use super::moving::{self, Outcome};
+use super::peer::Executor;
+use super::wide;
+use crate::cluster::Cluster;
+use crate::cluster::agree::disk::Place;
+use crate::cluster::agree::{self, Agreement, Later, ProposeError, Store, Transport};
+use crate::cluster::bus::{self, Answers, Bus, CallError, Identity, Kind, Links, Service};
+use crate::cluster::map::{Change, Map};
+use crate::cluster::node::{Node, NodeId, NodeState};
+use crate::cluster::slots::Pins;
+use crate::cluster::tunnel::{Piece, Tunnels};
+use crate::config::{ClusterFace, Pin, Settings};
+use crate::dispatch::Face;
+use crate::state::Server;
+use crate::state::clients::Client;
+use crate::state::pubsub::far::Ear;
+
+/// The version of what nodes say to each other.
+const VERSION: u32 = 1;
+/// Connections to each peer, at most: as many as workers, since each is read by one task.
+const LANES_MAX: usize = 4;
+/// Tunnels of one link.
+const TUNNELS_MAX: usize = 10_000;
+/// Bytes of a tunnel on their way in each direction.
+const TUNNEL_BYTES: usize = 64 * 1024;
+/// How long a node that has left goes on answering, and twice as long others keep their links to it.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// Ports between a node's port and its bus, where it does not say otherwise.
+const BUS_OFFSET: u16 = 10_000;
+
+/// A node that takes part.
+pub struct Ring {
+    agreement: Arc<Agreement>,
+    serving: tokio::task::JoinHandle<()>,
+    moving: tokio::task::JoinHandle<()>,
+    wide: tokio::task::JoinHandle<()>,
+    stop: tokio::sync::oneshot::Sender<()>,
+    bus_port: u16,
+}
+
+/// Why a node cannot take part; the text says what to do.
+#[derive(Debug)]
+pub struct RingError(String);
+
+impl std::fmt::Display for RingError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cluster: {}", self.0)
+    }
+}
+
+impl std::error::Error for RingError {}
+
+impl Ring {
+    /// Binds the bus, reads what the node kept, and begins to look for its ring. `port` is where clients reach it.
+    pub async fn start(server: &Arc<Server>, port: u16, threads: usize) -> Result<Ring, RingError> {
+        let settings = server.config.settings();
+        let file = settings.dir.join(&settings.cluster_config_file);
+        let place = Place::File(file.clone());
+        let store = Store::open(place, &settings.cluster_name, fastrand::u64(..))
+            .await
+            .map_err(|error| RingError(format!("{}: {error}", file.display())))?;
+        let wanted = match settings.cluster_bus_port {
+            // Any free port begets another.
+            0 if settings.port == 0 => 0,
+            0 if port > u16::MAX - BUS_OFFSET => {
+                return Err(RingError(format!(
+                    "port {port} leaves no room for the bus at {BUS_OFFSET} above it: set cluster-bus-port"
+                )));
+            }
+            0 => port + BUS_OFFSET,
+            other => other,
+        };
+        let listener = listen(&settings, wanted).await?;
+        let bus_port = listener.local_addr().map_or(wanted, |addr| addr.port());
+        let identity = Identity {
+            id: store.id(),
+            ring: settings.cluster_name.clone(),
+            secret: secret(&settings),
+            version: VERSION,
+        };
+        let node_timeout = settings.cluster_node_timeout;
+        let bus = Bus::new(identity, node_timeout);
+        let tunnels = Arc::<Tunnels>::default();
+        let links = Links::new(Arc::clone(&bus), tunnels.clone());
+        let pins = pins(&settings)?;
+        let lanes = threads.clamp(1, LANES_MAX);
+        let cluster = Cluster::new(store.id(), pins.clone(), links, tunnels, lanes);
+        let cluster = Arc::new(cluster);
+        if server.cluster.set(Arc::clone(&cluster)).is_err() {
+            return Err(RingError("this server is in a ring already".to_owned()));
+        }
+        server.keyspace.become_partial();
+        let seeds = seeds(&settings);
+        let ip = own_ip(&settings, &seeds).await;
+        let options = agree::Options {
+            node: node(&settings, store.id(), &ip, port, bus_port),
+            seeds,
+            node_timeout,
+            pins,
+            seed: fastrand::u64(..),
+        };
+        let transport = Arc::new(OverLinks(Arc::clone(&cluster)));
+        let sink = Arc::new(Sink(Arc::clone(&cluster)));
+        let agreement = Agreement::start(options, store, transport, sink)
+            .await
+            .map_err(|error| RingError(error.to_string()))?;
+        let _ = cluster.agreement.set(Arc::downgrade(&agreement));
+        tracing::info!(node = %cluster.me, ring = settings.cluster_name, bus_port, "takes part in a ring");
+        server.keyspace.hide(Arc::clone(&cluster) as _);
+        let importer = Importer::new(Arc::clone(server), Arc::clone(&cluster));
+        let importer = Arc::new(importer);
+        let movers = Arc::new(Movers {
+            cluster: Arc::clone(&cluster),
+            agreement: Arc::clone(&agreement),
+        });
+        let moving = tokio::spawn(moving::run(
+            Arc::clone(server),
+            Arc::clone(&cluster),
+            movers,
+            Arc::clone(&importer),
+        ));
+        let service = Arc::new(Peers {
+            server: Arc::clone(server),
+            agreement: Arc::clone(&agreement),
+            importer,
+            asks: Asks::new(server),
+        });
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let stopped = async {
+            // Dropped is stopped, too.
+            let _ = stopped.await;
+        };
+        let serving = tokio::spawn(bus::serve(listener, bus, service, stopped));
+        let wide = tokio::spawn(wide::run(Arc::clone(server), cluster));
+        Ok(Ring {
+            agreement,
+            serving,
+            moving,
+            wide,
+            stop,
+            bus_port,
+        })
+    }
+
+    /// Where its bus listens.
+    pub fn bus_port(&self) -> u16 {
+        self.bus_port
+    }
+
+    /// Hands all slots over and leaves, within `limit`.
+    pub async fn leave(&self, limit: Duration) {
+        match tokio::time::timeout(limit, self.agreement.leave()).await {
+            Ok(Ok(())) => {
+                tracing::info!("has left the ring");
+                // Whoever has not heard of it yet is told that the keys are elsewhere.
+                tokio::time::sleep(LAST_ANSWERS / 2).await;
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "could not leave the ring: the others take its slots, empty")
+            }
+            Err(_) => tracing::warn!(
+                "had no time to hand over all slots: the others take the rest, empty"
+            ),
+        }
+    }
+
+    /// Ends its part.
+    pub async fn stop(self) {
+        self.moving.abort();
+        self.wide.abort();
+        self.agreement.shutdown().await;
+        drop(self.stop);
+        let _ = self.serving.await;
+    }
+}
+
+/// What this node says of itself.
+fn node(settings: &Settings, id: NodeId, ip: &str, port: u16, bus_port: u16) -> Node {
+    let or = |given: &str, otherwise: &str| match given.is_empty() {
+        true => otherwise.to_owned(),
+        false => given.to_owned(),
+    };
+    let host = or(&settings.cluster_announce_ip, ip);
+    let bus_host = or(&settings.cluster_announce_bus_ip, &host);
+    let given = |given: u16, otherwise: u16| if given == 0 { otherwise } else { given };
+    let client_port = given(settings.cluster_announce_port, port);
+    let bus_port = given(settings.cluster_announce_bus_port, bus_port);
+    Node {
+        id,
+        bus: join(&bus_host, bus_port),
+        host,
+        hostname: settings.cluster_announce_hostname.clone(),
+        port: client_port,
+        cluster_port: match settings.cluster_face {
+            ClusterFace::Cluster => client_port,
+            ClusterFace::Single => settings.cluster_port,
+        },
+        weight: settings.cluster_weight,
+        state: NodeState::Up,
+        incarnation: 0,
+    }
+}
+
+fn join(host: &str, port: u16) -> String {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    }
+}
+
+/// The buses of the seeds.
+fn seeds(settings: &Settings) -> Vec<String> {
+    let seeds = settings.cluster_seeds.iter();
+    seeds.map(|seed| join(&seed.host, seed.bus_port)).collect()
+}
+
+fn secret(settings: &Settings) -> Vec<u8> {
+    let secret = settings.cluster_secret.as_ref();
+    secret.map_or_else(Vec::new, |secret| secret.0.clone().into_bytes())
+}
+
+fn pins(settings: &Settings) -> Result<Pins, RingError> {
+    let word = |pin: &Pin| match pin {
+        Pin::Database(number) => number.to_string(),
+        Pin::Prefix(prefix) => prefix.clone(),
+    };
+    let words: Vec<String> = settings.cluster_pin.iter().map(word).collect();
+    Pins::parse(&words).map_err(|error| RingError(format!("cluster-pin: {error}")))
+}
+
+/// The address that others can reach this node at: the one it is bound to, or the one that its way to the seeds begins with.
+async fn own_ip(settings: &Settings, seeds: &[String]) -> String {
+    if let Some(ip) = bound_ip(settings).filter(|ip| !ip.is_unspecified()) {
+        return ip.to_string();
+    }
+    for seed in seeds {
+        let Ok(socket) = tokio::net::UdpSocket::bind("0.0.0.0:0").await else {
+            break;
+        };
+        // Nothing is sent: connecting a datagram socket only chooses the way.
+        if socket.connect(seed.as_str()).await.is_ok()
+            && let Ok(addr) = socket.local_addr()
+        {
+            return addr.ip().to_string();
+        }
+    }
+    IpAddr::from([127, 0, 0, 1]).to_string()
+}
+
+/// The first address that clients are listened for at.
+fn bound_ip(settings: &Settings) -> Option<IpAddr> {
+    settings
+        .bind
+        .iter()
+        .find_map(|bind| match bind.host.as_str() {
+            "*" => Some(IpAddr::from([0, 0, 0, 0])),
+            "::*" => Some(IpAddr::from([0; 16])),
+            host => host.parse().ok(),
+        })
+}
+
+/// Listens where clients are listened for.
+async fn listen(settings: &Settings, port: u16) -> Result<TcpListener, RingError> {
+    let ip = bound_ip(settings).unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let address = SocketAddr::new(ip, port);
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| RingError(format!("cannot listen on {address} for the bus: {error}")))
+}
+
+/// The agreement's way to other nodes.
+struct OverLinks(Arc<Cluster>);
+
+impl Transport for OverLinks {
+    fn call(
+        &self,
+        address: &str,
+        kind: Kind,
+        payload: Vec<u8>,
+        timeout: Duration,
+    ) -> Later<Result<Bytes, CallError>> {
+        let (cluster, address) = (Arc::clone(&self.0), address.to_owned());
+        Box::pin(async move { cluster.links.call(&address, kind, &payload, timeout).await })
+    }
+}
+
+/// Where the agreement tells what it came to.
+struct Sink(Arc<Cluster>);
+
+impl agree::Sink for Sink {
+    fn install(&self, map: Arc<Map>) {
+        self.0.install(map);
+        let cluster = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            // What is under way to a node that has left is still answered.
+            tokio::time::sleep(LAST_ANSWERS).await;
+            let view = cluster.view();
+            let is_alive = |node: &Node| node.state != NodeState::Failed;
+            cluster
+                .links
+                .retain(&|id| view.map.node(id).is_some_and(is_alive));
+        });
+    }
+
+    fn renew_lease(&self, until: Instant) {
+        self.0.set_lease(until);
+    }
+}
+
+/// The connection by which keys move, beside those of the clients' requests.
+const LANE_OF_KEYS: usize = LANES_MAX;
+
+/// The way of keys to other nodes.
+struct Movers {
+    cluster: Arc<Cluster>,
+    agreement: Arc<Agreement>,
+}
+
+impl moving::Peers for Movers {
+    fn call(&self, to: &Node, request: Bytes) -> Later<Result<Bytes, CallError>> {
+        let link = self.cluster.links.link(to.id, &to.bus, LANE_OF_KEYS);
+        let queued = link.call(Kind::Transfer, |payload| {
+            payload.extend_from_slice(&request)
+        });
+        Box::pin(async move {
+            match queued {
+                Ok(ticket) => ticket.await,
+                // The first request of all: the connection is made for it.
+                Err(CallError::NotConnected) => {
+                    link.connected().await?;
+                    link.call(Kind::Transfer, |payload| {
+                        payload.extend_from_slice(&request)
+                    })?
+                    .await
+                }
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    fn propose(&self, change: Change) -> Later<Outcome> {
+        let agreement = Arc::clone(&self.agreement);
+        Box::pin(async move {
+            match agreement.propose(change).await {
+                Ok(_) => Outcome::Made,
+                Err(ProposeError::NoEffect | ProposeError::Refused(_)) => Outcome::NotMade,
+                Err(ProposeError::Unavailable | ProposeError::NotInRing) => Outcome::Unknown,
+            }
+        })
+    }
+}
+
+/// What this node does for its peers.
+struct Peers {
+    server: Arc<Server>,
+    agreement: Arc<Agreement>,
+    importer: Arc<Importer>,
+    asks: Asks,
+}
+
+/// One link of a peer.
+struct Peer {
+    id: NodeId,
+    /// None while it is lent.
+    executor: Option<Box<Executor>>,
+    /// Hears what it has subscribers for, and what is published there.
+    ear: Ear,
+    /// What it asks of all nodes.
+    asked: Asked,
+    /// Ends of the tunnels of its clients.
+    tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
+}
+
+impl Service for Peers {
+    type Peer = Peer;
+
+    fn accept(&self, from: NodeId, _answers: &Answers) -> Peer {
+        Peer {
+            id: from,
+            executor: None,
+            ear: self.server.pubsub.ear(from),
+            asked: self.asks.of(from),
+            tunnels: HashMap::new(),
+        }
+    }
+
+    async fn frame(&self, peer: &mut Peer, kind: Kind, id: u64, payload: Bytes, answers: &Answers) {
+        match kind {
+            Kind::Forward => {
+                let executor = peer.executor.take();
+                let executor =
+                    executor.unwrap_or_else(|| Box::new(Executor::new(&self.server, peer.id)));
+                let mut run = Box::pin(answer(executor, id, payload, answers.clone()));
+                if let Poll::Ready(executor) = at_once(run.as_mut()).await {
+                    peer.executor = Some(executor);
+                    return;
+                }
+                // Whoever waits for a key that is locked for long must not hold up those who want others. The client whose
+                // requests these are sends no more before it has their replies.
+                match tokio::time::timeout(PATIENCE, run.as_mut()).await {
+                    Ok(executor) => peer.executor = Some(executor),
+                    Err(_) => drop(tokio::spawn(run)),
+                }
+            }
+            Kind::Ask => peer.asked.answer(id, payload, answers),
+            Kind::Cancel => peer.asked.cancel(id),
+            Kind::Raft | Kind::Member => {
+                let (agreement, answers) = (Arc::clone(&self.agreement), answers.clone());
+                tokio::spawn(async move {
+                    let answer = agreement.handle(kind, payload).await;
+                    send(&answers, id, &answer);
+                });
+            }
+            // One after the other: they come by a connection of their own.
+            Kind::Transfer => {
+                let mut answer = BytesMut::new();
+                self.importer.handle(peer.id, payload, &mut answer).await;
+                send(answers, id, &answer);
+            }
+            Kind::Publish => {
+                if peer.ear.hear(&payload).is_err() {
+                    tracing::warn!(peer = %peer.id, "what a peer publishes could not be read");
+                }
+                if id != 0 {
+                    send(answers, id, &[]);
+                }
+            }
+            Kind::Tunnel => self.piece(peer, payload, answers),
+            _ => {}
+        }
+    }
+}
+
+/// How long the frames behind one wait for it.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// Runs a frame of requests and answers it; gives the executor back.
+async fn answer(
+    mut executor: Box<Executor>,
+    id: u64,
+    payload: Bytes,
+    answers: Answers,
+) -> Box<Executor> {
+    let mut answer = BytesMut::new();
+    if executor.run(payload, &mut answer).await.is_err() {
+        tracing::warn!("a frame of requests of a peer could not be read");
+        answer.clear();
+    }
+    send(&answers, id, &answer);
+    executor
+}
+
+/// What a future has already, without waiting.
+async fn at_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+}
+
+/// An answer beyond what a frame may be is none, and the caller hears so by an empty one.
+fn send(answers: &Answers, id: u64, answer: &[u8]) {
+    let sent = answers.answer(id, |buffer| buffer.extend_from_slice(answer));
+    if sent.is_err() {
+        let _ = answers.answer(id, |_| {});
+    }
+}
+
+impl Peers {
+    /// Hands a piece to its tunnel, which begins with its first.
+    fn piece(&self, peer: &mut Peer, mut payload: Bytes, answers: &Answers) {
+        let Ok((number, piece)) = Piece::read(&mut payload) else {
+            return;
+        };
+        if piece == Piece::End {
+            peer.tunnels.remove(&number);
+            return;
+        }
+        peer.tunnels.retain(|_, pieces| !pieces.is_closed());
+        if !peer.tunnels.contains_key(&number) {
+            if peer.tunnels.len() >= TUNNELS_MAX {
+                let _ = answers.push(|buffer| Piece::End.write(number, &[], buffer));
+                return;
+            }
+            let pieces = self.open(number, peer.id, answers);
+            peer.tunnels.insert(number, pieces);
+        }
+        // A client sends one request and waits for its reply: more pieces than fit are not from one of us.
+        let bytes = Bytes::copy_from_slice(&payload);
+        let taken = peer
+            .tunnels
+            .get(&number)
+            .map(|pieces| pieces.try_send(bytes));
+        if !matches!(taken, Some(Ok(()))) {
+            peer.tunnels.remove(&number);
+        }
+    }
+
+    /// Serves a client of a peer as one of our own.
+    fn open(&self, number: u64, peer: NodeId, answers: &Answers) -> mpsc::Sender<Bytes> {
+        let (pieces, incoming) = mpsc::channel(64);
+        let (here, there) = tokio::io::duplex(TUNNEL_BYTES);
+        let server = &self.server;
+        let client = Arc::new(Client::new(
+            server.clients.next_id(),
+            format!("peer:{peer}"),
+            String::new(),
+            -1,
+            false,
+            server.clock.now(),
+        ));
+        // Its own node has counted it against maxclients.
+        server.clients.add(Arc::clone(&client), usize::MAX);
+        let serving = connection::serve(Arc::clone(server), there, client, Face::Peer);
+        tokio::spawn(serving);
+        tokio::spawn(carry(number, here, incoming, answers.clone()));
+        pieces
+    }
+}
+
+/// Carries the bytes of a tunnel between the bus and the connection, until either ends.
+async fn carry(
+    number: u64,
+    stream: DuplexStream,
+    mut incoming: mpsc::Receiver<Bytes>,
+    answers: Answers,
+) {
+    let (mut read, mut write) = tokio::io::split(stream);
+    let mut buffer = BytesMut::new();
+    let write_all = async {
+        while let Some(bytes) = incoming.recv().await {
+            if write.write_all(&bytes).await.is_err() {
+                break;
+            }
+        }
+    };
+    let read_all = async {
+        while read
+            .read_buf(&mut buffer)
+            .await
+            .is_ok_and(|bytes| bytes > 0)
+        {
+            let bytes = buffer.split();
+            if answers
+                .push(|payload| Piece::Data.write(number, &bytes, payload))
+                .is_err()
+            {
+                break;
+            }
+        }
+        let _ = answers.push(|payload| Piece::End.write(number, &[], payload));
+    };
+    tokio::select! {
+        () = write_all => {}
+        () = read_all => {}
+    }
+}

@@ -1,0 +1,7 @@
+//! Rings of real processes: what concerns all nodes at once.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod nodes;
+mod publish;

@@ -1,0 +1,77 @@
+//! A few nodes that have become one ring.
+
+use crate::support::{Client, Server, eventually, free_port};
+
+/// The nodes, in the order of their start.
+pub struct Ring {
+    pub nodes: Vec<Server>,
+    /// Where the bus of the first one is.
+    seed: Option<String>,
+    /// Where each is seen as a node.
+    cluster_ports: Vec<u16>,
+}
+
+impl Ring {
+    /// So many nodes that know each other.
+    pub fn of(count: usize) -> Ring {
+        Ring::with(count, &[])
+    }
+
+    /// The same, with more arguments for each.
+    pub fn with(count: usize, arguments: &[&str]) -> Ring {
+        let mut ring = Ring {
+            nodes: Vec::new(),
+            seed: None,
+            cluster_ports: Vec::new(),
+        };
+        for _ in 0..count {
+            ring.add(arguments);
+        }
+        ring
+    }
+
+    /// One node more, which the others know when this returns.
+    pub fn add(&mut self, arguments: &[&str]) {
+        let (bus_port, cluster_port) = (free_port().to_string(), free_port());
+        let cluster = cluster_port.to_string();
+        let mut all = vec!["--bind", "127.0.0.1", "--enable-debug-command", "yes"];
+        all.extend(["--cluster-enabled", "yes", "--cluster-bus-port", &bus_port]);
+        all.extend(["--cluster-port", &cluster]);
+        if let Some(seed) = &self.seed {
+            all.extend(["--cluster-seeds", seed]);
+        }
+        all.extend(arguments);
+        let node = Server::quoit_on_a_free_port(&all, &[]);
+        let seed = format!("127.0.0.1:{}@{bus_port}", node.port);
+        self.seed.get_or_insert(seed);
+        self.nodes.push(node);
+        self.cluster_ports.push(cluster_port);
+        let known = self.nodes.len().to_string();
+        for port in &self.cluster_ports {
+            let mut client = Client::connect(*port);
+            eventually("a node to know the ring", || {
+                let is_whole = field(&mut client, "cluster_state") == "ok"
+                    && field(&mut client, "cluster_known_nodes") == known;
+                is_whole.then_some(())
+            });
+        }
+    }
+
+    /// A connection to a node, by its number from 0.
+    pub fn client(&self, node: usize) -> Client {
+        self.nodes[node].client()
+    }
+
+    /// The same, in RESP3.
+    pub fn client_in_3(&self, node: usize) -> Client {
+        self.nodes[node].client_in(3)
+    }
+}
+
+/// A field of CLUSTER INFO.
+fn field(client: &mut Client, name: &str) -> String {
+    let info = client.line("CLUSTER INFO").text();
+    let mut lines = info.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap_or_default().to_owned()
+}
