@@ -95,9 +95,11 @@ impl Asked {
             };
             let mut executor = Executor::new(&asks.server, peer);
             let mut answer = BytesMut::new();
-            if executor.run(frame, &mut answer).await.is_err() {
-                tracing::warn!(%peer, "a request of a peer for all nodes could not be read");
-                answer.clear();
+            match executor.run(frame).await {
+                Ok(()) => executor.write(&mut answer),
+                Err(_) => {
+                    tracing::warn!(%peer, "a request of a peer for all nodes could not be read");
+                }
             }
             send(&answers, id, &answer);
         });

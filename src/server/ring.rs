@@ -459,12 +459,18 @@ async fn answer(
     payload: Bytes,
     answers: Answers,
 ) -> Box<Executor> {
-    let mut answer = BytesMut::new();
-    if executor.run(payload, &mut answer).await.is_err() {
+    let done = executor.run(payload).await;
+    if done.is_err() {
         tracing::warn!("a frame of requests of a peer could not be read");
-        answer.clear();
     }
-    send(&answers, id, &answer);
+    let sent = match done {
+        Ok(()) => answers.answer(id, |answer| executor.write(answer)),
+        Err(_) => answers.answer(id, |_| {}),
+    };
+    if sent.is_err() {
+        // Longer than a frame may be: the caller hears so by an empty one.
+        let _ = answers.answer(id, |_| {});
+    }
     executor
 }
 

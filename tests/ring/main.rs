@@ -5,3 +5,4 @@ mod support;
 
 mod nodes;
 mod publish;
+mod scripts;

@@ -57,6 +57,18 @@ impl Ring {
         }
     }
 
+    /// Waits until each node owns slots.
+    pub fn is_balanced(&self) {
+        for port in &self.cluster_ports {
+            let mut client = Client::connect(*port);
+            eventually("a node to own slots", || {
+                let nodes = client.line("CLUSTER NODES").text();
+                let mine = nodes.lines().find(|line| line.contains("myself"))?;
+                (mine.split(' ').count() > 8).then_some(())
+            });
+        }
+    }
+
     /// A connection to a node, by its number from 0.
     pub fn client(&self, node: usize) -> Client {
         self.nodes[node].client()
