@@ -86,6 +86,13 @@ impl Departing {
         self.len() == 0
     }
 
+    /// Whether names take half of what they may.
+    pub fn is_half_full(&self) -> bool {
+        let collecting = self.collecting.lock();
+        let collecting = collecting.as_ref();
+        collecting.is_some_and(|one| one.is_lost || one.bytes > one.limit_bytes / 2)
+    }
+
     /// Takes up to `most` names, in no order.
     pub fn take(&self, most: usize) -> Result<Vec<Name>, Lost> {
         let mut collecting = self.collecting.lock();
@@ -177,6 +184,7 @@ mod tests {
         let limit = 10 * (NAME_BYTES + 4);
         departing.begin(Arc::new(|_, _| true), limit);
         for number in 0..10u32 {
+            assert_eq!(departing.is_half_full(), number > 5);
             note(&departing, 0, &number.to_le_bytes());
         }
         assert_eq!(departing.take(4).map(|names| names.len()), Ok(4));

@@ -22,7 +22,8 @@
 //! it cannot be caught up with: then fewer slots move at once, down to one, which is held for as long as it takes. So it is with
 //! a slot of which a large value changes all the time: it moves last, and its hold is as long as that value takes.
 //!
-//! **Cost.** Both sides work for [`WORK`] and rest for [`REST`], a fifth of a core; while slots are held nobody rests.
+//! **Cost.** The owner works for [`WORK`] and rests for [`REST`], a fifth of a core, and the receiver has as much to do as it is
+//! sent. Nobody rests while slots are held, nor while more is written than can be sent at this pace.
 
 pub mod receive;
 pub mod send;
@@ -55,6 +56,8 @@ pub const TURN: Duration = Duration::from_micros(100);
 const PORTIONS: usize = 8;
 /// Bytes for which a portion is worth its two ways through all keys.
 const PORTION_BYTES: i64 = 8 << 20;
+/// Transfers that succeed before twice as much is tried again.
+const DOUBLE_AFTER: u32 = 4;
 /// Before a transfer that has failed is tried again: at first, and at most.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -95,6 +98,8 @@ struct Plan {
     halvings: u32,
     /// Slots that move last, and alone: large values in them change all the time.
     hot: SlotSet,
+    /// Transfers that came to their end since one was too much.
+    successes: u32,
     /// Transfers that failed, one after the other.
     failures: u32,
     /// Not before.
@@ -143,6 +148,7 @@ impl Moving {
                     total: 0,
                     halvings: 0,
                     hot: SlotSet::default(),
+                    successes: 0,
                     failures: 0,
                     next: now,
                 });
@@ -158,6 +164,12 @@ impl Moving {
                 self.send_portion(*to, slots, plan).await;
             }
         }
+    }
+
+    /// Whether anything is to be moved to a node.
+    fn is_wanted(&self, to: NodeId) -> bool {
+        let moves = self.cluster.view().map.moves_from(self.cluster.me);
+        moves.iter().any(|(id, _)| *id == to)
     }
 
     /// Moves some of the slots that should be at a node.
@@ -179,7 +191,10 @@ impl Moving {
         match done {
             Ok(moved) => {
                 plan.failures = 0;
-                plan.halvings = plan.halvings.saturating_sub(1);
+                plan.successes += 1;
+                if plan.successes.is_multiple_of(DOUBLE_AFTER) {
+                    plan.halvings = plan.halvings.saturating_sub(1);
+                }
                 tracing::info!(
                     %to,
                     slots = moved.slots,
@@ -199,9 +214,12 @@ impl Moving {
             }
             Err(Failure::TooMuch) => {
                 plan.halvings = (plan.halvings + 1).min(16);
+                plan.successes = 0;
                 plan.next = Instant::now() + RETRY;
                 tracing::info!(%to, slots = count, "too much is written to move so many slots at once: fewer next time");
             }
+            // The map has changed its mind: nothing is wrong.
+            Err(Failure::Refused) if !self.is_wanted(to) => {}
             Err(failure) => {
                 plan.failures += 1;
                 let rest = RETRY * 2u32.saturating_pow(plan.failures.min(10));
@@ -220,6 +238,9 @@ impl Moving {
     }
 }
 
+/// Turns are at most this power of two longer than usual: three milliseconds.
+const HURRY_MAX: u32 = 5;
+
 /// How long nothing is to be moved before the lease is looked at again.
 const REST_WITHOUT_WORK: Duration = Duration::from_secs(1);
 
@@ -230,18 +251,31 @@ pub struct Pace {
     worked: Duration,
     /// Since others had their turn.
     in_turn: Duration,
+    /// How often it was to hurry.
+    hurry: u32,
 }
 
 impl Pace {
+    /// From now on it does not rest, and its turns are longer; each time more so, up to some milliseconds. To catch up with those
+    /// who take all turns that there are.
+    pub fn hurry(&mut self) {
+        self.hurry = (self.hurry + 1).min(HURRY_MAX);
+    }
+
+    /// There is no need to hurry any more.
+    pub fn calm(&mut self) {
+        self.hurry = 0;
+    }
+
     /// To be called after each piece of work with what it took: lets others have their turn, and rests now and then.
     pub async fn worked(&mut self, took: Duration) {
         self.worked += took;
         self.in_turn += took;
-        if self.in_turn < TURN {
+        if self.in_turn < TURN * 2u32.pow(self.hurry) {
             return;
         }
         self.in_turn = Duration::ZERO;
-        if self.worked < WORK {
+        if self.worked < WORK || self.hurry > 0 {
             return tokio::task::yield_now().await;
         }
         // Who worked for longer rests for longer.

@@ -37,10 +37,12 @@ const WINDOW: usize = 4;
 const ANSWER: Duration = Duration::from_secs(30);
 /// Names taken at once of those that changed.
 const BATCH: usize = 256;
-/// So few changes are left for the hold: some milliseconds.
-const FEW: usize = 1024;
-/// Batches of changes after which what is still written is too much.
-const BATCHES: usize = 400;
+/// So much work may be left for the hold.
+const LITTLE: Duration = Duration::from_millis(8);
+/// Batches of changes after which there is more hurry.
+const HURRY_EVERY: usize = 8;
+/// Batches of changes after which an eighth less must be left than so many before; else it is too much.
+const PROGRESS_EVERY: usize = 32;
 /// How long those who are inside when a hold begins may take to leave.
 const LEAVE: Duration = Duration::from_millis(15);
 /// How long the last changes may take.
@@ -115,6 +117,10 @@ pub struct Transfer<'m> {
     chunk: Chunk,
     in_flight: VecDeque<Later<Result<Bytes, CallError>>>,
     pace: Pace,
+    /// The view by which it was known last that this is wanted.
+    version: u64,
+    /// What the batch under way has cost.
+    worked: Duration,
     /// Nobody rests while slots are held.
     is_held: bool,
     moved: Moved,
@@ -155,6 +161,8 @@ impl<'m> Transfer<'m> {
             chunk: Chunk::new(number),
             in_flight: VecDeque::new(),
             pace: Pace::default(),
+            version: 0,
+            worked: Duration::ZERO,
             is_held: false,
             moved: Moved::default(),
             hot: SlotSet::default(),
@@ -252,7 +260,8 @@ impl<'m> Transfer<'m> {
             for name in rest_of_visit.drain(..) {
                 self.send_one(&name).await?;
             }
-            if keyspace.listeners.departing.len() >= BATCH {
+            // Else the set has room for what comes: a key that changes often is sent once more, not each time.
+            if keyspace.listeners.departing.is_half_full() {
                 for name in keyspace.listeners.departing.take(BATCH)? {
                     self.send_one(&name).await?;
                 }
@@ -264,20 +273,40 @@ impl<'m> Transfer<'m> {
     /// Sends what has changed until little is left. `false`: it does not become little.
     async fn catch_up(&mut self) -> Result<bool, Failure> {
         let departing = &self.keyspace().listeners.departing;
-        for _ in 0..BATCHES {
+        let mut before = usize::MAX;
+        for batch in 1.. {
             let names = departing.take(BATCH)?;
-            let is_end = names.len() < BATCH || departing.len() <= FEW;
+            let count = names.len();
+            self.worked = Duration::ZERO;
             for name in names {
                 self.send_one(&name).await?;
             }
-            if is_end {
+            // What the hold will take, if it goes on like this.
+            let left = departing.len();
+            let worked = self.worked;
+            let is_little = |left: usize| {
+                let cost = worked.div_f32(count.max(1) as f32);
+                left <= BATCH || cost.saturating_mul(left as u32) <= LITTLE
+            };
+            if count < BATCH || is_little(left) {
                 self.flush().await?;
                 self.all_answered().await?;
-                if departing.len() <= FEW {
+                if is_little(departing.len()) {
+                    self.pace.calm();
                     return Ok(true);
                 }
             }
+            if batch % HURRY_EVERY == 0 {
+                self.pace.hurry();
+            }
+            if batch % PROGRESS_EVERY == 0 {
+                if left >= before / 8 * 7 {
+                    break;
+                }
+                before = left;
+            }
         }
+        self.pace.calm();
         Ok(false)
     }
 
@@ -295,6 +324,8 @@ impl<'m> Transfer<'m> {
                 }
             }
         };
+        let took = begun.elapsed();
+        self.worked += took;
         if let Some(large) = large {
             self.flush().await?;
             return self.send_parts(name, *large).await;
@@ -302,7 +333,7 @@ impl<'m> Transfer<'m> {
         if self.chunk.is_full() {
             self.flush().await?;
         }
-        self.pace.worked(begun.elapsed()).await;
+        self.pace.worked(took).await;
         Ok(())
     }
 
@@ -540,11 +571,30 @@ impl<'m> Transfer<'m> {
         effects.publish(listeners);
     }
 
+    /// Whether there is still something to be moved there: the map may have changed its mind.
+    fn check_wanted(&mut self) -> Result<(), Failure> {
+        let view = self.cluster().view();
+        if view.version == self.version {
+            return Ok(());
+        }
+        self.version = view.version;
+        let to = view.map.index(self.to.id).ok_or(Failure::Refused)?;
+        let is_wanted = |slot: u16| {
+            let slot = usize::from(slot);
+            view.map.owners[slot] == view.mine && view.map.targets[slot] == to
+        };
+        match self.slots.iter().any(is_wanted) {
+            true => Ok(()),
+            false => Err(Failure::Refused),
+        }
+    }
+
     /// Sends the chunk.
     async fn flush(&mut self) -> Result<(), Failure> {
         if self.chunk.is_empty() {
             return Ok(());
         }
+        self.check_wanted()?;
         let chunk = std::mem::replace(&mut self.chunk, Chunk::new(self.number));
         self.moved.keys += chunk.len() as u64;
         self.cluster().moved.sent.add(chunk.len() as u64);

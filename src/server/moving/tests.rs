@@ -542,45 +542,75 @@ async fn all_types_arrive_as_they_were() {
     tasks.iter().for_each(JoinHandle::abort);
 }
 
-/// Writes at random until told to stop; says what was acknowledged last of each key.
-async fn write_on(
-    net: Arc<Net>,
-    stop: Arc<AtomicBool>,
-    seed: u64,
-    keys: usize,
-) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
+/// What a writer knows of its keys.
+#[derive(Default)]
+struct Model {
+    texts: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// Lengths of lists, and sums in hashes.
+    counts: BTreeMap<Vec<u8>, i64>,
+    expiries: BTreeMap<Vec<u8>, i64>,
+}
+
+/// Writes at random until told to stop, and checks each reply against what was acknowledged before.
+async fn write_on(net: Arc<Net>, stop: Arc<AtomicBool>, seed: u64, keys: usize) -> Model {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut user = net.connect(0);
-    let mut model = BTreeMap::new();
+    let mut model = Model::default();
+    let bulk = |text: Option<&Vec<u8>>| match text {
+        None => b"$-1\r\n".to_vec(),
+        Some(text) => [format!("${}\r\n", text.len()).as_bytes(), text, b"\r\n"].concat(),
+    };
     while !stop.load(Ordering::SeqCst) {
-        let key = format!("w:{}:{}", seed, rng.usize(..keys)).into_bytes();
-        let value: Vec<u8> = vec![rng.alphanumeric() as u8; rng.usize(..100)];
-        let before = model.get(&key).cloned().flatten();
-        let (reply, after) = match rng.u8(..4) {
-            0 => (user.run(&net, &[b"DEL", &key]).await, None),
+        let number = rng.usize(..keys);
+        let key = format!("w:{seed}:{number}").into_bytes();
+        let list = format!("list:{seed}:{number}").into_bytes();
+        let hash = format!("hash:{seed}:{number}").into_bytes();
+        let value: Vec<u8> = vec![rng.alphanumeric() as u8; rng.usize(1..100)];
+        let before = model.texts.get(&key).cloned().flatten();
+        let (words, expected): (Vec<&[u8]>, Vec<u8>) = match rng.u8(..8) {
+            0 => {
+                model.texts.insert(key.clone(), None);
+                model.expiries.remove(&key);
+                let expected = format!(":{}\r\n", u8::from(before.is_some()));
+                (vec![b"DEL", &key], expected.into_bytes())
+            }
             1 => {
-                let reply = user.run(&net, &[b"APPEND", &key, &value]).await;
-                let after = [before.clone().unwrap_or_default(), value.clone()].concat();
-                let length = format!(":{}\r\n", after.len());
-                assert_eq!(reply, length.as_bytes(), "a change was lost");
-                // To append nothing to nothing creates nothing... in Redis it does.
-                (reply, Some(after))
+                let after = [before.unwrap_or_default(), value.clone()].concat();
+                let expected = format!(":{}\r\n", after.len());
+                model.texts.insert(key.clone(), Some(after));
+                (vec![b"APPEND", &key, &value], expected.into_bytes())
             }
-            2 => {
-                let reply = user.run(&net, &[b"GET", &key]).await;
-                let expected = match &before {
-                    None => b"$-1\r\n".to_vec(),
-                    Some(value) => {
-                        [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
-                    }
-                };
-                assert_eq!(reply, expected, "a read was stale");
-                continue;
+            2 | 3 => (vec![b"GET", &key], bulk(before.as_ref())),
+            4 => {
+                let count = model.counts.entry(list.clone()).or_default();
+                *count += 1;
+                let expected = format!(":{count}\r\n");
+                (vec![b"RPUSH", &list, &value], expected.into_bytes())
             }
-            _ => (user.run(&net, &[b"SET", &key, &value]).await, Some(value)),
+            5 => {
+                let sum = model.counts.entry(hash.clone()).or_default();
+                *sum += 7;
+                let expected = format!(":{sum}\r\n");
+                (vec![b"HINCRBY", &hash, b"f", b"7"], expected.into_bytes())
+            }
+            6 if before.is_some() => {
+                model.expiries.insert(key.clone(), 1_700_000_500_000);
+                let words: Vec<&[u8]> = vec![b"PEXPIREAT", &key, b"1700000500000"];
+                (words, b":1\r\n".to_vec())
+            }
+            _ => {
+                model.texts.insert(key.clone(), Some(value.clone()));
+                model.expiries.remove(&key);
+                (vec![b"SET", &key, &value], b"+OK\r\n".to_vec())
+            }
         };
-        assert!(!reply.starts_with(b"-"), "{}", reply.escape_ascii());
-        model.insert(key, after);
+        let reply = user.run(&net, &words).await;
+        assert_eq!(
+            reply.escape_ascii().to_string(),
+            expected.escape_ascii().to_string(),
+            "{}",
+            words.join(&b' ').escape_ascii()
+        );
     }
     model
 }
@@ -623,13 +653,18 @@ async fn no_write_is_lost_while_keys_move() {
     net.change(|map| map.targets = vec![1; SLOTS]);
     net.settled(1).await;
     stop.store(true, Ordering::SeqCst);
-    let mut expected = BTreeMap::new();
+    let mut expected = Model::default();
     for writer in writers {
-        expected.extend(writer.await.expect("no write fails"));
+        let model = writer.await.expect("no write fails");
+        expected.texts.extend(model.texts);
+        expected.counts.extend(model.counts);
+        expected.expiries.extend(model.expiries);
     }
     let content = net.content(1);
-    for (key, value) in &expected {
+    for (key, value) in &expected.texts {
         let found = content.get(&(0, key.clone()));
+        let expiry = expected.expiries.get(key).map(|at| Millis(*at));
+        assert_eq!(found.and_then(|(_, expiry)| *expiry), expiry);
         assert_eq!(
             found.map(|(parts, _)| &parts[0]),
             value.as_ref(),
@@ -637,11 +672,15 @@ async fn no_write_is_lost_while_keys_move() {
             key.escape_ascii()
         );
     }
-    let kept = expected.values().filter(|value| value.is_some()).count();
+    for key in expected.counts.keys() {
+        assert!(content.contains_key(&(0, key.clone())));
+    }
+    let texts = expected.texts.values();
+    let kept = texts.filter(|value| value.is_some()).count() + expected.counts.len();
     assert_eq!(content.len(), kept);
     assert_eq!(net.content(0), BTreeMap::new());
     net.check_accounts();
-    assert!(expected.len() > 100, "the writers have written");
+    assert!(expected.texts.len() > 100, "the writers have written");
     tasks.iter().for_each(JoinHandle::abort);
 }
 
