@@ -16,6 +16,7 @@
 //!    ended in between are never sent.
 
 pub mod agree;
+pub mod ask;
 pub mod bus;
 pub mod forward;
 mod guests;
@@ -173,10 +174,10 @@ pub struct Cluster {
     pub links: Links,
     /// Clients' connections that go on at peers.
     pub tunnels: Arc<Tunnels>,
-    /// What the nodes agree by. Set once by the start, which also owns it: it has this object, in its turn.
-    pub agreement: OnceLock<Weak<Agreement>>,
     /// What has moved.
     pub moved: transfer::Counts,
+    /// What the nodes agree by. Set once by the start, which also owns it: it has this object, in its turn.
+    pub agreement: OnceLock<Weak<Agreement>>,
     /// Connections to each peer: a client keeps to one of them, which keeps its order.
     lanes: usize,
     view: ArcSwap<View>,
@@ -217,8 +218,8 @@ impl Cluster {
             pins,
             links,
             tunnels,
-            agreement: OnceLock::new(),
             moved: transfer::Counts::default(),
+            agreement: OnceLock::new(),
             lanes: lanes.max(1),
             view: ArcSwap::from_pointee(View {
                 version: 1,

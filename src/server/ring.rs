@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::asked::{Asked, Asks};
 use super::connection;
 use super::moving::receive::Importer;
 use super::moving::{self, Outcome};
@@ -40,6 +41,8 @@ const LANES_MAX: usize = 4;
 const TUNNELS_MAX: usize = 10_000;
 /// Bytes of a tunnel on their way in each direction.
 const TUNNEL_BYTES: usize = 64 * 1024;
+/// How long a node that has left goes on answering, and twice as long others keep their links to it.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Ports between a node's port and its bus, where it does not say otherwise.
 const BUS_OFFSET: u16 = 10_000;
 
@@ -138,6 +141,7 @@ impl Ring {
             server: Arc::clone(server),
             agreement: Arc::clone(&agreement),
             importer,
+            asks: Asks::new(server),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let stopped = async {
@@ -164,7 +168,11 @@ impl Ring {
     /// Hands all slots over and leaves, within `limit`.
     pub async fn leave(&self, limit: Duration) {
         match tokio::time::timeout(limit, self.agreement.leave()).await {
-            Ok(Ok(())) => tracing::info!("has left the ring"),
+            Ok(Ok(())) => {
+                tracing::info!("has left the ring");
+                // Whoever has not heard of it yet is told that the keys are elsewhere.
+                tokio::time::sleep(LAST_ANSWERS / 2).await;
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "could not leave the ring: the others take its slots, empty")
             }
@@ -303,12 +311,17 @@ struct Sink(Arc<Cluster>);
 
 impl agree::Sink for Sink {
     fn install(&self, map: Arc<Map>) {
-        let alive = |id: NodeId| {
-            map.node(id)
-                .is_some_and(|node| node.state != NodeState::Failed)
-        };
-        self.0.links.retain(&alive);
         self.0.install(map);
+        let cluster = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            // What is under way to a node that has left is still answered.
+            tokio::time::sleep(LAST_ANSWERS).await;
+            let view = cluster.view();
+            let is_alive = |node: &Node| node.state != NodeState::Failed;
+            cluster
+                .links
+                .retain(&|id| view.map.node(id).is_some_and(is_alive));
+        });
     }
 
     fn renew_lease(&self, until: Instant) {
@@ -364,6 +377,7 @@ struct Peers {
     server: Arc<Server>,
     agreement: Arc<Agreement>,
     importer: Arc<Importer>,
+    asks: Asks,
 }
 
 /// One link of a peer.
@@ -373,6 +387,8 @@ struct Peer {
     executor: Option<Box<Executor>>,
     /// Hears what it has subscribers for, and what is published there.
     ear: Ear,
+    /// What it asks of all nodes.
+    asked: Asked,
     /// Ends of the tunnels of its clients.
     tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
 }
@@ -385,6 +401,7 @@ impl Service for Peers {
             id: from,
             executor: None,
             ear: self.server.pubsub.ear(from),
+            asked: self.asks.of(from),
             tunnels: HashMap::new(),
         }
     }
@@ -407,10 +424,8 @@ impl Service for Peers {
                     Err(_) => drop(tokio::spawn(run)),
                 }
             }
-            Kind::Ask => {
-                let executor = Box::new(Executor::new(&self.server, peer.id));
-                tokio::spawn(answer(executor, id, payload, answers.clone()));
-            }
+            Kind::Ask => peer.asked.answer(id, payload, answers),
+            Kind::Cancel => peer.asked.cancel(id),
             Kind::Raft | Kind::Member => {
                 let (agreement, answers) = (Arc::clone(&self.agreement), answers.clone());
                 tokio::spawn(async move {

@@ -1,4 +1,5 @@
-//! What a node has to do with all its peers at once, whatever its clients ask for: it tells them what it has subscribers for.
+//! What a node has to do with all its peers at once, whatever its clients ask for: it tells them what it has subscribers for,
+//! and learns from them ([`learn`]).
 //!
 //! One task follows the map; each peer has a task of its own, so that one who is slow or away holds nobody up.
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::learn;
 use crate::cluster::Cluster;
 use crate::cluster::bus::{CallError, Kind, Link};
 use crate::cluster::node::{NodeId, NodeState};
@@ -23,6 +25,8 @@ const FOREVER: Duration = Duration::from_secs(3600);
 pub async fn run(server: Arc<Server>, cluster: Arc<Cluster>) {
     server.pubsub.join_ring();
     let mut tasks = JoinSet::new();
+    let learning = learn::run(Arc::clone(&server), Arc::clone(&cluster));
+    tasks.spawn(learning);
     let mut peers: HashMap<NodeId, AbortHandle> = HashMap::new();
     loop {
         let view = cluster.view();

@@ -364,12 +364,12 @@ impl Link {
 
     /// For good: calls are refused, and those that wait fail.
     fn close(&self) {
-        self.outbox.close();
-        self.fail_tickets();
         self.status.send_modify(|status| {
             status.connected = None;
             status.closed = true;
         });
+        self.outbox.close();
+        self.fail_tickets();
         if let Some(task) = self.task.lock().take() {
             task.abort();
         }
@@ -555,14 +555,15 @@ struct Connected<'a> {
 
 impl Drop for Connected<'_> {
     fn drop(&mut self) {
-        // In this order: a call that comes between is refused, and none that was queued is overlooked.
-        self.link.outbox.shut();
-        self.link.fail_tickets();
-        self.notices.broken(self.peer, self.link.lane);
+        // In this order: who asks whether it is connected is never told so after a call was refused, and no call that was
+        // queued is overlooked.
         self.link.status.send_modify(|status| {
             status.connected = None;
             status.failures += 1;
         });
+        self.link.outbox.shut();
+        self.link.fail_tickets();
+        self.notices.broken(self.peer, self.link.lane);
     }
 }
 

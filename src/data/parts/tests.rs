@@ -1,7 +1,7 @@
 use super::*;
 use crate::data::list::Limits;
 use crate::data::stream::{self, Id, Stream};
-use crate::data::testing::{rounds, seeded, stream_parts, text};
+use crate::data::testing::{rounds, seeded, text, value_parts};
 
 const NOW: Millis = Millis(1_000_000);
 
@@ -35,43 +35,11 @@ fn moved(whole: &Whole, size: usize, rules: &Rules<'_>) -> Result<Dumped, Malfor
     }
 }
 
-/// The payload of DUMP says everything of a value but the order of its members.
 fn parts_of(whole: &Whole, hasher: &KeyHasher) -> Vec<Vec<u8>> {
-    let collection = match whole {
-        Whole::Text(text) => return vec![text.to_vec()],
-        Whole::Collection(collection) => collection,
-    };
-    let mut parts = Vec::new();
-    match collection.view() {
-        ValueRef::String(_) => {}
-        ValueRef::List(list) => parts.extend(list.range(0..usize::MAX).map(|one| one.to_vec())),
-        ValueRef::Set(set) => {
-            parts.extend(
-                set.iter()
-                    .map(|one| one.text(&mut itoa::Buffer::new()).to_vec()),
-            );
-            parts.sort_unstable();
-        }
-        ValueRef::ZSet(zset) => {
-            for (member, score) in zset.range(0..usize::MAX) {
-                let mut part = score.to_bits().to_be_bytes().to_vec();
-                member.write_to(&mut part);
-                parts.push(part);
-            }
-        }
-        ValueRef::Hash(hash) => {
-            for (field, value, expiry) in hash.entries(hasher) {
-                let mut part = format!("{expiry:?} ").into_bytes();
-                field.write_to(&mut part);
-                part.push(b'=');
-                value.write_to(&mut part);
-                parts.push(part);
-            }
-            parts.sort_unstable();
-        }
-        ValueRef::Stream(stream) => parts = stream_parts(stream),
+    match whole {
+        Whole::Text(text) => vec![text.to_vec()],
+        Whole::Collection(collection) => value_parts(collection.view(), hasher),
     }
-    parts
 }
 
 fn some_value(rng: &mut fastrand::Rng, rules: &Rules<'_>) -> Whole {
