@@ -9,11 +9,13 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{Handler, Runner, Step, is_exec, keys_of};
+use crate::admin::cluster::view::endpoint;
 use crate::admin::{self, Named};
 use crate::cluster::map::NOBODY;
 use crate::cluster::route::{Route, route};
 use crate::cluster::{Cluster, Owner, View};
 use crate::commands;
+use crate::config::EndpointType;
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::state::session::{ReplyMode, Session};
 use crate::state::transaction::Watches;
@@ -461,7 +463,8 @@ impl Runner {
             }
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
             (Route::Peer(index), Face::Cluster) => {
-                Routed::Refuse(moved(&routing.view, slots[0], index))
+                let kind = settings.cluster_preferred_endpoint_type;
+                Routed::Refuse(moved(&routing.view, kind, slots[0], index))
             }
         }
     }
@@ -612,8 +615,10 @@ fn is_watch(entry: &Entry<Handler>) -> bool {
         && matches!(entry.handler, Handler::Admin(admin::Handler::Immediate(_)))
 }
 
-fn moved(view: &View, slot: u16, owner: u16) -> CommandError {
+/// Where the owner is, in the form that clients are to be told; an empty host is the one that they asked.
+fn moved(view: &View, kind: EndpointType, slot: u16, owner: u16) -> CommandError {
     debug_assert_ne!(owner, NOBODY);
     let node = &view.map.nodes[usize::from(owner)];
-    CommandError::text_of(format!("MOVED {slot} {}:{}", node.host, node.cluster_port))
+    let host = endpoint(node, kind).unwrap_or_default();
+    CommandError::text_of(format!("MOVED {slot} {host}:{}", node.cluster_port))
 }

@@ -201,17 +201,21 @@ fn node(settings: &Settings, id: NodeId, ip: &str, port: u16, bus_port: u16) -> 
     let host = or(&settings.cluster_announce_ip, ip);
     let bus_host = or(&settings.cluster_announce_bus_ip, &host);
     let given = |given: u16, otherwise: u16| if given == 0 { otherwise } else { given };
-    let client_port = given(settings.cluster_announce_port, port);
     let bus_port = given(settings.cluster_announce_bus_port, bus_port);
     Node {
         id,
         bus: join(&bus_host, bus_port),
         host,
         hostname: settings.cluster_announce_hostname.clone(),
-        port: client_port,
+        port,
+        // Without a face of its own it is the single one that clients of others' cluster faces are sent to: it forwards.
         cluster_port: match settings.cluster_face {
-            ClusterFace::Cluster => client_port,
-            ClusterFace::Single => settings.cluster_port,
+            ClusterFace::Single if settings.cluster_port != 0 => {
+                given(settings.cluster_announce_port, settings.cluster_port)
+            }
+            ClusterFace::Cluster | ClusterFace::Single => {
+                given(settings.cluster_announce_port, port)
+            }
         },
         weight: settings.cluster_weight,
         state: NodeState::Up,
