@@ -165,7 +165,10 @@ impl Net {
     async fn settled(&self, owner: usize) {
         for member in &self.members {
             let is_over = |view: &View| {
-                view.map.owners.iter().all(|index| usize::from(*index) == owner)
+                view.map
+                    .owners
+                    .iter()
+                    .all(|index| usize::from(*index) == owner)
                     && view.hidden.is_none()
                     && view.held.is_none()
             };
@@ -182,8 +185,8 @@ impl Net {
                 let held = lock_in(keyspace, database, partition, u32::MAX).expect("it waits");
                 for entry in held.iter() {
                     let parts = value_parts(entry.value(), keyspace.hasher());
-                    let before = content
-                        .insert((at, entry.key().to_vec()), (parts, entry.expiry()));
+                    let before =
+                        content.insert((at, entry.key().to_vec()), (parts, entry.expiry()));
                     assert!(before.is_none(), "a key is there once");
                 }
             }
@@ -200,7 +203,10 @@ impl Net {
                 let mut bytes = database.table_bytes();
                 for partition in 0..PARTITIONS {
                     let held = lock_in(keyspace, database, partition, u32::MAX).expect("it waits");
-                    bytes += held.iter().map(|entry| entry.allocated_bytes() as i64).sum::<i64>();
+                    bytes += held
+                        .iter()
+                        .map(|entry| entry.allocated_bytes() as i64)
+                        .sum::<i64>();
                 }
                 assert_eq!(database.bytes(), bytes);
                 total += bytes;
@@ -241,7 +247,10 @@ impl Member {
         cluster.set_lease(Instant::now() + 100 * LONG);
         assert!(host.server.cluster.set(Arc::clone(&cluster)).is_ok());
         host.server.keyspace.hide(Arc::clone(&cluster) as _);
-        let importer = Arc::new(Importer::new(Arc::clone(&host.server), Arc::clone(&cluster)));
+        let importer = Arc::new(Importer::new(
+            Arc::clone(&host.server),
+            Arc::clone(&cluster),
+        ));
         Member {
             host,
             cluster,
@@ -306,7 +315,12 @@ impl User {
             let (stream, other) = tokio::io::duplex(1 << 20);
             let host = &net.members[number].host;
             let client: Arc<Client> = host.client().session.client;
-            tokio::spawn(serve(Arc::clone(&host.server), other, client, Face::Cluster));
+            tokio::spawn(serve(
+                Arc::clone(&host.server),
+                other,
+                client,
+                Face::Cluster,
+            ));
             self.streams[number] = Some(BufReader::new(stream));
         }
     }
@@ -329,7 +343,10 @@ impl User {
         let mut pending = 1;
         while pending > 0 {
             let from = reply.len();
-            stream.read_until(b'\n', &mut reply).await.expect("it is served");
+            stream
+                .read_until(b'\n', &mut reply)
+                .await
+                .expect("it is served");
             assert!(reply.ends_with(b"\r\n"), "the connection ended");
             pending -= 1;
             let line = std::str::from_utf8(&reply[from..]).expect("a line of the protocol");
@@ -369,7 +386,8 @@ impl User {
             self.database = database;
             for number in 0..net.members.len() {
                 self.open(net, number);
-                self.send(number, &[b"SELECT", database.to_string().as_bytes()]).await;
+                self.send(number, &[b"SELECT", database.to_string().as_bytes()])
+                    .await;
                 assert_eq!(self.reply(number).await, b"+OK\r\n");
             }
         }
@@ -378,7 +396,8 @@ impl User {
 
 /// Fills a node with keys of all types.
 async fn fill(net: &Net, user: &mut User, rng: &mut fastrand::Rng) {
-    let text = |rng: &mut fastrand::Rng, most: usize| vec![rng.alphanumeric() as u8; rng.usize(..most)];
+    let text =
+        |rng: &mut fastrand::Rng, most: usize| vec![rng.alphanumeric() as u8; rng.usize(..most)];
     for number in 0..600 {
         user.select(net, u32::from(number % 5 == 0)).await;
         let key = format!("key:{number}").into_bytes();
@@ -389,10 +408,35 @@ async fn fill(net: &Net, user: &mut User, rng: &mut fastrand::Rng) {
             2 => vec![b"RPUSH".to_vec(), key.clone(), value, b"7".to_vec()],
             3 => vec![b"SADD".to_vec(), key.clone(), b"1".to_vec(), b"2".to_vec()],
             4 => vec![b"SADD".to_vec(), key.clone(), value, b"x".to_vec()],
-            5 => vec![b"HSET".to_vec(), key.clone(), b"f".to_vec(), value, b"g".to_vec(), b"1".to_vec()],
-            6 => vec![b"ZADD".to_vec(), key.clone(), b"1.5".to_vec(), value, b"-inf".to_vec(), b"m".to_vec()],
-            7 => vec![b"XADD".to_vec(), key.clone(), b"1-1".to_vec(), b"f".to_vec(), value],
-            _ => vec![b"SETBIT".to_vec(), key.clone(), b"2000".to_vec(), b"1".to_vec()],
+            5 => vec![
+                b"HSET".to_vec(),
+                key.clone(),
+                b"f".to_vec(),
+                value,
+                b"g".to_vec(),
+                b"1".to_vec(),
+            ],
+            6 => vec![
+                b"ZADD".to_vec(),
+                key.clone(),
+                b"1.5".to_vec(),
+                value,
+                b"-inf".to_vec(),
+                b"m".to_vec(),
+            ],
+            7 => vec![
+                b"XADD".to_vec(),
+                key.clone(),
+                b"1-1".to_vec(),
+                b"f".to_vec(),
+                value,
+            ],
+            _ => vec![
+                b"SETBIT".to_vec(),
+                key.clone(),
+                b"2000".to_vec(),
+                b"1".to_vec(),
+            ],
         };
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
         let reply = user.run(net, &words).await;
@@ -464,7 +508,11 @@ async fn all_types_arrive_as_they_were() {
     let after = net.content(1);
     assert_eq!(after.len(), before.len());
     for (key, value) in &before {
-        assert!(after.get(key) == Some(value), "{:?}", key.1.escape_ascii().to_string());
+        assert!(
+            after.get(key) == Some(value),
+            "{:?}",
+            key.1.escape_ascii().to_string()
+        );
     }
     net.check_accounts();
     // They come back, too: nothing of the first way is in the way of the second.
@@ -503,7 +551,9 @@ async fn write_on(
                 let reply = user.run(&net, &[b"GET", &key]).await;
                 let expected = match &before {
                     None => b"$-1\r\n".to_vec(),
-                    Some(value) => [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat(),
+                    Some(value) => {
+                        [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
+                    }
                 };
                 assert_eq!(reply, expected, "a read was stale");
                 continue;
@@ -557,7 +607,12 @@ async fn no_write_is_lost_while_keys_move() {
     let content = net.content(1);
     for (key, value) in &expected {
         let found = content.get(&(0, key.clone()));
-        assert_eq!(found.map(|(parts, _)| &parts[0]), value.as_ref(), "{}", key.escape_ascii());
+        assert_eq!(
+            found.map(|(parts, _)| &parts[0]),
+            value.as_ref(),
+            "{}",
+            key.escape_ascii()
+        );
     }
     let kept = expected.values().filter(|value| value.is_some()).count();
     assert_eq!(content.len(), kept);
@@ -597,7 +652,13 @@ async fn what_is_on_its_way_is_seen_once() {
         usage: transfer::Usage::Idle(0),
     };
     for number in 0..50 {
-        chunk.text(0, format!("{{tag}}{number}").as_bytes(), life, false, b"value");
+        chunk.text(
+            0,
+            format!("{{tag}}{number}").as_bytes(),
+            life,
+            false,
+            b"value",
+        );
     }
     let ask = async |request: Bytes| {
         let answer = way.call(&node(1), request).await.expect("it is answered");
@@ -615,7 +676,10 @@ async fn what_is_on_its_way_is_seen_once() {
     for (words, nothing) in [
         (&[&b"DBSIZE"[..]][..], ":0\r\n"),
         (&[b"KEYS", b"*"], "*0\r\n"),
-        (&[b"SCAN", b"0", b"COUNT", b"1000"], "*2\r\n$1\r\n0\r\n*0\r\n"),
+        (
+            &[b"SCAN", b"0", b"COUNT", b"1000"],
+            "*2\r\n$1\r\n0\r\n*0\r\n",
+        ),
         (&[b"RANDOMKEY"], "$-1\r\n"),
     ] {
         assert_eq!(asked(&mut there, 1, words).await, nothing, "{words:?}");
@@ -624,7 +688,11 @@ async fn what_is_on_its_way_is_seen_once() {
     assert_eq!(ask(transfer::write_complete(7)).await, Verdict::Done);
     net.change(|map| map.owners[usize::from(slot_of(b"tag"))] = 1);
     assert_eq!(asked(&mut there, 1, &[b"DBSIZE"]).await, ":50\r\n");
-    assert_eq!(asked(&mut user, 0, &[b"DBSIZE"]).await, ":0\r\n", "though they are left over");
+    assert_eq!(
+        asked(&mut user, 0, &[b"DBSIZE"]).await,
+        ":0\r\n",
+        "though they are left over"
+    );
     assert_eq!(asked(&mut user, 0, &[b"KEYS", b"*"]).await, "*0\r\n");
     assert_eq!(net.content(0).len(), 50);
     let dead = net.cluster(0).view().dead.clone().expect("left over");
@@ -645,7 +713,13 @@ async fn a_change_that_is_not_made_leaves_all_where_it_was() {
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Refused));
     assert!(net.cluster(0).view().held.is_none());
     assert_eq!(net.content(0).len(), 50);
-    assert!(!net.server(0).keyspace.listeners.interest().contains(Interest::MOVES));
+    assert!(
+        !net.server(0)
+            .keyspace
+            .listeners
+            .interest()
+            .contains(Interest::MOVES)
+    );
     // What has come there is worth nothing, even if the slot becomes its own now: it is held until it is empty.
     let is_dead = |view: &View| view.dead.is_some();
     assert!(net.cluster(1).wait_for(LONG, is_dead).await);
@@ -669,7 +743,10 @@ async fn slots_stay_held_until_it_is_known_what_became_of_them() {
     let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
     assert_eq!(net.proposals.load(Ordering::SeqCst), 3);
-    assert_eq!(user.run(&net, &[b"GET", b"{tag}9"]).await, b"$5\r\nvalue\r\n");
+    assert_eq!(
+        user.run(&net, &[b"GET", b"{tag}9"]).await,
+        b"$5\r\nvalue\r\n"
+    );
     assert_eq!(user.at, 1);
 }
 
@@ -697,7 +774,10 @@ async fn a_sender_that_dies_leaves_nothing() {
         chunk.text(0, b"{tag}1", life, false, b"value");
         chunk.finish()
     };
-    assert_eq!(call(transfer::write_begin(7, 1, one_slot().iter())).await, Verdict::Done);
+    assert_eq!(
+        call(transfer::write_begin(7, 1, one_slot().iter())).await,
+        Verdict::Done
+    );
     assert_eq!(call(chunk()).await, Verdict::Done);
     assert_eq!(net.content(1).len(), 1);
     // It fails: all is the other's, which serves the slot when it is empty.
@@ -760,7 +840,10 @@ async fn requests_that_do_not_belong_are_refused() {
     // Not of the slots that move, not a database.
     assert_eq!(ask(0, chunk(7, b"other", 0)).await, Verdict::Malformed);
     assert_eq!(ask(0, chunk(7, b"{tag}", 16)).await, Verdict::Malformed);
-    assert_eq!(ask(0, Bytes::from_static(b"nonsense")).await, Verdict::Malformed);
+    assert_eq!(
+        ask(0, Bytes::from_static(b"nonsense")).await,
+        Verdict::Malformed
+    );
     // A part that has no beginning.
     let part = transfer::Part {
         key: transfer::Key {
@@ -778,17 +861,31 @@ async fn requests_that_do_not_belong_are_refused() {
         is_last: true,
         bytes: Bytes::from_static(b"\x01\0\0\0a"),
     };
-    assert_eq!(ask(0, transfer::write_part(7, &part)).await, Verdict::Malformed);
+    assert_eq!(
+        ask(0, transfer::write_part(7, &part)).await,
+        Verdict::Malformed
+    );
     let begins = transfer::Part {
         is_first: true,
         is_last: false,
         ..part.clone()
     };
-    assert_eq!(ask(0, transfer::write_part(7, &begins)).await, Verdict::Done);
-    assert_eq!(ask(0, transfer::write_complete(7)).await, Verdict::Malformed, "it goes on");
+    assert_eq!(
+        ask(0, transfer::write_part(7, &begins)).await,
+        Verdict::Done
+    );
+    assert_eq!(
+        ask(0, transfer::write_complete(7)).await,
+        Verdict::Malformed,
+        "it goes on"
+    );
     assert_eq!(ask(0, transfer::write_part(7, &part)).await, Verdict::Done);
     assert_eq!(ask(0, transfer::write_complete(7)).await, Verdict::Done);
-    assert_eq!(ask(0, chunk(7, b"{tag}", 0)).await, Verdict::Unknown, "it was complete");
+    assert_eq!(
+        ask(0, chunk(7, b"{tag}", 0)).await,
+        Verdict::Unknown,
+        "it was complete"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -798,14 +895,20 @@ async fn a_receiver_without_room_says_so() {
     // Anything is more than one byte.
     let server = net.server(0);
     server.keyspace.database(0);
-    server.config.set(&[(b"maxmemory", b"0")], |old, new| server.apply(old, new)).expect("a number");
+    server
+        .config
+        .set(&[(b"maxmemory", b"0")], |old, new| server.apply(old, new))
+        .expect("a number");
     let mut user = net.connect(0);
     set_some(&net, &mut user, 3).await;
     net.server(1).base_bytes.store(2, Ordering::SeqCst);
     let moving = net.moving(0);
     let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::NoRoom));
-    assert_eq!(user.run(&net, &[b"GET", b"{tag}1"]).await, b"$5\r\nvalue\r\n");
+    assert_eq!(
+        user.run(&net, &[b"GET", b"{tag}1"]).await,
+        b"$5\r\nvalue\r\n"
+    );
     assert_eq!(user.at, 0);
 }
 
@@ -822,7 +925,10 @@ async fn a_broken_connection_changes_nothing() {
     net.is_broken.store(false, Ordering::SeqCst);
     let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
-    assert_eq!(user.run(&net, &[b"GET", b"{tag}1"]).await, b"$5\r\nvalue\r\n");
+    assert_eq!(
+        user.run(&net, &[b"GET", b"{tag}1"]).await,
+        b"$5\r\nvalue\r\n"
+    );
     assert_eq!(user.at, 1);
 }
 
@@ -845,8 +951,14 @@ async fn who_waits_for_a_key_waits_on_where_it_goes() {
     waiting.open(&net, 1);
     waiting.send(1, &[b"BLPOP", b"{tag}queue", b"0"]).await;
     let mut user = net.connect(0);
-    assert_eq!(user.run(&net, &[b"RPUSH", b"{tag}queue", b"x"]).await, b":1\r\n");
-    assert_eq!(waiting.reply(1).await, b"*2\r\n$10\r\n{tag}queue\r\n$1\r\nx\r\n");
+    assert_eq!(
+        user.run(&net, &[b"RPUSH", b"{tag}queue", b"x"]).await,
+        b":1\r\n"
+    );
+    assert_eq!(
+        waiting.reply(1).await,
+        b"*2\r\n$10\r\n{tag}queue\r\n$1\r\nx\r\n"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -863,8 +975,14 @@ async fn who_waits_goes_on_waiting_when_nothing_moves() {
     let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Refused));
     let mut user = net.connect(0);
-    assert_eq!(user.run(&net, &[b"RPUSH", b"{tag}queue", b"x"]).await, b":1\r\n");
-    assert_eq!(waiting.reply(0).await, b"*2\r\n$10\r\n{tag}queue\r\n$1\r\nx\r\n");
+    assert_eq!(
+        user.run(&net, &[b"RPUSH", b"{tag}queue", b"x"]).await,
+        b":1\r\n"
+    );
+    assert_eq!(
+        waiting.reply(0).await,
+        b"*2\r\n$10\r\n{tag}queue\r\n$1\r\nx\r\n"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -872,7 +990,11 @@ async fn a_transaction_whose_keys_leave_is_not_run() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
     set_some(&net, &mut user, 1).await;
-    for words in [&[&b"WATCH"[..], b"{tag}0"][..], &[b"MULTI"], &[b"GET", b"{tag}0"]] {
+    for words in [
+        &[&b"WATCH"[..], b"{tag}0"][..],
+        &[b"MULTI"],
+        &[b"GET", b"{tag}0"],
+    ] {
         user.send(0, words).await;
         assert!(user.reply(0).await.starts_with(b"+"));
     }
@@ -896,7 +1018,10 @@ async fn databases_that_are_emptied_meanwhile_stay_empty() {
     listeners.begin_moving(Arc::new(|_, _| true), usize::MAX);
     user.send(0, &[b"FLUSHALL"]).await;
     assert_eq!(user.reply(0).await, b"+OK\r\n");
-    assert!(listeners.departing.take(1).is_err(), "all has to be sent anew");
+    assert!(
+        listeners.departing.take(1).is_err(),
+        "all has to be sent anew"
+    );
     let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
     assert_eq!(moved.map(|moved| moved.keys), Ok(0));
     assert_eq!(net.content(1), BTreeMap::new());
@@ -927,7 +1052,10 @@ async fn nobody_is_told_of_a_move() {
     set_some(&net, &mut user, 50).await;
     let told: Vec<Arc<Told>> = (0..2).map(|_| Arc::default()).collect();
     for (number, told) in told.iter().enumerate() {
-        net.server(number).keyspace.listeners.add(Arc::clone(told) as _);
+        net.server(number)
+            .keyspace
+            .listeners
+            .add(Arc::clone(told) as _);
     }
     let dirty = [0, 1].map(|number| net.server(number).keyspace.dirty());
     let tasks = [net.start(0), net.start(1)];
@@ -945,16 +1073,19 @@ async fn nobody_is_told_of_a_move() {
 
 #[test]
 fn a_walk_meets_each_key_once_or_more() {
+    use crate::keyspace::Keyspace;
     use crate::keyspace::entry::{Entry, NewValue};
     use crate::keyspace::hash::KeyHasher;
     use crate::keyspace::lock::lock_one;
-    use crate::keyspace::Keyspace;
     // Aim: small partitions and those that are gone through in steps, which grow meanwhile.
     let keyspace = Keyspace::new(3, KeyHasher::with_key(1, 2), Millis(0));
     let add = |database: u32, number: u32| {
         let key = number.to_le_bytes();
         let hash = keyspace.hasher().hash(&key);
-        let place = Place { database, partition: keyspace.place(database, hash).partition };
+        let place = Place {
+            database,
+            partition: keyspace.place(database, hash).partition,
+        };
         let mut held = lock_one(&keyspace, place, 0).expect("nobody else is here");
         let entry = Entry::new(&key, NewValue::Copy(b""), None, false);
         held.partition.insert(hash, entry);
@@ -977,7 +1108,8 @@ fn a_walk_meets_each_key_once_or_more() {
             let held = lock_one(&keyspace, place, 0).expect("nobody else is here");
             walk.visit(&held.partition, |entry| {
                 let key: [u8; 4] = entry.key().try_into().expect("four bytes");
-                *met.entry((place.database, u32::from_le_bytes(key))).or_default() += 1;
+                *met.entry((place.database, u32::from_le_bytes(key)))
+                    .or_default() += 1;
             });
         }
         visits += 1;
@@ -986,6 +1118,10 @@ fn a_walk_meets_each_key_once_or_more() {
         }
     }
     assert!((0..1000).all(|number| met.get(&(0, number)) == Some(&1)));
-    assert!(crowded[..6000].iter().all(|number| met.contains_key(&(2, *number))));
+    assert!(
+        crowded[..6000]
+            .iter()
+            .all(|number| met.contains_key(&(2, *number)))
+    );
     assert!(visits > 600 + 6, "the crowded one takes several");
 }
