@@ -2,7 +2,7 @@
 //!
 //! Each link of a peer has one [`Executor`]. The frames of a link are run one after the other in the order in which they
 //! came, on the task that reads the link, so a client's requests to this node keep their order. An executor is nobody in
-//! particular: each frame says in which database and protocol its requests run.
+//! particular: each frame says for whom and in which database and protocol its requests run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::resp::reply::{Output, Protocol, Reply};
 use crate::state::Server;
 use crate::state::clients::Client;
 use crate::state::session::Session;
+use crate::state::tracking::far::FarClients;
 
 /// How long a frame of a later epoch waits for this node to catch up.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -31,11 +32,13 @@ pub struct Executor {
     output: Output,
     /// Where each reply ends.
     ends: Vec<usize>,
+    /// Whose requests they are.
+    clients: Arc<FarClients>,
 }
 
 impl Executor {
-    /// For the requests of this peer.
-    pub fn new(server: &Arc<Server>, peer: NodeId) -> Executor {
+    /// For the requests of these clients of a peer.
+    pub fn new(server: &Arc<Server>, peer: NodeId, clients: &Arc<FarClients>) -> Executor {
         let client = Client::new(
             server.clients.next_id(),
             format!("peer:{peer}"),
@@ -52,6 +55,7 @@ impl Executor {
             decoder: Decoder::new(),
             output: Output::new(),
             ends: Vec::new(),
+            clients: Arc::clone(clients),
         }
     }
 
@@ -70,6 +74,11 @@ impl Executor {
                 .wait_for(CATCH_UP, |view| view.map.epoch >= head.epoch)
                 .await;
         }
+        self.runner.set_client(self.clients.writer(head.client));
+        self.session.reads_for = match head.how.contains(HowToRun::REMEMBER) {
+            true => self.clients.reader(head.client),
+            false => 0,
+        };
         self.session.database = head.database;
         self.session.no_touch = head.how.contains(HowToRun::NO_TOUCH);
         self.session.protocol = match head.how.contains(HowToRun::RESP3) {
