@@ -103,6 +103,8 @@ pub enum Kind {
     Ask = 6,
     /// What goes on for a client whose session is on another node.
     Tunnel = 7,
+    /// What a client whose session is on another node keeps no copies of any more.
+    Track = 8,
     /// To a call, with its id.
     Answer = 128,
     /// Nobody waits for the answer to the call of this id any more. It may be unknown, or answered already.
@@ -126,6 +128,7 @@ impl Kind {
             5 => Kind::Publish,
             6 => Kind::Ask,
             7 => Kind::Tunnel,
+            8 => Kind::Track,
             128 => Kind::Answer,
             129 => Kind::Cancel,
             130 => Kind::Push,

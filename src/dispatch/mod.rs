@@ -264,6 +264,11 @@ impl Runner {
         self
     }
 
+    /// From here on its requests are those of this client.
+    pub fn set_client(&mut self, id: u64) {
+        self.effects.writer = id;
+    }
+
     /// The round after one that was contended. While a script runs for long, nobody's patience ends: he would wait in the
     /// lock's queue, and a thread with him.
     #[inline]
@@ -561,7 +566,7 @@ impl Runner {
             }
             Handler::Data(commands::Handler::Block(handler)) => {
                 let who = Who::of(session);
-                let (protocol, client) = (session.protocol, session.client.id);
+                let (protocol, client) = (session.protocol, self.effects.writer);
                 let tried =
                     self.with_view(who, entry, arguments, hash, round, |view| {
                         match handler(&mut args, view, &mut reply)? {

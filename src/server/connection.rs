@@ -379,6 +379,7 @@ impl<S: Stream> Connection<S> {
         }
         // What was there before the requests came does not come behind their replies.
         self.take_mail();
+        self.keeps_copies();
         let now = self.runner.now();
         self.client()
             .last_interaction
@@ -433,6 +434,7 @@ impl<S: Stream> Connection<S> {
         if !self.forwarding.is_empty() && !self.settle().await {
             self.session.after = After::Drop;
         }
+        self.keeps_copies();
         if let Some(subscriptions) = &mut self.session.subscriptions
             && let Some(untold) = subscriptions.take_untold()
         {
@@ -449,6 +451,14 @@ impl<S: Stream> Connection<S> {
             return Ok(BatchEnd::Close);
         }
         Ok(end)
+    }
+
+    /// What it reads now it may keep.
+    #[inline]
+    fn keeps_copies(&self) {
+        if self.session.tracker.is_some() {
+            self.client().keeps_copies();
+        }
     }
 
     /// Sends what others left.

@@ -117,10 +117,14 @@ impl<S: Stream> Connection<S> {
             let mut payload = payload.unwrap_or_else(|| BytesMut::with_capacity(FRAME_BYTES));
             Head {
                 epoch: view.map.epoch,
+                client: self.session.client.id,
                 database,
                 how,
             }
             .write(&mut payload);
+            if how.contains(HowToRun::REMEMBER) {
+                self.session.reads_at(node.id);
+            }
             frames.push(Frame {
                 node: node.id,
                 address: node.bus.clone(),
@@ -295,6 +299,9 @@ impl<S: Stream> Connection<S> {
         if requests.frame.how.contains(HowToRun::RESP3) {
             session.protocol = Protocol::Resp3;
         }
+        if requests.frame.how.contains(HowToRun::REMEMBER) {
+            session.reads_for = session.client.id;
+        }
         let mut output = Output::new();
         for _ in 0..count {
             output = Output::new();
@@ -375,10 +382,14 @@ impl<S: Stream> Connection<S> {
         let mut payload = BytesMut::new();
         let head = Head {
             epoch: view.map.epoch,
+            client: self.client().id,
             database: session.database,
             how: how_to_run(session),
         };
         head.write(&mut payload);
+        if head.how.contains(HowToRun::REMEMBER) {
+            self.session.reads_at(node.id);
+        }
         let mut count = 1;
         let flags = match session.transaction() {
             Some(transaction) => {
@@ -532,6 +543,7 @@ pub(super) fn how_to_run(session: &Session) -> HowToRun {
     let mut how = HowToRun::empty();
     how.set(HowToRun::RESP3, session.protocol == Protocol::Resp3);
     how.set(HowToRun::NO_TOUCH, session.no_touch);
+    how.set(HowToRun::REMEMBER, session.reader() != 0);
     how
 }
 
