@@ -19,7 +19,7 @@ mod tracked;
 mod transaction;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -42,6 +42,7 @@ use crate::keyspace::waiting::{Outcome, Waiter};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
+use crate::state::scripts::Known;
 use crate::state::session::{After, ReplyMode, Session};
 pub use crate::table::Merge;
 use crate::table::keys::{KeyAccess, Shape, locate};
@@ -228,6 +229,8 @@ pub struct Runner {
     foreseen: Vec<Foreseen>,
     /// Whether the script that was contended has to have the leave when it begins again.
     wants_leave: bool,
+    /// The script that was last run by its SHA-1.
+    last_script: Weak<Known>,
     /// For what the next script may have to take back.
     spare_undo: Option<Box<Undo>>,
     /// Whether the script that has just failed failed with an error of a command, which was counted then.
@@ -251,6 +254,7 @@ impl Runner {
             keys: Vec::new(),
             foreseen: Vec::new(),
             wants_leave: false,
+            last_script: Weak::new(),
             spare_undo: None,
             is_error_counted: false,
             routing: server.cluster.get().map(Routing::new),
@@ -376,7 +380,8 @@ impl Runner {
                 _ => true,
             };
             let hash = key.filter(|_| is_here).map(|key| match last_key {
-                (last, Some(hash)) if last == key => hash,
+                // Most differ at their end.
+                (last, Some(hash)) if last.last() == key.last() && last == key => hash,
                 _ => {
                     let hash = self.server.keyspace.hasher().hash(key);
                     last_key = (key, Some(hash));
@@ -500,19 +505,18 @@ impl Runner {
             self.tally.skip();
             return self.replied(session, mark, output);
         }
-        let mut execute = || {
-            let hash = foreseen.hash;
+        let hash = foreseen.hash;
+        let step = if arguments.len() > HEAVY_ARGUMENTS {
+            give_worker_away(|| self.execute(session, entry, arguments, output, mark, hash, round))
+        } else {
             self.execute(session, entry, arguments, output, mark, hash, round)
         };
-        let step = if arguments.len() > HEAVY_ARGUMENTS {
-            give_worker_away(execute)
-        } else {
-            execute()
-        };
-        if matches!(step, Step::Contended) && self.server.scripts.has_long_runs() {
-            return self.held_up(session, entry, arguments, output, mark);
+        match step {
+            Step::Contended if self.server.scripts.has_long_runs() => {
+                self.held_up(session, entry, arguments, output, mark)
+            }
+            step => step,
         }
-        step
     }
 
     #[expect(

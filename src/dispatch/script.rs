@@ -258,7 +258,15 @@ impl Runner {
                     return Err(NO_SCRIPT);
                 }
                 let keys = count()?;
-                let known = scripts.find(name).ok_or(NO_SCRIPT)?;
+                let last = self.last_script.upgrade();
+                let known = match last.filter(|last| last.is(name)) {
+                    Some(known) => known,
+                    None => {
+                        let known = scripts.find(name).ok_or(NO_SCRIPT)?;
+                        self.last_script = Arc::downgrade(&known);
+                        known
+                    }
+                };
                 (Subject::Script(known), keys)
             }
             Named::Function => {

@@ -294,6 +294,7 @@ impl Client {
             if self.killed().is_some() {
                 return true;
             }
+            outbox.take_buffer();
             write(self.protocol.load(Ordering::Relaxed), &mut outbox);
             let pending = outbox.len_bytes() + self.output_bytes.load(Ordering::Relaxed);
             if limit_bytes != 0 && pending > limit_bytes {
@@ -323,6 +324,7 @@ impl Client {
                 }
                 return;
             }
+            outbox.take_buffer();
             write(self.protocol.load(Ordering::Relaxed), &mut outbox);
         }
         if !self.has_mail.swap(true, Ordering::AcqRel) {
