@@ -179,6 +179,7 @@ impl Moving {
                     bytes = moved.bytes,
                     took_ms = begun.elapsed().as_millis() as u64,
                     held_ms = moved.held.as_millis() as u64,
+                    agreed_ms = moved.agreed.as_millis() as u64,
                     "slots were moved"
                 );
             }

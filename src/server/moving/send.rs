@@ -99,6 +99,8 @@ pub struct Moved {
     pub bytes: u64,
     /// For how long the slots were held.
     pub held: Duration,
+    /// How much of that the ring took to agree on the change.
+    pub agreed: Duration,
 }
 
 /// One portion on its way.
@@ -469,6 +471,7 @@ impl<'m> Transfer<'m> {
             to: self.to.id,
         };
         let mut is_known = true;
+        let begun = Instant::now();
         loop {
             match self.moving.peers.propose(change.clone()).await {
                 Outcome::Made => break,
@@ -482,6 +485,7 @@ impl<'m> Transfer<'m> {
                 }
             }
         }
+        self.moved.agreed = begun.elapsed();
         let left = self.count_mine();
         self.moved.slots = self.slots.len() - left;
         if left > 0 {
