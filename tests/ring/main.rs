@@ -6,3 +6,4 @@ mod support;
 mod nodes;
 mod publish;
 mod scripts;
+mod whole;
