@@ -150,6 +150,8 @@ pub enum Step {
     Tunnel(u16),
     /// Its keys lie on several nodes, or it is for all of them.
     Across,
+    /// It wants to know how many keys all nodes have: leave that with the session, and run it again.
+    Totals,
     /// A peer asked for it, but its keys are not here.
     NotHere,
 }

@@ -353,6 +353,14 @@ impl Runner {
                 _ => Routed::Elsewhere(Step::Across),
             };
         }
+        if let Across::WithTotals(wants_totals) = command.across
+            && routing.face == Face::Single
+            && !is_queued
+            && session.totals.is_none()
+            && wants_totals(&arguments)
+        {
+            return Routed::Elsewhere(Step::Totals);
+        }
         let is_asking = std::mem::take(&mut routing.is_asking);
         let mut slots = Slots::new();
         if is_exec(entry) {
@@ -446,7 +454,7 @@ impl Runner {
             (Route::Nobody, _) => {
                 Routed::Refuse(CommandError::fixed("CLUSTERDOWN Hash slot not served"))
             }
-            (Route::Several, _) if entry.command.across == Across::Split && !is_queued => {
+            (Route::Several, _) if matches!(entry.command.across, Across::Split) && !is_queued => {
                 Routed::Elsewhere(Step::Across)
             }
             (Route::Several, _) => Routed::Refuse(CROSS_SLOT),

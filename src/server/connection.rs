@@ -10,6 +10,7 @@
 
 mod across;
 mod forwarding;
+mod totals;
 mod tunnel;
 
 use std::future::{Future, poll_fn};
@@ -538,6 +539,7 @@ impl<S: Stream> Connection<S> {
                     round = self.runner.next_round(round);
                 }
                 Step::Across => return self.across().await,
+                Step::Totals => self.ask_totals().await,
                 Step::NotHere => {
                     let mut reply = Reply::new(&mut self.output, self.session.protocol);
                     return reply.error(tunnel::NOT_HERE);

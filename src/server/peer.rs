@@ -198,6 +198,7 @@ impl Executor {
                 | Step::Forward(_)
                 | Step::Tunnel(_)
                 | Step::Across
+                | Step::Totals
                 | Step::NotHere => return false,
             }
         }

@@ -11,6 +11,7 @@ use super::pubsub::Subscriptions;
 use super::tracking::Tracker;
 use super::transaction::{Transaction, Watches};
 use crate::base::rng::Rng;
+use crate::cluster::ask::DatabaseTotal;
 use crate::cluster::node::NodeId;
 use crate::resp::reply::{Output, Protocol};
 
@@ -38,6 +39,15 @@ pub enum After {
     Drop,
     /// Sleeps first (DEBUG SLEEP).
     Sleep(Duration),
+}
+
+/// How many keys the nodes of a ring hold together.
+#[derive(Clone, Debug, Default)]
+pub struct KeyTotals {
+    /// In each database.
+    pub databases: Vec<DatabaseTotal>,
+    /// Nodes that did not say.
+    pub missing: usize,
 }
 
 /// One connection's state.
@@ -79,6 +89,8 @@ pub struct Session {
     spare: Option<Box<Transaction>>,
     /// Whether a script of this connection runs: what it calls is shown as its own.
     pub in_script: bool,
+    /// What was asked of all nodes for the command that runs next, which takes it.
+    pub totals: Option<Box<KeyTotals>>,
     /// Chance.
     pub rng: Rng,
 }
@@ -105,6 +117,7 @@ impl Session {
             transaction: None,
             spare: None,
             in_script: false,
+            totals: None,
             rng: Rng::from_system(),
         }
     }
