@@ -28,6 +28,7 @@ pub async fn run(server: Arc<Server>, cluster: Arc<Cluster>) {
     let learning = learn::run(Arc::clone(&server), Arc::clone(&cluster));
     tasks.spawn(learning);
     let mut peers: HashMap<NodeId, AbortHandle> = HashMap::new();
+    let mut before = cluster.view();
     loop {
         let view = cluster.view();
         let is_peer = |id: NodeId| {
@@ -47,9 +48,11 @@ pub async fn run(server: Arc<Server>, cluster: Arc<Cluster>) {
                 tasks.spawn(told)
             });
         }
-        // One that has failed may come back by the connection that it has.
-        let is_known = |id: NodeId| view.map.node(id).is_some();
-        server.pubsub.retain_peers(&is_known);
+        // One that has failed may come back by the connection that it has; one that we have not heard of yet may have told us
+        // what it wants already.
+        let is_gone = |id: NodeId| before.map.node(id).is_some() && view.map.node(id).is_none();
+        server.pubsub.retain_peers(&|id| !is_gone(id));
+        before = Arc::clone(&view);
         while tasks.try_join_next().is_some() {}
         cluster
             .wait_for(FOREVER, |next| next.version != view.version)

@@ -3,5 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod face;
 mod nodes;
 mod publish;
+mod scripts;
+mod whole;
