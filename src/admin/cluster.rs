@@ -431,6 +431,7 @@ pub fn with_facts<T>(server: &Server, cluster: &Cluster, work: impl FnOnce(&Fact
         has_lease: cluster.has_lease(),
         requires_coverage: settings.cluster_require_full_coverage,
         links: &cluster.links.all(),
+        forwards: &cluster.links.forwards(),
         leader: leader.and_then(|(leader, term)| Some((leader?, term))),
         counters: &[
             ("keys_sent", cluster.moved.sent.value()),

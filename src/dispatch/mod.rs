@@ -19,7 +19,7 @@ mod tracked;
 mod transaction;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -42,6 +42,7 @@ use crate::keyspace::waiting::{Outcome, Waiter};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
+use crate::state::scripts::Known;
 use crate::state::session::{After, ReplyMode, Session};
 pub use crate::table::Merge;
 use crate::table::keys::{KeyAccess, Shape, locate};
@@ -199,6 +200,8 @@ struct Foreseen {
     entry: Option<&'static Entry<Handler>>,
     /// The hash of its only key, or of a script's first.
     hash: Option<u64>,
+    /// The slot of its only key, in a ring.
+    slot: Option<u16>,
 }
 
 /// Requests whose keys are fetched into the cache together. Their lines, about six each, fit the first cache.
@@ -228,6 +231,8 @@ pub struct Runner {
     foreseen: Vec<Foreseen>,
     /// Whether the script that was contended has to have the leave when it begins again.
     wants_leave: bool,
+    /// The script that was last run by its SHA-1.
+    last_script: Weak<Known>,
     /// For what the next script may have to take back.
     spare_undo: Option<Box<Undo>>,
     /// Whether the script that has just failed failed with an error of a command, which was counted then.
@@ -251,6 +256,7 @@ impl Runner {
             keys: Vec::new(),
             foreseen: Vec::new(),
             wants_leave: false,
+            last_script: Weak::new(),
             spare_undo: None,
             is_error_counted: false,
             routing: server.cluster.get().map(Routing::new),
@@ -262,6 +268,11 @@ impl Runner {
     pub fn of_client(mut self, id: u64) -> Runner {
         self.effects.writer = id;
         self
+    }
+
+    /// From here on its requests are those of this client.
+    pub fn set_client(&mut self, id: u64) {
+        self.effects.writer = id;
     }
 
     /// The round after one that was contended. While a script runs for long, nobody's patience ends: he would wait in the
@@ -337,6 +348,10 @@ impl Runner {
         requests: impl Iterator<Item = Arguments<'a>>,
     ) {
         self.foreseen.clear();
+        if let Some(ring) = &mut self.routing {
+            ring.refresh();
+        }
+        let ring = self.routing.as_deref();
         let mut hashes = SmallVec::<[u64; WINDOW]>::new();
         // A pipeline often says the same again: the same command, the same key.
         let mut last_name: (&[u8], Option<&'static Entry<Handler>>) = (b"", None);
@@ -356,8 +371,19 @@ impl Runner {
                 (Shape::Specs, _) => script::first_key(entry, request),
                 _ => None,
             });
-            let hash = key.map(|key| match last_key {
-                (last, Some(hash)) if last == key => hash,
+            let slot = match (ring, key) {
+                (Some(ring), Some(key)) => Some(ring.slot(session.database, key)),
+                _ => None,
+            };
+            let is_single = entry.is_some_and(|entry| matches!(entry.shape, Shape::Single(_)));
+            // What is elsewhere is nothing to this node's cache.
+            let is_here = match (ring, slot) {
+                (Some(ring), Some(slot)) => ring.is_here(slot),
+                _ => true,
+            };
+            let hash = key.filter(|_| is_here).map(|key| match last_key {
+                // Most differ at their end.
+                (last, Some(hash)) if last.last() == key.last() && last == key => hash,
                 _ => {
                     let hash = self.server.keyspace.hasher().hash(key);
                     last_key = (key, Some(hash));
@@ -365,7 +391,8 @@ impl Runner {
                     hash
                 }
             });
-            self.foreseen.push(Foreseen { entry, hash });
+            let slot = slot.filter(|_| is_single);
+            self.foreseen.push(Foreseen { entry, hash, slot });
         }
         self.server.keyspace.prefetch(session.database, &hashes);
     }
@@ -456,7 +483,7 @@ impl Runner {
             }
         }
         if self.routing.is_some() {
-            match self.route(session, entry, arguments, is_queued, round) {
+            match self.route(session, entry, arguments, foreseen.slot, is_queued, round) {
                 Routed::Here => {}
                 Routed::Elsewhere(step) => {
                     self.after_release();
@@ -480,19 +507,18 @@ impl Runner {
             self.tally.skip();
             return self.replied(session, mark, output);
         }
-        let mut execute = || {
-            let hash = foreseen.hash;
+        let hash = foreseen.hash;
+        let step = if arguments.len() > HEAVY_ARGUMENTS {
+            give_worker_away(|| self.execute(session, entry, arguments, output, mark, hash, round))
+        } else {
             self.execute(session, entry, arguments, output, mark, hash, round)
         };
-        let step = if arguments.len() > HEAVY_ARGUMENTS {
-            give_worker_away(execute)
-        } else {
-            execute()
-        };
-        if matches!(step, Step::Contended) && self.server.scripts.has_long_runs() {
-            return self.held_up(session, entry, arguments, output, mark);
+        match step {
+            Step::Contended if self.server.scripts.has_long_runs() => {
+                self.held_up(session, entry, arguments, output, mark)
+            }
+            step => step,
         }
-        step
     }
 
     #[expect(
@@ -546,7 +572,7 @@ impl Runner {
             }
             Handler::Data(commands::Handler::Block(handler)) => {
                 let who = Who::of(session);
-                let (protocol, client) = (session.protocol, session.client.id);
+                let (protocol, client) = (session.protocol, self.effects.writer);
                 let tried =
                     self.with_view(who, entry, arguments, hash, round, |view| {
                         match handler(&mut args, view, &mut reply)? {

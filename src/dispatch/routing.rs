@@ -9,11 +9,13 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{Handler, Runner, Step, is_exec, keys_of};
+use crate::admin::cluster::view::endpoint;
 use crate::admin::{self, Named};
 use crate::cluster::map::NOBODY;
 use crate::cluster::route::{Route, route};
 use crate::cluster::{Cluster, Owner, View};
 use crate::commands;
+use crate::config::EndpointType;
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::state::session::{ReplyMode, Session};
 use crate::state::transaction::Watches;
@@ -62,6 +64,8 @@ pub(super) struct Routing {
     wants_texts: bool,
     /// Whether ASKING came before.
     is_asking: bool,
+    /// Of the command that was routed last.
+    flags: Flags,
 }
 
 /// What the router says.
@@ -86,6 +90,7 @@ impl Routing {
             relied: false,
             wants_texts: false,
             is_asking: false,
+            flags: Flags::empty(),
         })
     }
 
@@ -94,14 +99,24 @@ impl Routing {
         self.has_lease = self.cluster.has_lease();
     }
 
+    /// Whether a slot alone says where a request runs.
+    fn is_plain(&self) -> bool {
+        self.view.is_covered && self.view.map.pins.is_empty()
+    }
+
     /// Takes over the present view.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         if self.cluster.version() != self.view.version {
             self.view = self.cluster.view();
         }
     }
 
-    fn slot(&self, database: u32, key: &[u8]) -> u16 {
+    /// Whether this node answers for a slot.
+    pub(super) fn is_here(&self, slot: u16) -> bool {
+        self.view.owner(slot) == Owner::Here
+    }
+
+    pub(super) fn slot(&self, database: u32, key: &[u8]) -> u16 {
         self.view.map.pins.slot(database, key)
     }
 }
@@ -255,6 +270,13 @@ impl Runner {
         entry.map_or(Flags::WRITE, |entry| entry.command.flags)
     }
 
+    /// What the row of the request that was routed last says of it.
+    pub fn routed_flags(&self) -> Flags {
+        self.routing
+            .as_ref()
+            .map_or(Flags::WRITE, |routing| routing.flags)
+    }
+
     /// Whether the client wants the reply to the request that somebody else runs (CLIENT REPLY). Asked once for each.
     pub fn takes_reply(&mut self, session: &mut Session) -> bool {
         self.tally.skip();
@@ -290,6 +312,7 @@ impl Runner {
         session: &Session,
         entry: &'static Entry<Handler>,
         arguments: Arguments<'_>,
+        foreseen: Option<u16>,
         is_queued: bool,
         round: u32,
     ) -> Routed {
@@ -301,6 +324,23 @@ impl Runner {
             routing.begin();
         }
         let command = entry.command;
+        routing.flags = command.flags;
+        // Nearly all requests: one key, in a ring that is whole. (A pinned database may have been selected since.)
+        if let Some(slot) = foreseen
+            && routing.is_plain()
+            && !is_queued
+        {
+            match routing.view.owner(slot) {
+                Owner::Here if routing.has_lease => {
+                    routing.relied = true;
+                    return Routed::Here;
+                }
+                Owner::Peer(index) if routing.face == Face::Single && !lives_on(entry) => {
+                    return Routed::Elsewhere(Step::Forward(index));
+                }
+                _ => {}
+            }
+        }
         if routing.face == Face::Single && is_for_all(entry) {
             let has_pins = !routing.view.map.pins.databases.is_empty();
             return match command.across {
@@ -431,7 +471,8 @@ impl Runner {
             }
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
             (Route::Peer(index), Face::Cluster) => {
-                Routed::Refuse(moved(&routing.view, slots[0], index))
+                let kind = settings.cluster_preferred_endpoint_type;
+                Routed::Refuse(moved(&routing.view, kind, slots[0], index))
             }
         }
     }
@@ -582,8 +623,10 @@ fn is_watch(entry: &Entry<Handler>) -> bool {
         && matches!(entry.handler, Handler::Admin(admin::Handler::Immediate(_)))
 }
 
-fn moved(view: &View, slot: u16, owner: u16) -> CommandError {
+/// Where the owner is, in the form that clients are to be told; an empty host is the one that they asked.
+fn moved(view: &View, kind: EndpointType, slot: u16, owner: u16) -> CommandError {
     debug_assert_ne!(owner, NOBODY);
     let node = &view.map.nodes[usize::from(owner)];
-    CommandError::text_of(format!("MOVED {slot} {}:{}", node.host, node.cluster_port))
+    let host = endpoint(node, kind).unwrap_or_default();
+    CommandError::text_of(format!("MOVED {slot} {host}:{}", node.cluster_port))
 }

@@ -17,6 +17,7 @@ use crate::cluster::ask::{Known, Question, to_answer};
 use crate::cluster::bus::Answers;
 use crate::cluster::node::NodeId;
 use crate::state::Server;
+use crate::state::tracking::far::FarClients;
 
 /// Requests of all peers that run at once; the others wait for their turn.
 const RUNS_MAX: usize = 16;
@@ -41,11 +42,12 @@ impl Asks {
         }
     }
 
-    /// For a link of this peer.
-    pub fn of(&self, peer: NodeId) -> Asked {
+    /// For a link of this peer, by which these clients of it come.
+    pub fn of(&self, peer: NodeId, clients: &Arc<FarClients>) -> Asked {
         Asked {
             asks: self.clone(),
             peer,
+            clients: Arc::clone(clients),
             runs: HashMap::new(),
         }
     }
@@ -55,6 +57,7 @@ impl Asks {
 pub struct Asked {
     asks: Asks,
     peer: NodeId,
+    clients: Arc<FarClients>,
     runs: HashMap<u64, AbortHandle>,
 }
 
@@ -88,16 +91,19 @@ impl Asked {
         // A piece of the buffer that the link reads into must not be held on to while it waits.
         let frame = Bytes::copy_from_slice(&frame);
         let (asks, peer, answers) = (self.asks.clone(), self.peer, answers.clone());
+        let clients = Arc::clone(&self.clients);
         let run = tokio::spawn(async move {
             // It is never closed.
             let Ok(_permit) = asks.permits.acquire().await else {
                 return;
             };
-            let mut executor = Executor::new(&asks.server, peer);
+            let mut executor = Executor::new(&asks.server, peer, &clients);
             let mut answer = BytesMut::new();
-            if executor.run(frame, &mut answer).await.is_err() {
-                tracing::warn!(%peer, "a request of a peer for all nodes could not be read");
-                answer.clear();
+            match executor.run(frame).await {
+                Ok(()) => executor.write(&mut answer),
+                Err(_) => {
+                    tracing::warn!(%peer, "a request of a peer for all nodes could not be read");
+                }
             }
             send(&answers, id, &answer);
         });

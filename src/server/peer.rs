@@ -2,7 +2,7 @@
 //!
 //! Each link of a peer has one [`Executor`]. The frames of a link are run one after the other in the order in which they
 //! came, on the task that reads the link, so a client's requests to this node keep their order. An executor is nobody in
-//! particular: each frame says in which database and protocol its requests run.
+//! particular: each frame says for whom and in which database and protocol its requests run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::resp::reply::{Output, Protocol, Reply};
 use crate::state::Server;
 use crate::state::clients::Client;
 use crate::state::session::Session;
+use crate::state::tracking::far::FarClients;
 
 /// How long a frame of a later epoch waits for this node to catch up.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -31,11 +32,15 @@ pub struct Executor {
     output: Output,
     /// Where each reply ends.
     ends: Vec<usize>,
+    /// Of the map, when the last frame was run.
+    epoch: u64,
+    /// Whose requests they are.
+    clients: Arc<FarClients>,
 }
 
 impl Executor {
-    /// For the requests of this peer.
-    pub fn new(server: &Arc<Server>, peer: NodeId) -> Executor {
+    /// For the requests of these clients of a peer.
+    pub fn new(server: &Arc<Server>, peer: NodeId, clients: &Arc<FarClients>) -> Executor {
         let client = Client::new(
             server.clients.next_id(),
             format!("peer:{peer}"),
@@ -52,15 +57,13 @@ impl Executor {
             decoder: Decoder::new(),
             output: Output::new(),
             ends: Vec::new(),
+            epoch: 0,
+            clients: Arc::clone(clients),
         }
     }
 
-    /// Runs a frame and writes the answer. Nothing is written, and the link is to be closed, when the frame is not one.
-    pub async fn run(
-        &mut self,
-        mut payload: Bytes,
-        answer: &mut BytesMut,
-    ) -> Result<(), NotAFrame> {
+    /// Runs a frame; [`Executor::write`] has the answer then.
+    pub async fn run(&mut self, mut payload: Bytes) -> Result<(), NotAFrame> {
         let head = Head::read(&mut payload).map_err(|_| NotAFrame)?;
         let Some(cluster) = self.runner.cluster().cloned() else {
             return Err(NotAFrame);
@@ -70,6 +73,11 @@ impl Executor {
                 .wait_for(CATCH_UP, |view| view.map.epoch >= head.epoch)
                 .await;
         }
+        self.runner.set_client(self.clients.writer(head.client));
+        self.session.reads_for = match head.how.contains(HowToRun::REMEMBER) {
+            true => self.clients.reader(head.client),
+            false => 0,
+        };
         self.session.database = head.database;
         self.session.no_touch = head.how.contains(HowToRun::NO_TOUCH);
         let wants_texts = head.how.contains(HowToRun::WANTS_TEXTS);
@@ -78,11 +86,10 @@ impl Executor {
             true => Protocol::Resp3,
             false => Protocol::Resp2,
         };
-        self.ends.clear();
-        self.output = Output::new();
+        self.forget();
         let done = self.run_requests(&payload).await;
         self.runner.end_batch();
-        self.decoder = Decoder::new();
+        self.decoder.restart();
         // What is left of a transaction that was not run.
         self.session.take_transaction();
         self.session.take_watches();
@@ -90,13 +97,21 @@ impl Executor {
         if self.runner.has_lost_lease() {
             self.refuse_all();
         }
-        Answer::write(
-            cluster.view().map.epoch,
-            &self.ends,
-            &mut self.output,
-            answer,
-        );
+        self.epoch = cluster.view().map.epoch;
         Ok(())
+    }
+
+    /// Writes the answer to the frame that was run.
+    pub fn write(&mut self, answer: &mut BytesMut) {
+        Answer::write(self.epoch, &self.ends, &mut self.output, answer);
+        self.output.shrink();
+    }
+
+    fn forget(&mut self) {
+        self.ends.clear();
+        if !self.output.is_empty() {
+            self.output = Output::new();
+        }
     }
 
     async fn run_requests(&mut self, payload: &Bytes) -> Result<(), NotAFrame> {

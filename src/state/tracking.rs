@@ -11,28 +11,36 @@
 //!
 //! All locks here are leaves: who is to be told is copied out of them first.
 //!
+//! In a ring clients of other nodes read keys here, and ours read theirs: see [`far`].
+//!
 //! # Bounds
 //! Outboxes are bounded by client-output-buffer-limit of their class. That has no limit for ordinary clients unless it is
 //! given one; then, from [`LOSS_BYTES`] of unread output on, a client is told nothing more, and to forget everything once it
 //! has read.
+
+pub mod far;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 
 use super::Server;
 use super::clients::{Client, ClientKind, Clients, client_flags};
 use crate::base::rng::Rng;
 use crate::base::stats::Counter;
 use crate::base::worker::give_worker_away;
+use crate::cluster::bus::Kind;
+use crate::cluster::node::{NodeId, NodeState};
 use crate::config::Settings;
 use crate::keyspace::effects::{Event, Interest, Listener, Record};
 use crate::keyspace::tracking::{Change, Invalidation, TrackingTable};
 use crate::resp::reply::Output;
+use far::{Far, number_of};
 
 /// Unread output from which a client without a limit is told nothing more.
 pub const LOSS_BYTES: usize = 64 * 1024 * 1024;
@@ -59,6 +67,7 @@ pub struct Tracking {
     limits: [AtomicUsize; 2],
     /// Clients closed for their output.
     closed: Arc<Counter>,
+    far: Far,
 }
 
 /// Copied out in one step, changed by copying when somebody holds a copy.
@@ -75,6 +84,7 @@ impl Tracking {
             prefix_count: AtomicUsize::new(0),
             limits: Default::default(),
             closed,
+            far: Far::default(),
         }
     }
 
@@ -121,10 +131,9 @@ impl Tracking {
         let evicted: Vec<Invalidation> = std::iter::from_fn(|| self.table.evict(rng))
             .take(EVICTED_AT_ONCE)
             .collect();
-        self.invalidate(&evicted);
+        self.tell(&evicted);
         if self.table.is_untidy() {
-            let is_gone = |client| self.clients.get(client).is_none();
-            give_worker_away(|| self.table.tidy(is_gone));
+            give_worker_away(|| self.table.tidy(|reader| self.is_gone(reader)));
         }
         evicted.len() == EVICTED_AT_ONCE
     }
@@ -147,8 +156,18 @@ impl Tracking {
         self.prefix_count.store(prefixes.len(), Ordering::Relaxed);
     }
 
-    /// Tells those in the default mode who have read a key. Not who made the change and does not want to hear of it.
+    /// Tells those in the default mode who have read a key, wherever they are.
     fn tell_readers(&self, key: &[u8], readers: &[u64], writer: u64) {
+        for readers in readers.chunk_by(|one, other| number_of(*one) == number_of(*other)) {
+            match number_of(readers[0]) {
+                0 => self.tell_here(key, readers, writer),
+                _ => self.far.tell(key, readers, writer),
+            }
+        }
+    }
+
+    /// The same of our own clients. Not who made the change and does not want to hear of it.
+    fn tell_here(&self, key: &[u8], readers: &[u64], writer: u64) {
         for reader in readers {
             let Some(client) = self.trackers.read().get(reader).cloned() else {
                 continue;
@@ -162,9 +181,10 @@ impl Tracking {
     }
 
     fn tell_all(&self) {
+        self.far.tell_everything();
         let all: Vec<Arc<Client>> = self.trackers.read().values().cloned().collect();
         let tell = || {
-            for client in &all {
+            for client in all.iter().filter(|client| client.forgets(false)) {
                 self.send(client, Forgotten::Everything);
             }
         };
@@ -239,35 +259,8 @@ impl Tracking {
         });
     }
 
-    fn post(&self, client: &Client, write: impl FnOnce(u8, &mut Output)) {
-        let limit = &self.limits[usize::from(client.kind() == ClientKind::Pubsub)];
-        let limit = limit.load(Ordering::Relaxed);
-        let within = if limit == 0 {
-            client.deliver_or_lose(LOSS_BYTES, write);
-            true
-        } else {
-            client.deliver(limit, write)
-        };
-        if !within {
-            self.closed.add(1);
-            tracing::warn!(client = client.id, addr = %client.addr, "closed: a client that tracks does not read, over client-output-buffer-limit");
-        }
-    }
-}
-
-impl Listener for Tracking {
-    fn interest(&self) -> Interest {
-        let mut interest = Interest::empty();
-        interest.set(Interest::TRACKING, self.table.clients() > 0);
-        interest.set(Interest::BROADCAST, self.prefix_count() > 0);
-        interest
-    }
-
-    fn append(&self, _: &[Record]) {}
-
-    fn publish(&self, _: &[Event]) {}
-
-    fn invalidate(&self, invalidated: &[Invalidation]) {
+    /// Tells who has to forget what.
+    fn tell(&self, invalidated: &[Invalidation]) {
         let tell = || {
             for invalidation in invalidated {
                 match invalidation {
@@ -289,6 +282,42 @@ impl Listener for Tracking {
         } else {
             tell();
         }
+    }
+
+    fn interests(&self) -> Interest {
+        let mut interest = Interest::empty();
+        interest.set(Interest::TRACKING, self.table.clients() > 0);
+        interest.set(Interest::BROADCAST, self.prefix_count() > 0);
+        interest
+    }
+
+    fn post(&self, client: &Client, write: impl FnOnce(u8, &mut Output)) {
+        let limit = &self.limits[usize::from(client.kind() == ClientKind::Pubsub)];
+        let limit = limit.load(Ordering::Relaxed);
+        let within = if limit == 0 {
+            client.deliver_or_lose(LOSS_BYTES, write);
+            true
+        } else {
+            client.deliver(limit, write)
+        };
+        if !within {
+            self.closed.add(1);
+            tracing::warn!(client = client.id, addr = %client.addr, "closed: a client that tracks does not read, over client-output-buffer-limit");
+        }
+    }
+}
+
+impl Listener for Tracking {
+    fn interest(&self) -> Interest {
+        self.interests()
+    }
+
+    fn append(&self, _: &[Record]) {}
+
+    fn publish(&self, _: &[Event]) {}
+
+    fn invalidate(&self, invalidated: &[Invalidation]) {
+        self.tell(invalidated);
     }
 
     fn broadcast(&self, changes: &[Change]) {
@@ -397,6 +426,8 @@ pub struct Tracker {
     /// Whether CLIENT CACHING was given for the next command, or for the transaction.
     pub is_caching: bool,
     prefixes: BTreeSet<Bytes>,
+    /// The peers that remember keys for it.
+    peers: SmallVec<[NodeId; 4]>,
 }
 
 impl Tracker {
@@ -404,6 +435,7 @@ impl Tracker {
     pub fn new(server: Arc<Server>, client: Arc<Client>, mode: Mode) -> Tracker {
         let tracking = Arc::clone(&server.tracking);
         client.set_flag(client_flags::TRACKING, true);
+        client.keeps_copies();
         client.set_flag(client_flags::BROADCAST, mode == Mode::Broadcast);
         tracking
             .trackers
@@ -419,6 +451,14 @@ impl Tracker {
             mode,
             is_caching: false,
             prefixes: BTreeSet::new(),
+            peers: SmallVec::new(),
+        }
+    }
+
+    /// A peer remembers keys for it.
+    pub fn reads_at(&mut self, peer: NodeId) {
+        if !self.peers.contains(&peer) {
+            self.peers.push(peer);
         }
     }
 
@@ -486,6 +526,15 @@ impl Drop for Tracker {
             end_all();
         }
         self.client.prefix_bytes.store(0, Ordering::Relaxed);
+        if let Some(cluster) = self.server.cluster.get() {
+            let view = cluster.view();
+            let peers = self.peers.iter().filter_map(|peer| view.map.node(*peer));
+            for node in peers.filter(|node| node.state != NodeState::Failed) {
+                // Who cannot be told knows of no reader any more, or will be told when it forgets the connection.
+                let link = cluster.link(node, self.client.id);
+                let _ = link.send(Kind::Track, |payload| payload.put_u64(self.client.id));
+            }
+        }
         tracking.trackers.write().remove(&self.client.id);
         if self.mode != Mode::Broadcast {
             tracking.table.remove_client();

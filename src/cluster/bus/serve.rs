@@ -32,7 +32,7 @@ pub trait Service: Send + Sync + 'static {
     /// A peer has connected and proven itself.
     fn accept(&self, from: NodeId, answers: &Answers) -> Self::Peer;
 
-    /// Runs a frame: [`Kind::Raft`] to [`Kind::Tunnel`], or [`Kind::Cancel`] of an id. Frames of one connection come one after the
+    /// Runs a frame: [`Kind::Raft`] to [`Kind::Track`], or [`Kind::Cancel`] of an id. Frames of one connection come one after the
     /// other, in the order in which they were sent; the next one when this has returned. Id 0 wants no answer. When the
     /// connection breaks, the future is dropped wherever it waits. It must not wait for longer than half the time of silence,
     /// as the connection is not read meanwhile. The payload holds on to a larger buffer: who keeps it copies it.

@@ -44,14 +44,27 @@ impl<S: Stream> Connection<S> {
         self.runner.end_batch();
         let request = self.decoder.arguments(&self.input).to_owned();
         let request = request.as_arguments();
+        let reader = self.session.reader();
         let is_wanted = self.runner.takes_reply(&mut self.session);
         let mut output = Output::new();
+        // Its part here must not take its mail, which comes behind the whole reply.
+        let tracker = self.session.tracker.take();
+        self.session.reads_for = reader;
         let done = match self.runner.spread(request) {
             Spread::Keys { merge } => self.by_keys(request, merge, &mut output).await,
             Spread::Nodes { merge } => self.by_nodes(request, merge, &mut output).await,
             Spread::Cursor => self.by_cursor(request, &mut output).await,
         };
         self.runner.begin_batch();
+        self.session.tracker = tracker;
+        self.session.reads_for = 0;
+        if reader != 0
+            && let Some(view) = self.runner.view()
+        {
+            // Any of them may have had a part.
+            let peers = view.map.nodes.iter();
+            peers.for_each(|peer| self.session.reads_at(peer.id));
+        }
         match done {
             Some(()) if is_wanted => self.output.append(output),
             Some(()) => {}
@@ -294,6 +307,7 @@ impl<S: Stream> Connection<S> {
             }
             Head {
                 epoch: view.map.epoch,
+                client,
                 database: self.session.database,
                 how: how_to_run(&self.session),
             }

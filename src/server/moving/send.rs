@@ -37,8 +37,8 @@ const WINDOW: usize = 4;
 const ANSWER: Duration = Duration::from_secs(30);
 /// Names taken at once of those that changed.
 const BATCH: usize = 256;
-/// So few changes are left for the hold.
-const FEW: usize = 128;
+/// So few changes are left for the hold: some milliseconds.
+const FEW: usize = 1024;
 /// Batches of changes after which what is still written is too much.
 const BATCHES: usize = 400;
 /// How long those who are inside when a hold begins may take to leave.
@@ -99,6 +99,8 @@ pub struct Moved {
     pub bytes: u64,
     /// For how long the slots were held.
     pub held: Duration,
+    /// How much of that the ring took to agree on the change.
+    pub agreed: Duration,
 }
 
 /// One portion on its way.
@@ -253,7 +255,7 @@ impl<'m> Transfer<'m> {
         let departing = &self.keyspace().listeners.departing;
         for _ in 0..BATCHES {
             let names = departing.take(BATCH)?;
-            let is_end = names.len() < FEW;
+            let is_end = names.len() < BATCH || departing.len() <= FEW;
             for name in names {
                 self.send_one(&name).await?;
             }
@@ -469,6 +471,7 @@ impl<'m> Transfer<'m> {
             to: self.to.id,
         };
         let mut is_known = true;
+        let begun = Instant::now();
         loop {
             match self.moving.peers.propose(change.clone()).await {
                 Outcome::Made => break,
@@ -482,6 +485,7 @@ impl<'m> Transfer<'m> {
                 }
             }
         }
+        self.moved.agreed = begun.elapsed();
         let left = self.count_mine();
         self.moved.slots = self.slots.len() - left;
         if left > 0 {

@@ -23,9 +23,9 @@ use crate::cluster::tunnel::Tunnels;
 use crate::config::{Access, Settings};
 use crate::data::testing::{seeded, value_parts};
 use crate::dispatch::Face;
+use crate::keyspace::PARTITIONS;
 use crate::keyspace::effects::{Event, Interest, Listener, Record};
-use crate::keyspace::lock::lock_in;
-use crate::keyspace::{PARTITIONS, Place};
+use crate::keyspace::lock::{Place, lock_in};
 use crate::server::connection::serve;
 use crate::state::clients::Client;
 
@@ -172,8 +172,27 @@ impl Net {
                     && view.hidden.is_none()
                     && view.held.is_none()
             };
-            assert!(member.cluster.wait_for(LONG, is_over).await, "it ends");
+            let ends = member.cluster.wait_for(LONG, is_over).await;
+            assert!(ends, "it ends: {}", self.state());
         }
+    }
+
+    /// How far all is, for a test that hangs.
+    fn state(&self) -> String {
+        let states = self.members.iter().map(|member| {
+            let view = member.cluster.view();
+            let count = |slots: Option<&SlotSet>| slots.map_or(0, SlotSet::len);
+            let moves = view.map.moves_from(member.cluster.me);
+            let moves: Vec<usize> = moves.iter().map(|(_, slots)| slots.len()).collect();
+            format!(
+                "epoch {} moves {moves:?} held {} hidden {} dead {}",
+                view.map.epoch,
+                count(view.held.as_ref()),
+                count(view.hidden.as_deref()),
+                count(view.dead.as_deref())
+            )
+        });
+        states.collect::<Vec<_>>().join("; ")
     }
 
     /// All keys of a node, hidden ones among them, with what they hold and when they expire.
@@ -593,7 +612,11 @@ async fn no_write_is_lost_while_keys_move() {
         if turn % 2 == 0 {
             for cluster in [net.cluster(0), net.cluster(1)] {
                 let is_done = |view: &View| view.map.owners == view.map.targets;
-                assert!(cluster.wait_for(LONG, is_done).await, "it ends");
+                assert!(
+                    cluster.wait_for(LONG, is_done).await,
+                    "it ends: {}",
+                    net.state()
+                );
             }
         }
     }
