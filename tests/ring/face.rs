@@ -142,6 +142,11 @@ fn weights_and_leaving() {
     // Three of five.
     assert!((8_500..11_000).contains(&slots(2)), "{}", slots(2));
     check(&mut plain);
+    // The parameter is that of the node that is asked as a node.
+    let mut second = ring.aware(1);
+    assert_eq!(second.line("CONFIG SET cluster-weight 50"), Value::ok());
+    ring.settle();
+    assert!((1_000..2_800).contains(&slots(1)), "{}", slots(1));
     let second = ring.aware(1).line("CLUSTER MYID").text();
     assert_eq!(first.line(&format!("CLUSTER FORGET {second}")), Value::ok());
     // Again, as redis-cli sends it to every node.
