@@ -335,6 +335,16 @@ impl Link {
         self.outbox.push(kind, write, || Ok(0)).map(|_| ())
     }
 
+    /// Queues a piece of payload that may share a frame with pieces of its kind before it: a payload is then several of them,
+    /// one behind the other. As [`Link::send`] otherwise.
+    pub fn send_piece(
+        &self,
+        kind: Kind,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), CallError> {
+        self.outbox.push_piece(kind, write)
+    }
+
     /// Tells the other side that nobody waits for this answer any more, while its ticket goes on waiting: the other side may
     /// answer what it has done so far.
     pub fn cancel(&self, id: u64) {

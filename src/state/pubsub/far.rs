@@ -56,7 +56,7 @@ pub trait Outlet: Send + Sync {
 
 impl Outlet for Link {
     fn send(&self, write: &mut dyn FnMut(&mut BytesMut)) -> Result<(), CallError> {
-        Link::send(self, Kind::Publish, |buffer| write(buffer))
+        self.send_piece(Kind::Publish, |buffer| write(buffer))
     }
 }
 
