@@ -431,8 +431,12 @@ pub fn with_facts<T>(server: &Server, cluster: &Cluster, work: impl FnOnce(&Fact
         has_lease: cluster.has_lease(),
         requires_coverage: settings.cluster_require_full_coverage,
         links: &cluster.links.all(),
+        forwards: &cluster.links.forwards(),
         leader: leader.and_then(|(leader, term)| Some((leader?, term))),
-        counters: &[],
+        counters: &[
+            ("keys_sent", cluster.moved.sent.value()),
+            ("keys_received", cluster.moved.received.value()),
+        ],
     })
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::scripts::{flush_mode, kill_runs};
 use super::{Caller, Done, Handler, help};
+use crate::cluster::ask::LibraryState;
 use crate::data::dump;
 use crate::data::glob::glob_match;
 use crate::keyspace::effects::Effects;
@@ -184,6 +185,15 @@ fn load_library(server: &Server, text: &[u8]) -> Result<Arc<Library>, CommandErr
     }))
 }
 
+/// Takes over what became of libraries at another node.
+///
+/// # Errors
+/// The names of those that cannot be loaded, or that have a function whose name is taken.
+pub fn adopt(server: &Server, news: Vec<LibraryState>) -> Result<(), Vec<String>> {
+    let load = |text: &[u8]| load_library(server, text).ok();
+    server.functions.change().merge(news, load)
+}
+
 /// Adds a library to what will be there; in place of the one of its name if it may be.
 fn add(next: &mut Libraries, library: Arc<Library>, replace: bool) -> Done {
     if replace {
@@ -210,7 +220,7 @@ fn load(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> 
     let library = load_library(caller.server, args.bytes()?)?;
     let mut change = caller.server.functions.change();
     add(&mut change.next, Arc::clone(&library), replace)?;
-    change.commit();
+    change.commit(caller.now);
     tell(caller, args.all());
     reply.bulk(library.text.name.as_bytes());
     Ok(())
@@ -222,7 +232,7 @@ fn delete(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -
     if !change.next.remove(name) {
         return Err(CommandError::fixed("ERR Library not found"));
     }
-    change.commit();
+    change.commit(caller.now);
     tell(caller, args.all());
     reply.ok();
     Ok(())
@@ -233,7 +243,7 @@ fn flush(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) ->
     flush_mode(args, "ERR FUNCTION FLUSH only supports SYNC|ASYNC option")?;
     let mut change = caller.server.functions.change();
     change.next = Libraries::default();
-    change.commit();
+    change.commit(caller.now);
     tell(caller, args.all());
     reply.ok();
     Ok(())
@@ -297,7 +307,7 @@ fn restore(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) 
     for library in libraries {
         add(&mut change.next, library, policy == Policy::Replace)?;
     }
-    change.commit();
+    change.commit(caller.now);
     tell(caller, args.all());
     reply.ok();
     Ok(())

@@ -12,6 +12,7 @@ use std::fmt::{Display, Write};
 
 use super::{Caller, Done, Handler};
 use crate::base::clock::Millis;
+use crate::cluster::ask::DatabaseTotal;
 use crate::config::Settings;
 use crate::resp::reply::Reply;
 use crate::state::Server;
@@ -66,6 +67,11 @@ pub fn text(server: &Server, now: Millis, sees_cluster: bool, wanted: &[&[u8]]) 
         }
     }
     lines.0
+}
+
+/// How many keys each database holds, if it holds any.
+pub fn database_totals(server: &Server) -> Vec<DatabaseTotal> {
+    sections::totals(&server.keyspace, server.clock.now())
 }
 
 /// What sections are written from.

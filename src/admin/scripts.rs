@@ -260,7 +260,7 @@ fn exists(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -
 
 fn flush(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     flush_mode(args, "ERR SCRIPT FLUSH only support SYNC|ASYNC option")?;
-    caller.server.scripts.flush();
+    caller.server.scripts.flush(caller.now);
     reply.ok();
     Ok(())
 }
@@ -275,7 +275,7 @@ pub(super) fn flush_mode(args: &mut Args<'_>, refusal: &'static str) -> Done {
 }
 
 fn load(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
-    let known = caller.server.scripts.load(args.bytes()?)?;
+    let known = caller.server.scripts.load(args.bytes()?, caller.now)?;
     reply.bulk(&known.script.sha1);
     Ok(())
 }

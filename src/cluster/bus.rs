@@ -48,7 +48,7 @@ use tokio::time::Instant;
 use super::node::NodeId;
 use crate::base::stats::Counter;
 
-pub use link::{Link, Links, Notices, Ticket};
+pub use link::{Forwards, Link, Links, Notices, Ticket};
 pub use serve::{Answers, Service, serve};
 
 /// The network: the system's, or the simulated one of turmoil.

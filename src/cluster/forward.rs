@@ -22,8 +22,11 @@ bitflags::bitflags! {
         const RESP3 = 1;
         /// CLIENT NO-TOUCH.
         const NO_TOUCH = 1 << 1;
+        /// A script that is named by its SHA-1 and not known is not run, nor is what stands behind it: the sender may know the
+        /// text, and sends that instead.
+        const WANTS_TEXTS = 1 << 2;
         /// The client tracks the keys that it reads (CLIENT TRACKING): they are to be remembered for it.
-        const REMEMBER = 1 << 2;
+        const REMEMBER = 1 << 3;
     }
 }
 

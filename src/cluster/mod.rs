@@ -16,6 +16,7 @@
 //!    ended in between are never sent.
 
 pub mod agree;
+pub mod ask;
 pub mod bus;
 pub mod copies;
 pub mod forward;

@@ -186,7 +186,11 @@ impl Assembler {
             Type::Stream => Form::Stream,
             Type::List => Form::List(List::new()),
             Type::Set => Form::Set(None, expected),
-            Type::ZSet => Form::ZSet(ZSet::expecting(expected, rules.zset)),
+            // Large, even if it is not: in a small one -0 becomes 0.
+            Type::ZSet => {
+                let large = rules.zset.entries.saturating_add(1);
+                Form::ZSet(ZSet::expecting(expected.max(large), rules.zset))
+            }
             Type::Hash => {
                 let mut hash = Hash::new();
                 hash.expect_more(expected, &rules.hash, rules.hasher);
@@ -307,7 +311,10 @@ impl Assembler {
             }
             Form::List(list) => Value::List(list),
             Form::Set(set, _) => Value::Set(set.unwrap_or_default()),
-            Form::ZSet(zset) => Value::ZSet(zset),
+            Form::ZSet(mut zset) => {
+                zset.settle(rules.zset);
+                Value::ZSet(zset)
+            }
             Form::Hash(hash) => Value::Hash(hash),
         };
         if !is_whole || collection.is_empty() {

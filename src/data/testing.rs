@@ -1,6 +1,8 @@
 //! What the model tests of this folder share: seeds that are printed, and texts that meet every encoding.
 
 use super::stream::{Id, Stream};
+use super::value::ValueRef;
+use crate::base::hash::KeyHasher;
 
 /// A generator from `QUOIT_TEST_SEED` or a fresh seed, which is printed.
 pub fn seeded() -> fastrand::Rng {
@@ -61,6 +63,39 @@ pub fn stream_parts(stream: &Stream) -> Vec<Vec<u8>> {
                 parts.push(format!("{at} {count}").into_bytes());
             }
         }
+    }
+    parts
+}
+
+/// What a value holds, in an order of its own where it has none.
+pub fn value_parts(value: ValueRef<'_>, hasher: &KeyHasher) -> Vec<Vec<u8>> {
+    let mut parts = Vec::new();
+    match value {
+        ValueRef::String(text) => parts.push(text.to_vec()),
+        ValueRef::List(list) => parts.extend(list.range(0..usize::MAX).map(|one| one.to_vec())),
+        ValueRef::Set(set) => {
+            let members = set.iter();
+            parts.extend(members.map(|one| one.text(&mut itoa::Buffer::new()).to_vec()));
+            parts.sort_unstable();
+        }
+        ValueRef::ZSet(zset) => {
+            for (member, score) in zset.range(0..usize::MAX) {
+                let mut part = score.to_bits().to_be_bytes().to_vec();
+                member.write_to(&mut part);
+                parts.push(part);
+            }
+        }
+        ValueRef::Hash(hash) => {
+            for (field, value, expiry) in hash.entries(hasher) {
+                let mut part = format!("{expiry:?} ").into_bytes();
+                field.write_to(&mut part);
+                part.push(b'=');
+                value.write_to(&mut part);
+                parts.push(part);
+            }
+            parts.sort_unstable();
+        }
+        ValueRef::Stream(stream) => parts = stream_parts(stream),
     }
     parts
 }

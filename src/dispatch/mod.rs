@@ -197,6 +197,8 @@ struct Foreseen {
     entry: Option<&'static Entry<Handler>>,
     /// The hash of its only key, or of a script's first.
     hash: Option<u64>,
+    /// The slot of its only key, in a ring.
+    slot: Option<u16>,
 }
 
 /// Requests whose keys are fetched into the cache together. Their lines, about six each, fit the first cache.
@@ -340,6 +342,10 @@ impl Runner {
         requests: impl Iterator<Item = Arguments<'a>>,
     ) {
         self.foreseen.clear();
+        if let Some(ring) = &mut self.routing {
+            ring.refresh();
+        }
+        let ring = self.routing.as_deref();
         let mut hashes = SmallVec::<[u64; WINDOW]>::new();
         // A pipeline often says the same again: the same command, the same key.
         let mut last_name: (&[u8], Option<&'static Entry<Handler>>) = (b"", None);
@@ -359,7 +365,17 @@ impl Runner {
                 (Shape::Specs, _) => script::first_key(entry, request),
                 _ => None,
             });
-            let hash = key.map(|key| match last_key {
+            let slot = match (ring, key) {
+                (Some(ring), Some(key)) => Some(ring.slot(session.database, key)),
+                _ => None,
+            };
+            let is_single = entry.is_some_and(|entry| matches!(entry.shape, Shape::Single(_)));
+            // What is elsewhere is nothing to this node's cache.
+            let is_here = match (ring, slot) {
+                (Some(ring), Some(slot)) => ring.is_here(slot),
+                _ => true,
+            };
+            let hash = key.filter(|_| is_here).map(|key| match last_key {
                 (last, Some(hash)) if last == key => hash,
                 _ => {
                     let hash = self.server.keyspace.hasher().hash(key);
@@ -368,7 +384,8 @@ impl Runner {
                     hash
                 }
             });
-            self.foreseen.push(Foreseen { entry, hash });
+            let slot = slot.filter(|_| is_single);
+            self.foreseen.push(Foreseen { entry, hash, slot });
         }
         self.server.keyspace.prefetch(session.database, &hashes);
     }
@@ -459,7 +476,7 @@ impl Runner {
             }
         }
         if self.routing.is_some() {
-            match self.route(session, entry, arguments, is_queued, round) {
+            match self.route(session, entry, arguments, foreseen.slot, is_queued, round) {
                 Routed::Here => {}
                 Routed::Elsewhere(step) => {
                     self.after_release();

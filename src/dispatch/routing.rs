@@ -9,12 +9,14 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{Handler, Runner, Step, is_exec, keys_of};
-use crate::admin;
+use crate::admin::cluster::view::endpoint;
+use crate::admin::{self, Named};
 use crate::cluster::map::NOBODY;
 use crate::cluster::route::{Route, route};
 use crate::cluster::{Cluster, Owner, View};
 use crate::commands;
-use crate::resp::decode::Arguments;
+use crate::config::EndpointType;
+use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::state::session::{ReplyMode, Session};
 use crate::state::transaction::Watches;
 use crate::table::keys::{Shape, locate};
@@ -58,8 +60,12 @@ pub(super) struct Routing {
     has_lease: bool,
     /// Whether the batch relied on it.
     relied: bool,
+    /// Whether a peer whose request is run may know the text of a script that this node does not.
+    wants_texts: bool,
     /// Whether ASKING came before.
     is_asking: bool,
+    /// Of the command that was routed last.
+    flags: Flags,
 }
 
 /// What the router says.
@@ -82,7 +88,9 @@ impl Routing {
             face: Face::Single,
             has_lease: false,
             relied: false,
+            wants_texts: false,
             is_asking: false,
+            flags: Flags::empty(),
         })
     }
 
@@ -91,14 +99,24 @@ impl Routing {
         self.has_lease = self.cluster.has_lease();
     }
 
+    /// Whether a slot alone says where a request runs.
+    fn is_plain(&self) -> bool {
+        self.view.is_covered && self.view.map.pins.is_empty()
+    }
+
     /// Takes over the present view.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         if self.cluster.version() != self.view.version {
             self.view = self.cluster.view();
         }
     }
 
-    fn slot(&self, database: u32, key: &[u8]) -> u16 {
+    /// Whether this node answers for a slot.
+    pub(super) fn is_here(&self, slot: u16) -> bool {
+        self.view.owner(slot) == Owner::Here
+    }
+
+    pub(super) fn slot(&self, database: u32, key: &[u8]) -> u16 {
         self.view.map.pins.slot(database, key)
     }
 }
@@ -204,10 +222,59 @@ impl Runner {
         (positions, step)
     }
 
+    /// The requests that follow come from a peer that may know the text of a script that this node does not.
+    pub fn set_wants_texts(&mut self, wants_texts: bool) {
+        if let Some(routing) = &mut self.routing {
+            routing.wants_texts = wants_texts;
+        }
+    }
+
+    /// The same request with the text of its script in place of the SHA-1. `None`: it has none, or the text is not known here.
+    pub fn spelled_out(&self, request: Arguments<'_>) -> Option<OwnedArguments> {
+        self.spell_out(self.table.find_request(&request)?, request)
+    }
+
+    /// As [`Runner::spelled_out`], for a queued request by its number in the table.
+    pub fn spelled_out_queued(&self, id: u16, request: Arguments<'_>) -> Option<OwnedArguments> {
+        self.spell_out(self.table.entry(id), request)
+    }
+
+    fn spell_out(&self, entry: &Entry<Handler>, request: Arguments<'_>) -> Option<OwnedArguments> {
+        let Handler::Admin(admin::Handler::Script(call)) = entry.handler else {
+            return None;
+        };
+        if call.named != Named::Sha1 {
+            return None;
+        }
+        let known = self.server.scripts.find(request.get(1)?)?;
+        let by_text = self.table.entries().iter().find(|other| {
+            let handler = other.handler;
+            matches!(handler, Handler::Admin(admin::Handler::Script(other))
+                if other.named == Named::Text && other.is_read_only == call.is_read_only)
+        })?;
+        // A renamed command is not known by this name, here or at the peer.
+        let name = by_text.full_name.as_bytes();
+        self.table
+            .find(name)
+            .filter(|found| found.id == by_text.id)?;
+        let mut spelled = OwnedArguments::default();
+        spelled.push(name);
+        spelled.push(&known.script.text);
+        spelled.append(request.tail(2));
+        Some(spelled)
+    }
+
     /// What the row of a request says of it.
     pub fn flags(&self, request: Arguments<'_>) -> Flags {
         let entry = self.table.find_request(&request);
         entry.map_or(Flags::WRITE, |entry| entry.command.flags)
+    }
+
+    /// What the row of the request that was routed last says of it.
+    pub fn routed_flags(&self) -> Flags {
+        self.routing
+            .as_ref()
+            .map_or(Flags::WRITE, |routing| routing.flags)
     }
 
     /// Whether the client wants the reply to the request that somebody else runs (CLIENT REPLY). Asked once for each.
@@ -245,6 +312,7 @@ impl Runner {
         session: &Session,
         entry: &'static Entry<Handler>,
         arguments: Arguments<'_>,
+        foreseen: Option<u16>,
         is_queued: bool,
         round: u32,
     ) -> Routed {
@@ -256,6 +324,23 @@ impl Runner {
             routing.begin();
         }
         let command = entry.command;
+        routing.flags = command.flags;
+        // Nearly all requests: one key, in a ring that is whole. (A pinned database may have been selected since.)
+        if let Some(slot) = foreseen
+            && routing.is_plain()
+            && !is_queued
+        {
+            match routing.view.owner(slot) {
+                Owner::Here if routing.has_lease => {
+                    routing.relied = true;
+                    return Routed::Here;
+                }
+                Owner::Peer(index) if routing.face == Face::Single && !lives_on(entry) => {
+                    return Routed::Elsewhere(Step::Forward(index));
+                }
+                _ => {}
+            }
+        }
         if routing.face == Face::Single && is_for_all(entry) {
             let has_pins = !routing.view.map.pins.databases.is_empty();
             return match command.across {
@@ -289,7 +374,31 @@ impl Runner {
             return Routed::Here;
         }
         let _ = is_asking;
-        self.by_slots(session, entry, &slots, is_queued)
+        let routed = self.by_slots(session, entry, &slots, is_queued);
+        match (named(entry), &routed) {
+            // Its client may name it by its SHA-1 from now on, wherever the keys are.
+            (Some(Named::Text), Routed::Elsewhere(Step::Forward(_))) => {
+                // The owner refuses what is not a script.
+                let _ = self
+                    .server
+                    .scripts
+                    .of_text(arguments.get(1).unwrap_or_default());
+                routed
+            }
+            (Some(Named::Sha1), Routed::Here) if !is_queued && self.wants_text(arguments) => {
+                Routed::Elsewhere(Step::NotHere)
+            }
+            _ => routed,
+        }
+    }
+
+    /// Whether a request names a script that is not known here, and its sender may know it.
+    fn wants_text(&self, request: Arguments<'_>) -> bool {
+        let routing = self.routing.as_ref();
+        let name = request.get(1).unwrap_or_default();
+        routing.is_some_and(|routing| routing.wants_texts)
+            && name.len() == 40
+            && self.server.scripts.find(name).is_none()
     }
 
     fn by_slots(
@@ -354,7 +463,8 @@ impl Runner {
             }
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
             (Route::Peer(index), Face::Cluster) => {
-                Routed::Refuse(moved(&routing.view, slots[0], index))
+                let kind = settings.cluster_preferred_endpoint_type;
+                Routed::Refuse(moved(&routing.view, kind, slots[0], index))
             }
         }
     }
@@ -492,13 +602,23 @@ fn lives_on(entry: &Entry<Handler>) -> bool {
     )
 }
 
+/// How a request that runs a script names it.
+fn named(entry: &Entry<Handler>) -> Option<Named> {
+    match entry.handler {
+        Handler::Admin(admin::Handler::Script(call)) => Some(call.named),
+        _ => None,
+    }
+}
+
 fn is_watch(entry: &Entry<Handler>) -> bool {
     entry.command.has_keys()
         && matches!(entry.handler, Handler::Admin(admin::Handler::Immediate(_)))
 }
 
-fn moved(view: &View, slot: u16, owner: u16) -> CommandError {
+/// Where the owner is, in the form that clients are to be told; an empty host is the one that they asked.
+fn moved(view: &View, kind: EndpointType, slot: u16, owner: u16) -> CommandError {
     debug_assert_ne!(owner, NOBODY);
     let node = &view.map.nodes[usize::from(owner)];
-    CommandError::text_of(format!("MOVED {slot} {}:{}", node.host, node.cluster_port))
+    let host = endpoint(node, kind).unwrap_or_default();
+    CommandError::text_of(format!("MOVED {slot} {host}:{}", node.cluster_port))
 }

@@ -555,10 +555,12 @@ impl Calls<'_, '_, '_> {
             _ => self.grip.keyspace.hasher().hash(key),
         };
         let place = self.grip.keyspace.place(self.session.database, hash);
-        let is_dear = entry.command.flags.contains(Flags::WRITE)
-            && self.grip.leave.is_none()
-            && self.view.is_dear_to_undo(hash, key);
-        Some((hash, self.view.holds_place(place) && !is_dear))
+        // Of what is not locked nobody knows whether it is dear.
+        let is_ready = self.view.holds_place(place)
+            && !(entry.command.flags.contains(Flags::WRITE)
+                && self.grip.leave.is_none()
+                && self.view.is_dear_to_undo(hash, key));
+        Some((hash, is_ready))
     }
 
     /// Locks what a command needs beside what is locked.

@@ -181,6 +181,19 @@ impl Decoder {
         Self::default()
     }
 
+    /// Begins anew at the start of another input; the storage serves again.
+    pub fn restart(&mut self) {
+        self.forget_arguments();
+        self.window.clear();
+        self.turn = 0;
+        if self.slots.capacity() > KEPT_SLOTS {
+            self.slots = Vec::new();
+        }
+        self.inline = Vec::new();
+        (self.first, self.position, self.searched, self.missing) = (0, 0, 0, 0);
+        self.state = State::Between;
+    }
+
     /// Decodes up to the end of the next request. `input` must begin with the same bytes as at the call before, except
     /// that `release` and `begin_large` may have been called in between.
     #[inline]

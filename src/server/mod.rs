@@ -3,8 +3,10 @@
 //! [`start`] binds everything before it returns, so that an address in use ends the start and not the service. Each
 //! connection is one task; a request runs to its end in the task that read it.
 
+mod asked;
 mod background;
 pub mod connection;
+mod learn;
 pub mod listener;
 pub mod log;
 mod migrate;

@@ -47,6 +47,8 @@ use crate::state::Server;
 pub const WORK: Duration = Duration::from_micros(500);
 /// How long a rest is at least: timers are as coarse as a millisecond.
 pub const REST: Duration = Duration::from_micros(1500);
+/// Work between two turns of the others.
+pub const TURN: Duration = Duration::from_micros(100);
 
 /// A transfer is a portion of what moves to a node: so many in all, if there is much.
 const PORTIONS: usize = 8;
@@ -209,13 +211,21 @@ const REST_WITHOUT_WORK: Duration = Duration::from_secs(1);
 /// Keeps work that goes on beside the requests within its share.
 #[derive(Debug, Default)]
 pub struct Pace {
+    /// Since the last rest.
     worked: Duration,
+    /// Since others had their turn.
+    in_turn: Duration,
 }
 
 impl Pace {
     /// To be called after each piece of work with what it took: lets others have their turn, and rests now and then.
     pub async fn worked(&mut self, took: Duration) {
         self.worked += took;
+        self.in_turn += took;
+        if self.in_turn < TURN {
+            return;
+        }
+        self.in_turn = Duration::ZERO;
         if self.worked < WORK {
             return tokio::task::yield_now().await;
         }

@@ -32,6 +32,8 @@ pub struct Executor {
     output: Output,
     /// Where each reply ends.
     ends: Vec<usize>,
+    /// Of the map, when the last frame was run.
+    epoch: u64,
     /// Whose requests they are.
     clients: Arc<FarClients>,
 }
@@ -55,16 +57,13 @@ impl Executor {
             decoder: Decoder::new(),
             output: Output::new(),
             ends: Vec::new(),
+            epoch: 0,
             clients: Arc::clone(clients),
         }
     }
 
-    /// Runs a frame and writes the answer. Nothing is written, and the link is to be closed, when the frame is not one.
-    pub async fn run(
-        &mut self,
-        mut payload: Bytes,
-        answer: &mut BytesMut,
-    ) -> Result<(), NotAFrame> {
+    /// Runs a frame; [`Executor::write`] has the answer then.
+    pub async fn run(&mut self, mut payload: Bytes) -> Result<(), NotAFrame> {
         let head = Head::read(&mut payload).map_err(|_| NotAFrame)?;
         let Some(cluster) = self.runner.cluster().cloned() else {
             return Err(NotAFrame);
@@ -81,15 +80,16 @@ impl Executor {
         };
         self.session.database = head.database;
         self.session.no_touch = head.how.contains(HowToRun::NO_TOUCH);
+        let wants_texts = head.how.contains(HowToRun::WANTS_TEXTS);
+        self.runner.set_wants_texts(wants_texts);
         self.session.protocol = match head.how.contains(HowToRun::RESP3) {
             true => Protocol::Resp3,
             false => Protocol::Resp2,
         };
-        self.ends.clear();
-        self.output = Output::new();
+        self.forget();
         let done = self.run_requests(&payload).await;
         self.runner.end_batch();
-        self.decoder = Decoder::new();
+        self.decoder.restart();
         // What is left of a transaction that was not run.
         self.session.take_transaction();
         self.session.take_watches();
@@ -97,13 +97,21 @@ impl Executor {
         if self.runner.has_lost_lease() {
             self.refuse_all();
         }
-        Answer::write(
-            cluster.view().map.epoch,
-            &self.ends,
-            &mut self.output,
-            answer,
-        );
+        self.epoch = cluster.view().map.epoch;
         Ok(())
+    }
+
+    /// Writes the answer to the frame that was run.
+    pub fn write(&mut self, answer: &mut BytesMut) {
+        Answer::write(self.epoch, &self.ends, &mut self.output, answer);
+        self.output.shrink();
+    }
+
+    fn forget(&mut self) {
+        self.ends.clear();
+        if !self.output.is_empty() {
+            self.output = Output::new();
+        }
     }
 
     async fn run_requests(&mut self, payload: &Bytes) -> Result<(), NotAFrame> {

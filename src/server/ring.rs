@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::asked::{Asked, Asks};
 use super::connection;
 use super::moving::receive::Importer;
 use super::moving::{self, Outcome};
@@ -44,6 +45,8 @@ const LANES_MAX: usize = 4;
 const TUNNELS_MAX: usize = 10_000;
 /// Bytes of a tunnel on their way in each direction.
 const TUNNEL_BYTES: usize = 64 * 1024;
+/// How long a node that has left goes on answering, and twice as long others keep their links to it.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Ports between a node's port and its bus, where it does not say otherwise.
 const BUS_OFFSET: u16 = 10_000;
 
@@ -144,6 +147,7 @@ impl Ring {
             server: Arc::clone(server),
             agreement: Arc::clone(&agreement),
             importer,
+            asks: Asks::new(server),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let stopped = async {
@@ -170,7 +174,11 @@ impl Ring {
     /// Hands all slots over and leaves, within `limit`.
     pub async fn leave(&self, limit: Duration) {
         match tokio::time::timeout(limit, self.agreement.leave()).await {
-            Ok(Ok(())) => tracing::info!("has left the ring"),
+            Ok(Ok(())) => {
+                tracing::info!("has left the ring");
+                // Whoever has not heard of it yet is told that the keys are elsewhere.
+                tokio::time::sleep(LAST_ANSWERS / 2).await;
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "could not leave the ring: the others take its slots, empty")
             }
@@ -199,17 +207,21 @@ fn node(settings: &Settings, id: NodeId, ip: &str, port: u16, bus_port: u16) -> 
     let host = or(&settings.cluster_announce_ip, ip);
     let bus_host = or(&settings.cluster_announce_bus_ip, &host);
     let given = |given: u16, otherwise: u16| if given == 0 { otherwise } else { given };
-    let client_port = given(settings.cluster_announce_port, port);
     let bus_port = given(settings.cluster_announce_bus_port, bus_port);
     Node {
         id,
         bus: join(&bus_host, bus_port),
         host,
         hostname: settings.cluster_announce_hostname.clone(),
-        port: client_port,
+        port,
+        // Without a face of its own it is the single one that clients of others' cluster faces are sent to: it forwards.
         cluster_port: match settings.cluster_face {
-            ClusterFace::Cluster => client_port,
-            ClusterFace::Single => settings.cluster_port,
+            ClusterFace::Single if settings.cluster_port != 0 => {
+                given(settings.cluster_announce_port, settings.cluster_port)
+            }
+            ClusterFace::Cluster | ClusterFace::Single => {
+                given(settings.cluster_announce_port, port)
+            }
         },
         weight: settings.cluster_weight,
         state: NodeState::Up,
@@ -305,12 +317,17 @@ struct Sink(Arc<Cluster>);
 
 impl agree::Sink for Sink {
     fn install(&self, map: Arc<Map>) {
-        let alive = |id: NodeId| {
-            map.node(id)
-                .is_some_and(|node| node.state != NodeState::Failed)
-        };
-        self.0.links.retain(&alive);
         self.0.install(map);
+        let cluster = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            // What is under way to a node that has left is still answered.
+            tokio::time::sleep(LAST_ANSWERS).await;
+            let view = cluster.view();
+            let is_alive = |node: &Node| node.state != NodeState::Failed;
+            cluster
+                .links
+                .retain(&|id| view.map.node(id).is_some_and(is_alive));
+        });
     }
 
     fn renew_lease(&self, until: Instant) {
@@ -366,6 +383,7 @@ struct Peers {
     server: Arc<Server>,
     agreement: Arc<Agreement>,
     importer: Arc<Importer>,
+    asks: Asks,
 }
 
 /// One link of a peer.
@@ -375,6 +393,8 @@ struct Peer {
     executor: Option<Box<Executor>>,
     /// Hears what it has subscribers for, and what is published there.
     ear: Ear,
+    /// What it asks of all nodes.
+    asked: Asked,
     /// Its clients whose requests come by it.
     clients: Arc<FarClients>,
     /// Ends of the tunnels of its clients.
@@ -385,11 +405,13 @@ impl Service for Peers {
     type Peer = Peer;
 
     fn accept(&self, from: NodeId, answers: &Answers) -> Peer {
+        let clients = Arc::new(FarClients::new(&self.server, from, answers));
         Peer {
             id: from,
             executor: None,
             ear: self.server.pubsub.ear(from),
-            clients: Arc::new(FarClients::new(&self.server, from, answers)),
+            asked: self.asks.of(from, &clients),
+            clients,
             tunnels: HashMap::new(),
         }
     }
@@ -411,10 +433,8 @@ impl Service for Peers {
                     Err(_) => drop(tokio::spawn(run)),
                 }
             }
-            Kind::Ask => {
-                let executor = self.executor(peer);
-                tokio::spawn(answer(executor, id, payload, answers.clone()));
-            }
+            Kind::Ask => peer.asked.answer(id, payload, answers),
+            Kind::Cancel => peer.asked.cancel(id),
             Kind::Raft | Kind::Member => {
                 let (agreement, answers) = (Arc::clone(&self.agreement), answers.clone());
                 tokio::spawn(async move {
@@ -457,12 +477,18 @@ async fn answer(
     payload: Bytes,
     answers: Answers,
 ) -> Box<Executor> {
-    let mut answer = BytesMut::new();
-    if executor.run(payload, &mut answer).await.is_err() {
+    let done = executor.run(payload).await;
+    if done.is_err() {
         tracing::warn!("a frame of requests of a peer could not be read");
-        answer.clear();
     }
-    send(&answers, id, &answer);
+    let sent = match done {
+        Ok(()) => answers.answer(id, |answer| executor.write(answer)),
+        Err(_) => answers.answer(id, |_| {}),
+    };
+    if sent.is_err() {
+        // Longer than a frame may be: the caller hears so by an empty one.
+        let _ = answers.answer(id, |_| {});
+    }
     executor
 }
 

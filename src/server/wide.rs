@@ -1,5 +1,5 @@
-//! What a node has to do with all its peers at once, whatever its clients ask for: it tells them what it has subscribers for, and
-//! which prefixes of keys its clients follow.
+//! What a node has to do with all its peers at once, whatever its clients ask for: it tells them what it has subscribers for
+//! and which prefixes of keys its clients follow, and learns from them ([`learn`]).
 //!
 //! One task follows the map; each peer has a task of its own, so that one who is slow or away holds nobody up.
 
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::learn;
 use crate::cluster::Cluster;
 use crate::cluster::bus::{CallError, Kind, Link};
 use crate::cluster::node::{NodeId, NodeState};
@@ -24,7 +25,10 @@ const FOREVER: Duration = Duration::from_secs(3600);
 pub async fn run(server: Arc<Server>, cluster: Arc<Cluster>) {
     server.pubsub.join_ring();
     let mut tasks = JoinSet::new();
+    let learning = learn::run(Arc::clone(&server), Arc::clone(&cluster));
+    tasks.spawn(learning);
     let mut peers: HashMap<NodeId, AbortHandle> = HashMap::new();
+    let mut before = cluster.view();
     loop {
         let view = cluster.view();
         let is_peer = |id: NodeId| {
@@ -44,9 +48,11 @@ pub async fn run(server: Arc<Server>, cluster: Arc<Cluster>) {
                 tasks.spawn(told)
             });
         }
-        // One that has failed may come back by the connection that it has.
-        let is_known = |id: NodeId| view.map.node(id).is_some();
-        server.pubsub.retain_peers(&is_known);
+        // One that has failed may come back by the connection that it has; one that we have not heard of yet may have told us
+        // what it wants already.
+        let is_gone = |id: NodeId| before.map.node(id).is_some() && view.map.node(id).is_none();
+        server.pubsub.retain_peers(&|id| !is_gone(id));
+        before = Arc::clone(&view);
         while tasks.try_join_next().is_some() {}
         cluster
             .wait_for(FOREVER, |next| next.version != view.version)

@@ -2,15 +2,25 @@
 //!
 //! What is there is one value that is replaced as a whole: FCALL reads it without a lock, FUNCTION LOAD and its kin make
 //! the next one under a mutex. A machine loads a library when it first runs one of its functions.
+//!
+//! The nodes of a ring are all asked to change their libraries; a node that was not there, or was asked in another order, is
+//! brought to what the others have by comparing, name by name, what became of a library last ([`Change::merge`]). For that
+//! the time of each library's last change is kept, also of those that were deleted, as far as [`DELETED_MAX`] goes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::base::clock::Millis;
+use crate::cluster::ask::LibraryState;
 use crate::script::header::{FunctionSpec, LibraryText};
+
+/// Deleted libraries whose end is remembered; the oldest are forgotten first. A node that has one of those still, because it
+/// was away, brings it back.
+const DELETED_MAX: usize = 1024;
 
 /// A library.
 pub struct Library {
@@ -28,6 +38,8 @@ pub struct Libraries {
     /// By their names.
     pub by_name: BTreeMap<String, Arc<Library>>,
     functions: HashMap<String, Arc<Library>>,
+    /// When each was loaded or deleted.
+    ages: BTreeMap<String, Millis>,
 }
 
 impl Libraries {
@@ -73,6 +85,51 @@ impl Libraries {
     /// How many functions there are.
     pub fn function_count(&self) -> usize {
         self.functions.len()
+    }
+
+    /// Whether there never was any.
+    pub fn is_untouched(&self) -> bool {
+        self.ages.is_empty()
+    }
+
+    /// A hash of all texts.
+    pub fn digest(&self) -> u128 {
+        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+        for library in self.by_name.values() {
+            let text = &library.text.text;
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text);
+        }
+        hasher.digest128()
+    }
+
+    /// What became of each.
+    pub fn states(&self) -> Vec<LibraryState> {
+        let state = |(name, since): (&String, &Millis)| LibraryState {
+            name: name.clone(),
+            since_ms: since.0,
+            text: self
+                .by_name
+                .get(name)
+                .map(|library| library.text.text.to_vec()),
+        };
+        self.ages.iter().map(state).collect()
+    }
+
+    /// Which of another node's libraries are news: changed later than here, and to something else.
+    pub fn news(&self, states: Vec<LibraryState>) -> Vec<LibraryState> {
+        let is_news = |state: &LibraryState| {
+            let here = self.by_name.get(&state.name);
+            let is_same = here.map(|library| &library.text.text[..]) == state.text.as_deref();
+            let age = self.ages.get(&state.name);
+            let is_later = age.is_none_or(|age| {
+                // Of two changes of one moment the same one has to win everywhere.
+                let here = here.map(|library| &library.text.text[..]);
+                (age.0, here) < (state.since_ms, state.text.as_deref())
+            });
+            !is_same && is_later
+        };
+        states.into_iter().filter(is_news).collect()
     }
 
     /// Bytes of the texts.
@@ -126,7 +183,85 @@ impl Functions {
 
 impl Change<'_> {
     /// Puts the change in force.
-    pub fn commit(self) {
+    pub fn commit(mut self, now: Millis) {
+        let current = self.functions.current();
+        let mut ages = current.ages.clone();
+        let names = current.by_name.keys().chain(self.next.by_name.keys());
+        for name in names.collect::<BTreeSet<_>>() {
+            let text = |libraries: &Libraries| {
+                let library = libraries.by_name.get(name);
+                library.map(|library| library.text.text.clone())
+            };
+            if text(&current) != text(&self.next) {
+                // Later than the one before, whatever the clock says.
+                let age = ages.entry(name.clone()).or_default();
+                *age = Millis(now.0.max(age.0 + 1));
+            }
+        }
+        self.next.ages = ages;
+        self.store();
+    }
+
+    /// Takes over what another node knows better, as [`Libraries::news`] has found; `load` makes a library of its text.
+    /// What cannot be loaded, or has a function whose name is taken, is left out.
+    ///
+    /// # Errors
+    /// The libraries that were left out, by their names.
+    pub fn merge(
+        mut self,
+        news: Vec<LibraryState>,
+        load: impl Fn(&[u8]) -> Option<Arc<Library>>,
+    ) -> Result<(), Vec<String>> {
+        let mut left_out = Vec::new();
+        for state in self.next.news(news) {
+            let library = match &state.text {
+                None => None,
+                Some(text) => match load(text) {
+                    Some(library) if library.text.name == state.name => Some(library),
+                    _ => {
+                        left_out.push(state.name);
+                        continue;
+                    }
+                },
+            };
+            let before = self.next.by_name.get(&state.name).cloned();
+            self.next.remove(&state.name);
+            if let Some(library) = library
+                && self.next.add(library).is_err()
+            {
+                if let Some(before) = before {
+                    // It was there a moment ago, and nothing has come since.
+                    let _ = self.next.add(before);
+                }
+                left_out.push(state.name);
+                continue;
+            }
+            self.next.ages.insert(state.name, Millis(state.since_ms));
+        }
+        self.store();
+        match left_out.is_empty() {
+            true => Ok(()),
+            false => Err(left_out),
+        }
+    }
+
+    fn store(mut self) {
+        let next = &mut self.next;
+        let deleted = |next: &Libraries, name: &String| !next.by_name.contains_key(name);
+        let mut gone: Vec<(Millis, String)> = next
+            .ages
+            .iter()
+            .filter(|(name, _)| deleted(next, name))
+            .map(|(name, age)| (*age, name.clone()))
+            .collect();
+        let excess = gone.len().saturating_sub(DELETED_MAX);
+        gone.sort();
+        for (_, name) in &gone[..excess] {
+            next.ages.remove(name);
+        }
         self.functions.current.store(Arc::new(self.next));
     }
 }
+
+#[cfg(test)]
+mod tests;

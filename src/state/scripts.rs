@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -19,8 +19,10 @@ use quanta::Instant;
 use tokio::sync::Notify;
 
 use super::functions::Library;
+use crate::base::clock::Millis;
 use crate::base::version::REDIS_VERSION;
 use crate::base::worker::give_worker_away;
+use crate::cluster::ask::LoadedScript;
 use crate::keyspace::lock::{Place, Plan};
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::script::engine::{Engine, EngineOptions};
@@ -40,12 +42,18 @@ const MEMORY_LIMIT: usize = 256 * 1024 * 1024;
 pub struct Known {
     /// The script.
     pub script: Script,
-    /// Whether it was loaded: then it stays.
-    is_loaded: AtomicBool,
+    /// When it was loaded, in milliseconds since 1970: then it stays. 0: it was not.
+    loaded_ms: AtomicI64,
     /// Whether it was used since it was last looked at. A hint, so relaxed, as the next one.
     is_used: AtomicBool,
     /// Whether it has reached for keys that it did not declare: it is run with the leave to lock more from the start.
     strays: AtomicBool,
+}
+
+impl Known {
+    fn is_loaded(&self) -> bool {
+        self.loaded_ms.load(Ordering::Relaxed) != 0
+    }
 }
 
 /// Texts that came by EVAL, in the order of their coming.
@@ -62,6 +70,8 @@ pub struct Scripts {
     evaluated: Mutex<Evaluated>,
     /// Texts forgotten since the start.
     evicted: AtomicU64,
+    /// When the last SCRIPT FLUSH was, in milliseconds since 1970; 0 for never.
+    flushed_ms: AtomicI64,
     /// Counts SCRIPT FLUSHes: a machine that was filled before the last one is emptied before it is used again.
     flushes: AtomicU64,
     /// A leaf lock.
@@ -181,6 +191,7 @@ impl Scripts {
             known: DashMap::new(),
             evaluated: Mutex::default(),
             evicted: AtomicU64::new(0),
+            flushed_ms: AtomicI64::new(0),
             flushes: AtomicU64::new(0),
             seats: Mutex::default(),
             long_runs: AtomicUsize::new(0),
@@ -206,7 +217,7 @@ impl Scripts {
         let sha1 = crate::script::sha1_hex(text);
         match self.find(&sha1) {
             Some(known) => Ok(known),
-            None => self.add(text, false),
+            None => self.add(text, None),
         }
     }
 
@@ -214,28 +225,34 @@ impl Scripts {
     ///
     /// # Errors
     /// It is not a script.
-    pub fn load(self: &Arc<Self>, text: &[u8]) -> Result<Arc<Known>, CommandError> {
+    pub fn load(self: &Arc<Self>, text: &[u8], now: Millis) -> Result<Arc<Known>, CommandError> {
         let sha1 = crate::script::sha1_hex(text);
+        // After the last SCRIPT FLUSH, also within its millisecond.
+        let now = Millis(now.0.max(self.flushed_ms() + 1));
         match self.find(&sha1) {
             Some(known) => {
-                known.is_loaded.store(true, Ordering::Relaxed);
+                known.loaded_ms.fetch_max(now.0, Ordering::Relaxed);
                 Ok(known)
             }
-            None => self.add(text, true),
+            None => self.add(text, Some(now)),
         }
     }
 
-    fn add(self: &Arc<Self>, text: &[u8], is_loaded: bool) -> Result<Arc<Known>, CommandError> {
+    fn add(
+        self: &Arc<Self>,
+        text: &[u8],
+        loaded: Option<Millis>,
+    ) -> Result<Arc<Known>, CommandError> {
         let script = Script::new(Bytes::copy_from_slice(text))?;
         self.with_engine(|engine, _| engine.compile(&script))?;
         let sha1 = ScriptName(script.sha1);
         let known = Arc::new(Known {
             script,
-            is_loaded: AtomicBool::new(is_loaded),
+            loaded_ms: AtomicI64::new(loaded.map_or(0, |loaded| loaded.0)),
             is_used: AtomicBool::new(false),
             strays: AtomicBool::new(false),
         });
-        if self.known.insert(sha1, Arc::clone(&known)).is_none() && !is_loaded {
+        if self.known.insert(sha1, Arc::clone(&known)).is_none() && loaded.is_none() {
             self.note_evaluated(sha1, text.len());
         }
         Ok(known)
@@ -262,7 +279,7 @@ impl Scripts {
                 continue;
             }
             evaluated.bytes = evaluated.bytes.saturating_sub(known.script.text.len());
-            if !known.is_loaded.load(Ordering::Relaxed) {
+            if !known.is_loaded() {
                 evicted.push(oldest);
             }
         }
@@ -275,11 +292,59 @@ impl Scripts {
     }
 
     /// Forgets all.
-    pub fn flush(&self) {
+    pub fn flush(&self, now: Millis) {
+        self.flushed_ms.fetch_max(now.0, Ordering::Relaxed);
         let mut evaluated = self.evaluated.lock();
         *evaluated = Evaluated::default();
         self.known.clear();
         self.flushes.fetch_add(1, Ordering::Release);
+    }
+
+    /// When the last SCRIPT FLUSH was, in milliseconds since 1970; 0 for never.
+    pub fn flushed_ms(&self) -> i64 {
+        self.flushed_ms.load(Ordering::Relaxed)
+    }
+
+    /// A hash of the names of all that are loaded, whatever their order.
+    pub fn digest(&self) -> u128 {
+        let loaded = self.known.iter().filter(|known| known.is_loaded());
+        loaded.fold(0, |sum, known| {
+            sum ^ xxhash_rust::xxh3::xxh3_128(&known.script.sha1)
+        })
+    }
+
+    /// Loaded scripts whose names come behind `last`, in order, up to some bytes of text and one script more.
+    pub fn loaded_after(&self, last: &[u8], bytes: usize) -> Vec<LoadedScript> {
+        let loaded = self.known.iter().filter(|known| known.is_loaded());
+        let mut behind: Vec<[u8; 40]> = loaded
+            .map(|known| known.script.sha1)
+            .filter(|name| &name[..] > last)
+            .collect();
+        behind.sort_unstable();
+        let (mut found, mut taken) = (Vec::new(), 0);
+        for name in behind {
+            let Some(known) = self.known.get(&ScriptName(name)) else {
+                continue;
+            };
+            taken += known.script.text.len();
+            found.push(LoadedScript {
+                since_ms: known.loaded_ms.load(Ordering::Relaxed),
+                text: known.script.text.to_vec(),
+            });
+            if taken > bytes {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Another node has forgotten all scripts at that time: forgets what was loaded before. What was only run stays: any
+    /// client may name it again.
+    pub fn forget_loaded_before(&self, flushed_ms: i64) {
+        self.flushed_ms.fetch_max(flushed_ms, Ordering::Relaxed);
+        self.known.retain(|_, known| {
+            !known.is_loaded() || known.loaded_ms.load(Ordering::Relaxed) > flushed_ms
+        });
     }
 
     /// How many are known.

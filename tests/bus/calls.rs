@@ -350,3 +350,25 @@ async fn links_are_listed_on_both_sides() {
     assert_eq!((out.bytes_sent, out.bytes_received), (3 * 33, 3 * 33));
     assert_eq!((out.queued_bytes, out.waiting, out.errors), (0, 0, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_link_to_an_address_goes_when_nobody_uses_it() {
+    let mut node = Node::start(identity(2)).await;
+    let links = links(identity(1));
+    let limit = Duration::from_secs(60);
+    assert_eq!(links.identify(&node.address, limit).await, Ok(node_id(2)));
+    let link = links.address(&node.address).expect("there is room");
+    assert_eq!(link.peer(), Some(node_id(2)));
+    // A minute later, without a call; a call that waits keeps it.
+    let mut ticket = call(&link, b"slow");
+    let got = node.frame().await;
+    assert!(tokio::time::timeout(2 * limit, &mut ticket).await.is_err());
+    assert_eq!(got.answers.answer(got.id, |_| {}), Ok(()));
+    assert_eq!(ticket.await.as_deref(), Ok([].as_slice()));
+    assert!(matches!(node.event().await, Event::Left(id) if id == node_id(1)));
+    assert_eq!(link.connected().await, Err(CallError::NotConnected));
+    assert!(links.list().is_empty());
+    // Whoever asks again gets another one.
+    assert_eq!(links.identify(&node.address, limit).await, Ok(node_id(2)));
+    assert_eq!(links.list().len(), 1);
+}

@@ -1,4 +1,8 @@
 //! Nodes of the tests: a service whose frames the test receives, and answers.
+#![cfg_attr(
+    feature = "simulation",
+    allow(dead_code, reason = "the tests over sockets use the rest")
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +129,11 @@ impl Node {
 
     pub async fn event(&mut self) -> Event {
         self.events.recv().await.expect("the service is there")
+    }
+
+    /// The next event, if it is there already.
+    pub fn event_now(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
     }
 
     /// The next frame; events before it are not expected.

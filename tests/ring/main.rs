@@ -3,5 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod face;
 mod nodes;
 mod publish;
+mod scripts;

@@ -57,9 +57,41 @@ impl Ring {
         }
     }
 
+    /// Waits until each node owns slots.
+    pub fn is_balanced(&self) {
+        for port in &self.cluster_ports {
+            let mut client = Client::connect(*port);
+            eventually("a node to own slots", || {
+                let nodes = client.line("CLUSTER NODES").text();
+                let mine = nodes.lines().find(|line| line.contains("myself"))?;
+                (mine.split(' ').count() > 8).then_some(())
+            });
+        }
+    }
+
     /// A connection to a node, by its number from 0.
     pub fn client(&self, node: usize) -> Client {
         self.nodes[node].client()
+    }
+
+    /// Where a node is seen as a node of a Redis Cluster.
+    pub fn cluster_port(&self, node: usize) -> u16 {
+        self.cluster_ports[node]
+    }
+
+    /// A connection to this face of a node.
+    pub fn aware(&self, node: usize) -> Client {
+        Client::connect(self.cluster_ports[node])
+    }
+
+    /// Waits until every slot is where it should be, as all nodes see it.
+    pub fn settle(&self) {
+        for port in &self.cluster_ports {
+            let mut client = Client::connect(*port);
+            eventually("the slots to be where they should be", || {
+                (field(&mut client, "ring_slots_misplaced") == "0").then_some(())
+            });
+        }
     }
 
     /// The same, in RESP3.
@@ -69,7 +101,7 @@ impl Ring {
 }
 
 /// A field of CLUSTER INFO.
-fn field(client: &mut Client, name: &str) -> String {
+pub fn field(client: &mut Client, name: &str) -> String {
     let info = client.line("CLUSTER INFO").text();
     let mut lines = info.lines();
     let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

@@ -45,7 +45,7 @@ fn a_message_reaches_subscribers_of_all_nodes() {
     for publisher in &mut publishers {
         assert_eq!(
             publisher.shown("PUBSUB NUMSUB news none"),
-            r#"["news", (integer) 3, "none", (integer) 0]"#
+            r#"["news", :3, "none", :0]"#
         );
         assert_eq!(publisher.line("PUBSUB NUMPAT"), Value::Int(1));
         assert_eq!(

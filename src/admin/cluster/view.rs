@@ -4,14 +4,16 @@
 //! the map, and it stands wherever Redis has one of several. What the two have in common is written as redis-server 7.0.15
 //! writes it; fields of ours begin with `ring_` and stand at the end.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io::IoSlice;
 
-use crate::cluster::bus::LinkInfo;
+use crate::cluster::bus::{Forwards, LinkInfo};
 use crate::cluster::map::{Map, NOBODY};
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::SLOTS;
 use crate::config::{EndpointType, host_port};
-use crate::resp::reply::Reply;
+use crate::resp::reply::{Output, Reply};
 
 /// What is known of the ring at this moment.
 pub struct Facts<'a> {
@@ -27,6 +29,8 @@ pub struct Facts<'a> {
     pub requires_coverage: bool,
     /// The connections to and from peers.
     pub links: &'a [LinkInfo],
+    /// What came of the frames of forwarded requests that went to peers.
+    pub forwards: &'a BTreeMap<NodeId, Forwards>,
     /// Who leads and since which election, when the log says so.
     pub leader: Option<(NodeId, u64)>,
     /// What is counted, by name.
@@ -116,20 +120,36 @@ pub fn endpoint(node: &Node, kind: EndpointType) -> Option<&str> {
     }
 }
 
-/// CLUSTER SLOTS: rows of slots, each with who has them.
+/// CLUSTER SLOTS: rows of slots, each with who has them. Slots are scattered, so a ring has thousands of rows: what is said
+/// of a node is written once and repeated as bytes.
 pub fn write_slots(facts: &Facts<'_>, reply: &mut Reply<'_>) {
+    let protocol = reply.protocol();
+    let said = |node: &Node| {
+        let mut output = Output::new();
+        write_endpoint(node, facts.endpoint, &mut Reply::new(&mut output, protocol));
+        bytes_of(output)
+    };
+    let endpoints: Vec<Vec<u8>> = facts.map.nodes.iter().map(said).collect();
     let runs = runs(facts.map);
     reply.array(runs.len());
     for run in runs {
         reply.array(3);
         reply.integer(run.first.into());
         reply.integer(run.last.into());
-        write_endpoint(
-            &facts.map.nodes[usize::from(run.owner)],
-            facts.endpoint,
-            reply,
-        );
+        reply.raw(&endpoints[usize::from(run.owner)]);
     }
+}
+
+fn bytes_of(mut output: Output) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while !output.is_empty() {
+        let mut slices = [IoSlice::new(&[])];
+        output.fill(&mut slices);
+        bytes.extend_from_slice(&slices[0]);
+        let count = slices[0].len();
+        output.advance(count);
+    }
+    bytes
 }
 
 fn write_endpoint(node: &Node, kind: EndpointType, reply: &mut Reply<'_>) {
@@ -249,7 +269,7 @@ fn write_run(run: Run, text: &mut String) {
     written.expect("writing to a String cannot fail");
 }
 
-/// CLUSTER INFO: Redis's fields, then ours.
+/// CLUSTER INFO: Redis's fields, then ours. No value has a colon: redis-py takes lines apart at every one.
 pub fn info(facts: &Facts<'_>) -> String {
     let by_node = runs_by_node(facts.map);
     let assigned: usize = by_node.iter().map(|runs| slot_count(runs)).sum();
@@ -281,11 +301,44 @@ pub fn info(facts: &Facts<'_>) -> String {
         line(&mut text, &format!("cluster_{name}"), value);
     }
     line(&mut text, "total_cluster_links_buffer_limit_exceeded", 0);
-    text + &ring(facts)
+    text + &ring_fields(facts)
 }
 
-/// What INFO says of the ring, and CLUSTER INFO behind Redis's fields: `ring_` fields, and a line for each node.
+/// What INFO says of the ring: `ring_` fields, a line for each node, and one for each that requests were forwarded to.
 pub fn ring(facts: &Facts<'_>) -> String {
+    let by_node = runs_by_node(facts.map);
+    let mut text = ring_fields(facts);
+    for (index, (node, runs)) in facts.map.nodes.iter().zip(&by_node).enumerate() {
+        line(
+            &mut text,
+            &format!("ring_node{index}"),
+            ring_node(node, slot_count(runs)),
+        );
+    }
+    for (index, (node, forwards)) in facts.forwards.iter().enumerate() {
+        line(
+            &mut text,
+            &format!("ring_forwards{index}"),
+            ring_forwards(*node, forwards),
+        );
+    }
+    text
+}
+
+/// What stands behind `ring_forwards0:`; times are in microseconds, as those of latencystats.
+fn ring_forwards(node: NodeId, forwards: &Forwards) -> String {
+    let percentile = |percent| forwards.took.percentile(percent) as f64 / 1000.0;
+    format!(
+        "node={node},answered={},errors={},p50={:.3},p99={:.3},p99.9={:.3}",
+        forwards.took.count(),
+        forwards.errors,
+        percentile(50.0),
+        percentile(99.0),
+        percentile(99.9),
+    )
+}
+
+fn ring_fields(facts: &Facts<'_>) -> String {
     let map = facts.map;
     let by_node = runs_by_node(map);
     let me = map.index(facts.this.id);
@@ -325,17 +378,15 @@ pub fn ring(facts: &Facts<'_>) -> String {
         "ring_calls_waiting",
         sum(|link| link.waiting as u64),
     );
+    let forwards = || facts.forwards.values();
+    let answered: u64 = forwards().map(|to| to.took.count()).sum();
+    let errors: u64 = forwards().map(|to| to.errors).sum();
+    line(&mut text, "ring_forwards", answered);
+    line(&mut text, "ring_forward_errors", errors);
     for (name, value) in facts.counters {
         line(&mut text, &format!("ring_{name}"), value);
     }
     line(&mut text, "ring_nodes", map.nodes.len());
-    for (index, (node, runs)) in map.nodes.iter().zip(&by_node).enumerate() {
-        line(
-            &mut text,
-            &format!("ring_node{index}"),
-            ring_node(node, slot_count(runs)),
-        );
-    }
     text
 }
 

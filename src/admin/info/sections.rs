@@ -9,6 +9,7 @@ use crate::base::clock::Millis;
 use crate::base::process::cpu_times;
 use crate::base::rng::Rng;
 use crate::base::version::{QUOIT_VERSION, REDIS_VERSION};
+use crate::cluster::ask::DatabaseTotal;
 use crate::config::Row;
 use crate::keyspace::lock::lock_in;
 use crate::keyspace::{Database, Keyspace, PARTITIONS};
@@ -465,22 +466,32 @@ fn latencystats(facts: &Facts<'_>, lines: &mut Lines) {
 }
 
 fn keyspace(facts: &Facts<'_>, lines: &mut Lines) {
-    databases(&facts.server.keyspace, facts.now, lines);
+    databases(&totals(&facts.server.keyspace, facts.now), lines);
 }
 
 /// A line per database that holds keys.
-pub(super) fn databases(keyspace: &Keyspace, now: Millis, lines: &mut Lines) {
-    for (number, database) in keyspace
-        .built()
-        .filter(|(_, database)| !database.is_empty())
-    {
-        let (keys, expires) = (database.len(), database.expires());
-        let ttl = average_ttl(keyspace, database, now);
+pub(super) fn databases(totals: &[DatabaseTotal], lines: &mut Lines) {
+    for total in totals {
+        let (keys, expires, ttl) = (total.keys, total.expires, total.average_ttl_ms);
         lines.field(
-            &format!("db{number}"),
+            &format!("db{}", total.database),
             format_args!("keys={keys},expires={expires},avg_ttl={ttl},subexpiry=0"),
         );
     }
+}
+
+/// Of the databases that hold keys.
+pub(super) fn totals(keyspace: &Keyspace, now: Millis) -> Vec<DatabaseTotal> {
+    let built = keyspace.built();
+    built
+        .filter(|(_, database)| !database.is_empty())
+        .map(|(number, database)| DatabaseTotal {
+            database: number,
+            keys: database.len() as u64,
+            expires: database.expires() as u64,
+            average_ttl_ms: average_ttl(keyspace, database, now),
+        })
+        .collect()
 }
 
 /// Partitions asked for the average of the times to live.
@@ -489,7 +500,7 @@ const TTL_PARTITIONS: usize = 16;
 const TTL_KEYS: usize = 16;
 
 /// Milliseconds that keys with an expiry have left on average, by a sample of at most 256 of them.
-fn average_ttl(keyspace: &Keyspace, database: &Database, now: Millis) -> i64 {
+fn average_ttl(keyspace: &Keyspace, database: &Database, now: Millis) -> u64 {
     let rng = Rng::from_system();
     let start = rng.below(PARTITIONS as u64) as usize;
     let asked = (0..PARTITIONS)
@@ -511,5 +522,5 @@ fn average_ttl(keyspace: &Keyspace, database: &Database, now: Millis) -> i64 {
             count += 1;
         }
     }
-    if count == 0 { 0 } else { (sum / count) as i64 }
+    if count == 0 { 0 } else { (sum / count) as u64 }
 }

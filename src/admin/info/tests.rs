@@ -299,14 +299,14 @@ fn databases_with_keys() {
     data.database.set(3);
     testing::run(&data, "SET d 1");
     let mut lines = Lines::default();
-    sections::databases(&data.keyspace, data.now(), &mut lines);
+    sections::databases(&sections::totals(&data.keyspace, data.now()), &mut lines);
     assert_eq!(
         lines.0,
         "db0:keys=3,expires=2,avg_ttl=2000,subexpiry=0\r\ndb3:keys=1,expires=0,avg_ttl=0,subexpiry=0\r\n"
     );
     data.advance_ms(5000);
     let mut lines = Lines::default();
-    sections::databases(&data.keyspace, data.now(), &mut lines);
+    sections::databases(&sections::totals(&data.keyspace, data.now()), &mut lines);
     assert!(
         lines.0.starts_with("db0:keys=3,expires=2,avg_ttl=0,"),
         "{}",

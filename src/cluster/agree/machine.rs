@@ -16,7 +16,7 @@ use super::Sink;
 use super::network::Book;
 use super::store::{Store, as_snapshot};
 use super::types::{
-    Command, LogId, Membership, Origin, Outcome, SnapshotMeta, StorageError, Types,
+    Command, LeaderId, LogId, Membership, Origin, Outcome, SnapshotMeta, StorageError, Types,
 };
 use crate::cluster::map::{Change, Map};
 use crate::cluster::node::{NodeId, NodeState};
@@ -59,7 +59,8 @@ impl State {
         }
     }
 
-    fn apply(&mut self, command: &Command) -> Outcome {
+    /// `leader`: who put it in the log.
+    fn apply(&mut self, command: &Command, leader: &LeaderId) -> Outcome {
         match command {
             Command::Barrier => self.outcome(false),
             Command::Found(pins) => {
@@ -69,6 +70,11 @@ impl State {
                 self.outcome(false)
             }
             Command::Change(origin, change) => self.change(origin, change),
+            // Rule 4: what a leader found holds only for what it may itself have granted since.
+            Command::Take(origin, change, finder) if finder == leader => {
+                self.change(origin, change)
+            }
+            Command::Take(..) => self.outcome(false),
         }
     }
 
@@ -210,7 +216,7 @@ impl RaftStateMachine<Types> for Machine {
             let epoch = self.state.map.epoch;
             outcomes.push(match &entry.payload {
                 EntryPayload::Blank => self.state.outcome(false),
-                EntryPayload::Normal(command) => self.state.apply(command),
+                EntryPayload::Normal(command) => self.state.apply(command, &entry.log_id.leader_id),
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
                     self.state.outcome(false)
@@ -283,3 +289,6 @@ impl RaftSnapshotBuilder<Types> for Builder {
         Ok(as_snapshot(meta, data))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@
 //! 4. **Taking.** Slots are taken from (n, i) only by Failed(n, i) and Forget(n), which only a leader proposes, and only when
 //!    it has barred n: from then on it grants n nothing. It does so no sooner than [`Times::silence`] = 9/10 T after it last
 //!    granted to (n, i), and no sooner than [`Times::patience`] = 3/4 T after it became able to grant (rule 1 a and d), without
-//!    a break since.
+//!    a break since. What it found holds for its own leadership: in an entry of any other it is void (machine.rs).
 //! 5. **Giving.** Moved is made only if the one who asked is the owner, in the incarnation that the map has, not failed, and
 //!    each proposal is made at most once, in spite of being sent again (machine.rs). The owner holds the slots (serves
 //!    none of them) from before it proposes until the change is applied on it, or can no more be.
@@ -48,7 +48,7 @@
 pub mod forming;
 pub mod voters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -155,8 +155,6 @@ struct Held {
     /// When it was last granted, or when the leader first saw that it might be.
     since: Instant,
     barred: bool,
-    /// Barred since somebody wants it forgotten: it has a node timeout more for that before it counts as failed.
-    unwanted: bool,
 }
 
 /// The leases that a leader has granted. Begins empty with each leadership.
@@ -167,6 +165,8 @@ pub struct Ledger {
     able: Option<Instant>,
     looked: Option<Instant>,
     held: BTreeMap<NodeId, Held>,
+    /// Nodes that are about to be forgotten: barred in any incarnation, and not found failed meanwhile.
+    unwanted: BTreeSet<NodeId>,
 }
 
 /// Whether a node of this state may serve.
@@ -182,6 +182,7 @@ impl Ledger {
             able: None,
             looked: None,
             held: BTreeMap::new(),
+            unwanted: BTreeSet::new(),
         }
     }
 
@@ -212,13 +213,9 @@ impl Ledger {
             self.held_by(node, now);
         }
         let mut failed = Vec::new();
+        self.unwanted.retain(|id| map.node(*id).is_some());
         for (id, held) in &mut self.held {
-            let grace = if held.unwanted {
-                self.times.timeout
-            } else {
-                Duration::ZERO
-            };
-            if is_over(self.times, self.able, held.since + grace, now) {
+            if !self.unwanted.contains(id) && is_over(self.times, self.able, held.since, now) {
                 held.barred = true;
                 failed.push((*id, held.incarnation));
             }
@@ -232,7 +229,6 @@ impl Ledger {
             incarnation: node.incarnation,
             since: now,
             barred: false,
-            unwanted: false,
         };
         let held = self.held.entry(node.id).or_insert(fresh);
         if held.incarnation != node.incarnation {
@@ -259,24 +255,26 @@ impl Ledger {
         if node.incarnation != incarnation || !may_serve(node) {
             return Verdict::Rejoin;
         }
+        let is_unwanted = self.unwanted.contains(&id);
         let held = self.held_by(node, now);
-        if held.barred {
+        if held.barred || is_unwanted {
             return Verdict::NotNow;
         }
         held.since = now;
         Verdict::Granted
     }
 
-    /// Bars a node that shall be forgotten. True when its lease is surely over, so that this may be proposed; to be asked
-    /// again until then.
+    /// Bars a node that shall be forgotten, until it is. True when its lease is surely over, so that this may be proposed; to
+    /// be asked again until then.
     pub fn bar(&mut self, now: Instant, map: &Map, id: NodeId) -> bool {
-        let Some(node) = map.node(id).filter(|node| may_serve(node)) else {
+        let Some(node) = map.node(id) else {
             return true;
         };
-        let held = self.held_by(node, now);
-        held.barred = true;
-        held.unwanted = true;
-        let since = held.since;
+        self.unwanted.insert(id);
+        if !may_serve(node) {
+            return true;
+        }
+        let since = self.held_by(node, now).since;
         is_over(self.times, self.able, since, now)
     }
 }

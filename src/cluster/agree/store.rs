@@ -535,3 +535,6 @@ pub fn as_snapshot(meta: SnapshotMeta, data: Vec<u8>) -> Snapshot<Types> {
         snapshot: Box::new(Cursor::new(data)),
     }
 }
+
+#[cfg(test)]
+mod tests;

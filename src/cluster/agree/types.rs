@@ -18,6 +18,8 @@ pub enum Command {
     Barrier,
     /// A change, and who asked for it.
     Change(Origin, Change),
+    /// One that takes slots from a node that does not give them: made only under the leader that found that it may be.
+    Take(Origin, Change, LeaderId),
 }
 
 /// Who asked for a change: lets it be sent again without being made twice, and voids what came too late.
@@ -59,6 +61,8 @@ impl openraft::RaftTypeConfig for Types {
 
 /// The log of this ring.
 pub type Raft = openraft::Raft<Types>;
+/// Names a leadership.
+pub type LeaderId = openraft::LeaderId<NodeId>;
 /// Names an entry.
 pub type LogId = openraft::LogId<NodeId>;
 /// A vote of the log, which has nothing to do with those by which a ring forms.

@@ -5,17 +5,23 @@
 //! `response_policy`; without one, arrays are joined: in the order of the keys where there are keys, else one behind the
 //! other. The first error is the reply, whatever else was done. A part whose node does not own its keys any more is routed
 //! anew, alone.
+//!
+//! Parts by keys are sent as a client's other requests are. What all nodes are asked goes by a link apart as
+//! [`Question::Run`], and a node runs it beside what else it is asked for (server/asked.rs).
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::forwarding::{HowSent, how_to_run};
 use super::{Connection, Stream, killed, rest};
+#[cfg(doc)]
+use crate::cluster::ask::Question;
+use crate::cluster::ask::RUN;
 use crate::cluster::bus::{CallError, Kind, Ticket};
 use crate::cluster::forward::{Answer, Head, write_request};
-use crate::cluster::node::NodeState;
+use crate::cluster::node::{Node, NodeState};
 use crate::data::number::parse_i64;
 use crate::dispatch::{Face, Merge, Spread, Step};
 use crate::resp::decode::{Arguments, OwnedArguments};
@@ -26,7 +32,7 @@ use crate::state::session::After;
 /// One node's part of a request.
 struct Part {
     /// None: this one.
-    node: Option<u16>,
+    node: Option<Node>,
     request: OwnedArguments,
     /// Which of the request's keys it has, by their order.
     keys: Vec<usize>,
@@ -94,12 +100,18 @@ impl<S: Stream> Connection<S> {
                         return Some(());
                     }
                 };
-                let at = turn.iter().position(|part| part.node == node);
+                // The view may be another than that of the key before.
+                let view = self.runner.view()?;
+                let node = node.map(|index| &view.map.nodes[usize::from(index)]);
+                let id = |node: &Node| node.id;
+                let at = turn
+                    .iter()
+                    .position(|part| part.node.as_ref().map(id) == node.map(id));
                 let at = at.unwrap_or_else(|| {
                     let mut request_of_part = OwnedArguments::default();
                     request_of_part.push(&request[0]);
                     turn.push(Part {
-                        node,
+                        node: node.cloned(),
                         request: request_of_part,
                         keys: Vec::new(),
                     });
@@ -110,7 +122,7 @@ impl<S: Stream> Connection<S> {
                     .append(request.range(position, position + step));
                 turn[at].keys.push(key);
             }
-            for (part, reply) in self.run_parts(turn).await? {
+            for (part, reply) in self.run_parts(turn, Way::Client).await? {
                 match reply {
                     PartReply::Bytes(reply) => parts.push((part.keys, reply)),
                     PartReply::NotThere if Instant::now() < deadline => open.extend(part.keys),
@@ -170,7 +182,7 @@ impl<S: Stream> Connection<S> {
                     continue;
                 }
                 turn.push(Part {
-                    node: (index as u16 != view.mine).then_some(index as u16),
+                    node: (index as u16 != view.mine).then(|| node.clone()),
                     request: request.to_owned(),
                     keys: Vec::new(),
                 });
@@ -187,12 +199,12 @@ impl<S: Stream> Connection<S> {
                 break;
             }
             let mut is_late = false;
-            for (part, reply) in self.run_parts(turn).await? {
+            for (part, reply) in self.run_parts(turn, Way::All).await? {
                 match reply {
                     PartReply::Bytes(reply) => {
                         replies.push(reply);
-                        let index = part.node.unwrap_or(view.mine);
-                        asked.extend(view.map.nodes.get(usize::from(index)).map(|node| node.id));
+                        let me = view.map.nodes.get(usize::from(view.mine));
+                        asked.extend(part.node.as_ref().or(me).map(|node| node.id));
                     }
                     PartReply::NotThere => is_late = true,
                 }
@@ -240,15 +252,16 @@ impl<S: Stream> Connection<S> {
             }
         }
         let node = index.filter(|index| *index != view.mine);
+        let node = node.map(|index| view.map.nodes[usize::from(index)].clone());
         let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
         let mut wait = Duration::from_millis(1);
         let reply = loop {
             let turn = vec![Part {
-                node,
+                node: node.clone(),
                 request: part.clone(),
                 keys: Vec::new(),
             }];
-            let replies = self.run_parts(turn).await?;
+            let replies = self.run_parts(turn, Way::All).await?;
             match replies.into_iter().next() {
                 Some((_, PartReply::Bytes(reply))) => break reply,
                 _ if Instant::now() < deadline => {}
@@ -278,18 +291,20 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Runs all parts at once. `None` when the client is gone.
-    async fn run_parts(&mut self, parts: Vec<Part>) -> Option<Vec<(Part, PartReply)>> {
+    async fn run_parts(&mut self, parts: Vec<Part>, way: Way) -> Option<Vec<(Part, PartReply)>> {
         let client = self.client().id;
         let (view, cluster) = (self.runner.view()?, self.runner.cluster()?.clone());
         let mut under_way = Vec::with_capacity(parts.len());
         let mut local = None;
         for part in parts {
-            let Some(index) = part.node else {
+            let Some(node) = &part.node else {
                 local = Some(part);
                 continue;
             };
-            let node = &view.map.nodes[usize::from(index)];
             let mut payload = BytesMut::new();
+            if way == Way::All {
+                payload.put_u8(RUN);
+            }
             Head {
                 epoch: view.map.epoch,
                 client,
@@ -298,8 +313,11 @@ impl<S: Stream> Connection<S> {
             }
             .write(&mut payload);
             write_request(part.request.as_arguments(), &mut payload);
-            let link = cluster.link(node, client);
-            let ticket = link.call(Kind::Forward, |buffer| buffer.extend_from_slice(&payload));
+            let (link, kind) = match way {
+                Way::Client => (cluster.link(node, client), Kind::Forward),
+                Way::All => (cluster.link_for_all(node), Kind::Ask),
+            };
+            let ticket = link.call(kind, |buffer| buffer.extend_from_slice(&payload));
             under_way.push((part, ticket));
         }
         let mut replies = Vec::with_capacity(under_way.len() + 1);
@@ -387,6 +405,15 @@ impl<S: Stream> Connection<S> {
     fn random(&self) -> u64 {
         self.session.rng.bits()
     }
+}
+
+/// How a part goes to its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Among the client's other requests.
+    Client,
+    /// Beside everything else.
+    All,
 }
 
 /// What came of a part.

@@ -9,11 +9,13 @@
 //!
 //! What runs here does not wait for what runs elsewhere: other keys, on another node. What one client sends to one peer
 //! goes through one link, in its order. A peer that does not own a key any more runs neither that request nor those behind
-//! it in the frame; they are routed anew, one after the other ([`Connection::settle`]), within cluster-node-timeout.
+//! it in the frame; they are routed anew, one after the other ([`Connection::settle`]), within cluster-node-timeout. So it
+//! is with a script that the peer does not know by its SHA-1: when this node knows the text, that goes with the request.
 
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::{Connection, Stream, rest};
@@ -34,7 +36,13 @@ pub(super) struct Forwarding {
     /// Where the first and the last place are in the output.
     marks: Option<(Mark, Mark)>,
     bytes: usize,
+    /// Payloads of frames that were sent.
+    spare: Vec<BytesMut>,
 }
+
+/// Memory of a frame that is kept for the next batch, and for how many frames.
+const KEPT_BYTES: usize = 16 * 1024;
+const KEPT_FRAMES: usize = 8;
 
 /// What goes to one peer.
 struct Frame {
@@ -69,6 +77,20 @@ impl Forwarding {
         self.places.is_empty()
     }
 
+    /// Forgets all; the memory serves the next batch, unless it has grown large.
+    fn clear(&mut self) {
+        self.places.clear();
+        self.marks = None;
+        self.bytes = 0;
+        for frame in self.frames.drain(..) {
+            let mut payload = frame.payload;
+            if payload.capacity() <= KEPT_BYTES && self.spare.len() < KEPT_FRAMES {
+                payload.clear();
+                self.spare.push(payload);
+            }
+        }
+    }
+
     /// Whether it should be sent before more is gathered.
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= FULL_BYTES
@@ -83,15 +105,16 @@ impl<S: Stream> Connection<S> {
             return true;
         };
         let node = &view.map.nodes[usize::from(index)];
-        let how = how_to_run(&self.session);
+        let how = how_to_run(&self.session) | HowToRun::WANTS_TEXTS;
         let database = self.session.database;
-        let frames = &mut self.forwarding.frames;
+        let Forwarding { frames, spare, .. } = &mut self.forwarding;
         let found = frames.iter().position(|frame| frame.node == node.id);
         if found.is_some_and(|at| frames[at].database != database || frames[at].how != how) {
             return false;
         }
         let at = found.unwrap_or_else(|| {
-            let mut payload = BytesMut::with_capacity(FRAME_BYTES);
+            let payload = spare.pop();
+            let mut payload = payload.unwrap_or_else(|| BytesMut::with_capacity(FRAME_BYTES));
             Head {
                 epoch: view.map.epoch,
                 client: self.session.client.id,
@@ -119,8 +142,10 @@ impl<S: Stream> Connection<S> {
             Some(transaction) => {
                 let mut requests = 2;
                 write_request(word("MULTI").as_arguments(), &mut frame.payload);
-                for (_, queued, _) in transaction.queued() {
-                    write_request(queued, &mut frame.payload);
+                for (id, queued, _) in transaction.queued() {
+                    let spelled = self.runner.spelled_out_queued(id, queued);
+                    let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
+                    write_request(spelled.unwrap_or(queued), &mut frame.payload);
                     requests += 1;
                 }
                 write_request(request, &mut frame.payload);
@@ -130,7 +155,7 @@ impl<S: Stream> Connection<S> {
             }
             None => {
                 write_request(request, &mut frame.payload);
-                (1, self.runner.flags(request))
+                (1, self.runner.routed_flags())
             }
         };
         frame.count += requests;
@@ -155,17 +180,25 @@ impl<S: Stream> Connection<S> {
     /// Sends what was gathered, waits for the answers and puts them in their places. `false` when the client is gone. What
     /// the client is sent is complete up to the last request then.
     pub(super) async fn settle(&mut self) -> bool {
+        let mut forwarding = std::mem::take(&mut self.forwarding);
+        let is_done = self.settle_all(&mut forwarding).await;
+        forwarding.clear();
+        self.forwarding = forwarding;
+        is_done
+    }
+
+    async fn settle_all(&mut self, forwarding: &mut Forwarding) -> bool {
         let Forwarding {
             frames,
             places,
             marks,
             ..
-        } = std::mem::take(&mut self.forwarding);
+        } = forwarding;
         let Some(cluster) = self.runner.cluster().cloned() else {
             return true;
         };
         let client = self.client().id;
-        let tickets: Vec<Result<Ticket, CallError>> = frames
+        let tickets: SmallVec<[Result<Ticket, CallError>; 4]> = frames
             .iter()
             .map(|frame| {
                 let link = cluster.link_to(frame.node, &frame.address, client);
@@ -177,11 +210,11 @@ impl<S: Stream> Connection<S> {
         // All of the batch share it: a node that is gone is waited for once.
         let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
         let mut local = match marks {
-            Some((first, _)) => self.output.take_since(first),
+            Some((first, _)) => self.output.take_since(*first),
             None => Output::new(),
         };
-        let mut answers = Vec::with_capacity(frames.len());
-        for (ticket, frame) in tickets.into_iter().zip(frames) {
+        let mut answers = SmallVec::<[(Answered, Requests<'_>); 4]>::new();
+        for (ticket, frame) in tickets.into_iter().zip(frames.iter()) {
             let answer = match ticket {
                 Ok(ticket) => tokio::select! {
                     biased;
@@ -202,7 +235,7 @@ impl<S: Stream> Connection<S> {
             };
             answers.push((state, Requests::new(frame)));
         }
-        for place in places {
+        for place in places.iter() {
             if place.local > 0 {
                 self.output.push_shared(local.copy_to_bytes(place.local));
             }
@@ -256,17 +289,17 @@ impl<S: Stream> Connection<S> {
     /// gone.
     async fn again(
         &mut self,
-        requests: &mut Requests,
+        requests: &mut Requests<'_>,
         count: usize,
         deadline: Instant,
     ) -> Option<Output> {
         let mut session = Session::new(std::sync::Arc::clone(&self.session.client), true);
-        session.database = requests.database;
-        session.no_touch = requests.how.contains(HowToRun::NO_TOUCH);
-        if requests.how.contains(HowToRun::RESP3) {
+        session.database = requests.frame.database;
+        session.no_touch = requests.frame.how.contains(HowToRun::NO_TOUCH);
+        if requests.frame.how.contains(HowToRun::RESP3) {
             session.protocol = Protocol::Resp3;
         }
-        if requests.how.contains(HowToRun::REMEMBER) {
+        if requests.frame.how.contains(HowToRun::REMEMBER) {
             session.reads_for = session.client.id;
         }
         let mut output = Output::new();
@@ -361,8 +394,10 @@ impl<S: Stream> Connection<S> {
         let flags = match session.transaction() {
             Some(transaction) => {
                 write_request(word("MULTI").as_arguments(), &mut payload);
-                for (_, queued, _) in transaction.queued() {
-                    write_request(queued, &mut payload);
+                for (id, queued, _) in transaction.queued() {
+                    let spelled = self.runner.spelled_out_queued(id, queued);
+                    let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
+                    write_request(spelled.unwrap_or(queued), &mut payload);
                     count += 1;
                 }
                 count += 1;
@@ -370,7 +405,10 @@ impl<S: Stream> Connection<S> {
             }
             None => self.runner.flags(request),
         };
-        write_request(request, &mut payload);
+        // The peer did not know the script, or nobody asked it yet.
+        let spelled = self.runner.spelled_out(request);
+        let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
+        write_request(spelled.unwrap_or(request), &mut payload);
         let client = self.client().id;
         let link = cluster.link(node, client);
         let ticket = link.call(Kind::Forward, |buffer| buffer.extend_from_slice(&payload));
@@ -466,39 +504,38 @@ const FRAME_BYTES: usize = 512;
 const LOST: &str = "ERR the node that owns the key was lost before it answered: the command may have been executed";
 
 /// The requests of a frame, to be run again.
-struct Requests {
-    database: u32,
-    how: HowToRun,
-    payload: Bytes,
-    decoder: Decoder,
+struct Requests<'f> {
+    frame: &'f Frame,
+    /// How many need not be run any more.
+    skipped: usize,
+    decoder: Option<Decoder>,
 }
 
-impl Requests {
-    fn new(frame: Frame) -> Requests {
-        let mut payload = frame.payload.freeze();
-        payload.advance(Head::BYTES);
+impl<'f> Requests<'f> {
+    fn new(frame: &'f Frame) -> Requests<'f> {
         Requests {
-            database: frame.database,
-            how: frame.how,
-            payload,
-            decoder: Decoder::new(),
+            frame,
+            skipped: 0,
+            decoder: None,
         }
     }
 
     /// The next request.
     fn next(&mut self) -> Option<OwnedArguments> {
         let limits = Limits::authenticated(usize::MAX);
-        match self.decoder.next(&self.payload, &limits) {
-            Ok(Status::Request) => Some(self.decoder.arguments(&self.payload).to_owned()),
+        let payload = &self.frame.payload[Head::BYTES..];
+        let decoder = self.decoder.get_or_insert_default();
+        for _ in 0..std::mem::take(&mut self.skipped) {
+            let _ = decoder.next(payload, &limits);
+        }
+        match decoder.next(payload, &limits) {
+            Ok(Status::Request) => Some(decoder.arguments(payload).to_owned()),
             _ => None,
         }
     }
 
     fn skip(&mut self, count: usize) {
-        let limits = Limits::authenticated(usize::MAX);
-        for _ in 0..count {
-            let _ = self.decoder.next(&self.payload, &limits);
-        }
+        self.skipped += count;
     }
 }
 

@@ -57,8 +57,10 @@ impl<S: Stream> Connection<S> {
         let is_exec = transaction.is_some();
         if let Some(transaction) = transaction {
             write_request(word("MULTI").as_arguments(), &mut requests);
-            for (_, queued, _) in transaction.queued() {
-                write_request(queued, &mut requests);
+            for (id, queued, _) in transaction.queued() {
+                let spelled = self.runner.spelled_out_queued(id, queued);
+                let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
+                write_request(spelled.unwrap_or(queued), &mut requests);
                 count += 1;
             }
             count += 1;

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::WORK;
+use super::TURN;
 use crate::base::clock::Millis;
 use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
@@ -133,7 +133,7 @@ impl Importer {
                         Err(_) => Err(Verdict::Malformed),
                     };
                     // The sender keeps to its share; this keeps others from waiting.
-                    if begun.elapsed() >= WORK / 4 {
+                    if begun.elapsed() >= TURN {
                         tokio::task::yield_now().await;
                         begun = std::time::Instant::now();
                     }

@@ -37,8 +37,8 @@ const WINDOW: usize = 4;
 const ANSWER: Duration = Duration::from_secs(30);
 /// Names taken at once of those that changed.
 const BATCH: usize = 256;
-/// So few changes are left for the hold.
-const FEW: usize = 128;
+/// So few changes are left for the hold: some milliseconds.
+const FEW: usize = 1024;
 /// Batches of changes after which what is still written is too much.
 const BATCHES: usize = 400;
 /// How long those who are inside when a hold begins may take to leave.
@@ -253,7 +253,7 @@ impl<'m> Transfer<'m> {
         let departing = &self.keyspace().listeners.departing;
         for _ in 0..BATCHES {
             let names = departing.take(BATCH)?;
-            let is_end = names.len() < FEW;
+            let is_end = names.len() < BATCH || departing.len() <= FEW;
             for name in names {
                 self.send_one(&name).await?;
             }

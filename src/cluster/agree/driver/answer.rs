@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::member::forming;
 use super::super::member::{Leader, Verdict};
 use super::super::message::{Answer, Ask, Hello, RaftAnswer, RaftAsk, RaftCall};
 use super::super::store::as_snapshot;
-use super::super::types::{Command, Origin};
+use super::super::types::{Command, Origin, Outcome};
 use super::Driver;
 use super::lead::Session;
 use crate::cluster::map::{Change, MAX_NODES, Map};
-use crate::cluster::node::{Node, NodeId};
+use crate::cluster::node::{Node, NodeId, NodeState};
 
 impl Driver {
     /// To a message of openraft.
@@ -143,6 +144,12 @@ impl Driver {
                 return Answer::Refused("a later incarnation has joined".to_owned());
             }
             Some(known) if *known == node => return Answer::Granted,
+            // It does not know yet that it has failed, and that it needs another incarnation.
+            Some(known)
+                if known.incarnation == node.incarnation && known.state == NodeState::Failed =>
+            {
+                return Answer::NotNow;
+            }
             None if returns => return Answer::Forgotten,
             None if map.nodes.len() >= MAX_NODES => {
                 return Answer::Refused("the ring is full".to_owned());
@@ -192,24 +199,59 @@ impl Driver {
         if let Err(why) = self.admit(&origin, &change, &self.map()) {
             return Answer::Refused(why);
         }
-        if let Change::Forget(id) = change {
-            let barred = timeout(self.times.proposal(), self.bar(id)).await;
-            match barred {
-                Ok(true) => {}
-                Ok(false) => return self.not_leader(),
-                Err(_) => return Answer::NotNow,
+        let written = if let Change::Forget(id) = change {
+            match self.take_away(id, origin) {
+                Some(written) => timeout(self.times.proposal(), written).await,
+                None => return Answer::NotNow,
             }
-        }
-        let write = self.raft.client_write(Command::Change(origin, change));
-        match timeout(self.times.proposal(), write).await {
-            Ok(Ok(done)) => Answer::Done {
-                index: done.log_id.index,
-                epoch: done.data.epoch,
-                changed: done.data.changed,
+        } else {
+            let write = self.raft.client_write(Command::Change(origin, change));
+            let write = timeout(self.times.proposal(), write).await;
+            write.map(|written| Ok(written.ok().map(|done| (done.log_id.index, done.data))))
+        };
+        match written {
+            Ok(Ok(Some((index, outcome)))) => Answer::Done {
+                index,
+                epoch: outcome.epoch,
+                changed: outcome.changed,
             },
-            Ok(Err(_)) => self.not_leader(),
+            Ok(_) => self.not_leader(),
             Err(_) => Answer::NotNow,
         }
+    }
+
+    /// Has a node forgotten as soon as it can have no lease any more (rule 4). Once begun it goes on as long as this node
+    /// leads, whoever waits for it: the node is barred. None if it has begun before, or this node does not lead.
+    fn take_away(
+        self: &Arc<Self>,
+        id: NodeId,
+        origin: Origin,
+    ) -> Option<oneshot::Receiver<Option<(u64, Outcome)>>> {
+        let mut leading = self.leading.lock();
+        let session = leading.as_mut()?;
+        if !session.proposed.insert(id) {
+            return None;
+        }
+        let vote = session.vote();
+        drop(leading);
+        let (done, written) = oneshot::channel();
+        self.spawn(|driver| async move {
+            let is_over = || {
+                let map = driver.map();
+                driver.in_session(&vote, |session| {
+                    session.ledger.bar(Instant::now(), &map, id)
+                })
+            };
+            while is_over() == Some(false) {
+                sleep(driver.times.heartbeat()).await;
+            }
+            let command = Command::Take(origin, Change::Forget(id), vote.leader_id);
+            let write = driver.raft.client_write(command).await;
+            driver.in_session(&vote, |session| session.proposed.remove(&id));
+            // Nobody may wait for it any more.
+            let _ = done.send(write.ok().map(|done| (done.log_id.index, done.data)));
+        });
+        Some(written)
     }
 
     /// What a leader does not even propose.
@@ -224,23 +266,6 @@ impl Driver {
                 Err("it is the only node".to_owned())
             }
             _ => Ok(()),
-        }
-    }
-
-    /// Waits until a node that shall be forgotten can have no lease any more (rule 4). False when this node does not lead.
-    async fn bar(&self, id: NodeId) -> bool {
-        loop {
-            {
-                let mut leading = self.leading.lock();
-                let Some(session) = leading.as_mut() else {
-                    return false;
-                };
-                let map = self.map();
-                if session.ledger.bar(Instant::now(), &map, id) {
-                    return true;
-                }
-            }
-            sleep(self.times.heartbeat()).await;
         }
     }
 }

@@ -18,8 +18,8 @@ pub struct Session {
     vote: Vote,
     pub(super) ledger: Ledger,
     caught_up: bool,
-    /// Nodes whose failure is being proposed.
-    proposed: BTreeSet<NodeId>,
+    /// Nodes whose failure or removal is being proposed.
+    pub(super) proposed: BTreeSet<NodeId>,
     /// Others that are being let in.
     joining: usize,
     /// Whether the members of the log are being changed.
@@ -116,7 +116,11 @@ impl Driver {
     }
 
     /// Runs something on the session of that vote, if it goes on.
-    fn in_session<T>(&self, vote: &Vote, run: impl FnOnce(&mut Session) -> T) -> Option<T> {
+    pub(super) fn in_session<T>(
+        &self,
+        vote: &Vote,
+        run: impl FnOnce(&mut Session) -> T,
+    ) -> Option<T> {
         let mut leading = self.leading.lock();
         let session = leading.as_mut().filter(|session| session.vote == *vote);
         session.map(run)
@@ -171,7 +175,8 @@ impl Driver {
         }
         tracing::warn!(node = %id, "cluster: a node has failed: its lease is over");
         let number = self.open_proposal();
-        let command = Command::Change(self.origin(number), Change::Failed(id, incarnation));
+        let change = Change::Failed(id, incarnation);
+        let command = Command::Take(self.origin(number), change, vote.leader_id);
         self.spawn(|driver| async move {
             // However long it takes: while the leadership lasts the node is barred.
             if let Err(error) = driver.raft.client_write(command).await {

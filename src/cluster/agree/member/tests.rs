@@ -201,13 +201,16 @@ fn a_node_that_shall_be_forgotten_loses_its_lease_first() {
     let now = lead.now;
     assert!(lead.ledger.bar(now, &lead.map, id(2)));
     assert!(lead.ledger.bar(now, &lead.map, id(3)), "nobody");
-    // If nothing comes of it, it has failed, and may come back.
-    for _ in 0..9 {
-        assert_eq!(lead.grant(1, 1), Verdict::Granted);
-        assert_eq!(lead.pass(1), []);
-    }
+    // It is not found failed meanwhile, and no incarnation of it gets anything.
     assert_eq!(lead.grant(1, 1), Verdict::Granted);
-    assert_eq!(lead.pass(1), [(1, id(2))]);
+    assert_eq!(lead.pass(1), []);
+    assert!(lead.map.apply(&Change::Join(node(2, 2))));
+    assert_eq!(lead.grant(2, 2), Verdict::NotNow);
+    assert!(lead.map.apply(&Change::Forget(id(2))));
+    assert_eq!(lead.grant(1, 1), Verdict::Granted);
+    assert_eq!(lead.pass(1), []);
+    assert!(lead.map.apply(&Change::Join(node(2, 3))));
+    assert_eq!(lead.grant(2, 3), Verdict::Granted);
 }
 
 fn hello(number: u8, formed: bool) -> Hello {

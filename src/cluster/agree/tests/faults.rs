@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// How many seeds are tried: more if QUOIT_SEEDS says so.
+fn rounds() -> u64 {
+    let wanted = std::env::var("QUOIT_SEEDS").ok();
+    wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or(5)
+}
+
 async fn of_three(seed: u64) -> Ring {
     let mut ring = Ring::of(3, 3, seed);
     for index in 0..3 {
@@ -155,7 +161,7 @@ async fn nobody_is_found_failed_when_nobody_could_be_heard() {
 
 #[tokio::test(start_paused = true)]
 async fn random_cuts_deaths_and_losses_never_make_two_owners() {
-    for seed in 300..310 {
+    for seed in 300..300 + rounds() {
         let mut ring = Ring::of(5, 3, seed);
         for index in 0..5 {
             ring.start(index).await;

@@ -1,0 +1,131 @@
+//! Each change is made once, by who may.
+
+use super::*;
+use crate::cluster::node::Node;
+
+fn node(number: u8, incarnation: u64) -> Node {
+    Node {
+        id: NodeId([number; 20]),
+        bus: format!("10.0.0.{number}:17000"),
+        host: "host".to_owned(),
+        hostname: String::new(),
+        port: 7000,
+        cluster_port: 7000,
+        weight: Node::DEFAULT_WEIGHT,
+        state: NodeState::Up,
+        incarnation,
+    }
+}
+
+fn origin(node: u8, incarnation: u64, number: u64, floor: u64) -> Origin {
+    Origin {
+        node: NodeId([node; 20]),
+        incarnation,
+        number,
+        floor,
+    }
+}
+
+fn leader(term: u64) -> LeaderId {
+    LeaderId::new(term, NodeId([9; 20]))
+}
+
+/// A ring of the nodes 1 and 2 whose slots are where they should be, but for those that 1 has to give to 2.
+fn state() -> State {
+    let mut state = State::new();
+    for number in [1, 2] {
+        let command = Command::Change(origin(number, 1, 0, 0), Change::Join(node(number, 1)));
+        assert!(state.apply(&command, &leader(1)).changed);
+    }
+    state
+}
+
+/// The slots that 1 owns and 2 should have.
+fn due(state: &State) -> Vec<u16> {
+    let slots = 0..state.map.owners.len() as u16;
+    slots
+        .filter(|slot| {
+            let slot = usize::from(*slot);
+            (state.map.owners[slot], state.map.targets[slot]) == (0, 1)
+        })
+        .collect()
+}
+
+fn moved(slots: &[u16]) -> Change {
+    Change::Moved {
+        slots: slots.to_vec(),
+        from: NodeId([1; 20]),
+        to: NodeId([2; 20]),
+    }
+}
+
+#[test]
+fn a_change_sent_twice_is_made_once_and_answered_alike() {
+    let mut state = state();
+    let weight = |number, weight| {
+        let change = Change::Weight(NodeId([1; 20]), weight);
+        Command::Change(origin(1, 1, number, 1), change)
+    };
+    let first = state.apply(&weight(1, 7), &leader(1));
+    assert!(first.changed);
+    assert!(state.apply(&weight(2, 8), &leader(1)).changed);
+    // The first one again, late: it would undo the second.
+    assert_eq!(state.apply(&weight(1, 7), &leader(2)), first);
+    assert_eq!(state.map.nodes[0].weight, 8);
+}
+
+#[test]
+fn what_its_proposer_gave_up_is_void_once_a_later_one_is_made() {
+    let mut state = state();
+    let slots = due(&state);
+    let late = Command::Change(origin(1, 1, 1, 1), moved(&slots[..9]));
+    let later = Command::Change(origin(1, 1, 2, 2), moved(&slots[9..20]));
+    assert!(state.apply(&later, &leader(1)).changed);
+    assert!(!state.apply(&late, &leader(1)).changed);
+    assert_eq!(due(&state).len(), slots.len() - 11);
+}
+
+#[test]
+fn slots_are_given_by_the_present_incarnation_of_their_owner_alone() {
+    let mut state = state();
+    let slots = due(&state);
+    let by = |node, incarnation| Command::Change(origin(node, incarnation, 5, 5), moved(&slots));
+    assert!(!state.apply(&by(2, 1), &leader(1)).changed, "not the owner");
+    let back = Command::Change(origin(1, 2, 0, 0), Change::Join(node(1, 2)));
+    assert!(state.apply(&back, &leader(1)).changed);
+    assert!(
+        !state.apply(&by(1, 1), &leader(1)).changed,
+        "an earlier one"
+    );
+    assert!(state.apply(&by(1, 2), &leader(1)).changed);
+}
+
+#[test]
+fn what_a_leader_found_is_void_under_another() {
+    let mut state = state();
+    let take = |number| {
+        let change = Change::Failed(NodeId([2; 20]), 1);
+        Command::Take(origin(1, 1, number, number), change, leader(3))
+    };
+    assert!(!state.apply(&take(1), &leader(4)).changed);
+    assert!(
+        state.apply(&take(1), &leader(3)).changed,
+        "and may be asked for again"
+    );
+}
+
+#[test]
+fn what_is_kept_of_proposals_is_bounded() {
+    let mut state = state();
+    for number in 1..3000 {
+        // A proposer that never says that it is done.
+        let change = Change::Weight(NodeId([3; 20]), 1);
+        let command = Command::Change(origin(1, 1, number, 1), change);
+        assert!(!state.apply(&command, &leader(1)).changed, "nobody");
+    }
+    let session = &state.sessions[&NodeId([1; 20])];
+    assert_eq!(session.made.len(), MAX_KEPT);
+    let gone = Command::Change(origin(2, 1, 1, 1), Change::Forget(NodeId([1; 20])));
+    assert!(state.apply(&gone, &leader(1)).changed);
+    assert!(!state.sessions.contains_key(&NodeId([1; 20])));
+}

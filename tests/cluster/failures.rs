@@ -1,0 +1,1 @@
+//! Nodes that die, stand still, and start again.
