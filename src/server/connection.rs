@@ -409,6 +409,12 @@ impl<S: Stream> Connection<S> {
             let server = Arc::clone(self.server());
             server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
         }
+        if let Some(tracker) = &mut self.session.tracker
+            && let Some(untold) = tracker.take_untold()
+        {
+            let server = Arc::clone(self.server());
+            server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
+        }
         if self.runner.has_lost_lease() {
             self.refuse_unsure();
         }

@@ -30,9 +30,11 @@ use crate::cluster::slots::Pins;
 use crate::cluster::tunnel::{Piece, Tunnels};
 use crate::config::{ClusterFace, Pin, Settings};
 use crate::dispatch::Face;
+use crate::keyspace::effects::Interest;
 use crate::state::Server;
 use crate::state::clients::Client;
 use crate::state::pubsub::far::Ear;
+use crate::state::pubsub::far::prefixes::Heard;
 use crate::state::tracking::far::FarClients;
 
 /// The version of what nodes say to each other.
@@ -447,8 +449,12 @@ impl Service for Peers {
                 send(answers, id, &answer);
             }
             Kind::Publish => {
-                if peer.ear.hear(&payload).is_err() {
-                    tracing::warn!(peer = %peer.id, "what a peer publishes could not be read");
+                match peer.ear.hear(&payload) {
+                    Ok(heard) => self.heard(&heard),
+                    Err(_) => {
+                        tracing::warn!(peer = %peer.id, "what a peer publishes could not be read");
+                        self.server.tracking.lose_changes();
+                    }
                 }
                 if id != 0 {
                     send(answers, id, &[]);
@@ -499,7 +505,24 @@ fn send(answers: &Answers, id: u64, answer: &[u8]) {
     }
 }
 
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if self.ear.has_heard() {
+            self.clients.lose_changes();
+        }
+    }
+}
+
 impl Peers {
+    /// Tells our clients of changes elsewhere, and notes those here if somebody has begun to follow them.
+    fn heard(&self, heard: &Heard) {
+        let (tracking, listeners) = (&self.server.tracking, &self.server.keyspace.listeners);
+        if listeners.interest().contains(Interest::BROADCAST) != tracking.wants_changes() {
+            listeners.renew();
+        }
+        tracking.heard(heard);
+    }
+
     fn executor(&self, peer: &Peer) -> Box<Executor> {
         Box::new(Executor::new(&self.server, peer.id, &peer.clients))
     }

@@ -31,6 +31,7 @@ use smallvec::SmallVec;
 
 use super::Server;
 use super::clients::{Client, ClientKind, Clients, client_flags};
+use super::pubsub::PubSub;
 use crate::base::rng::Rng;
 use crate::base::stats::Counter;
 use crate::base::worker::give_worker_away;
@@ -68,6 +69,8 @@ pub struct Tracking {
     /// Clients closed for their output.
     closed: Arc<Counter>,
     far: Far,
+    /// The way to the peers' followers of prefixes.
+    pubsub: Arc<PubSub>,
 }
 
 /// Copied out in one step, changed by copying when somebody holds a copy.
@@ -75,7 +78,12 @@ type Followers = Arc<BTreeMap<u64, Arc<Client>>>;
 
 impl Tracking {
     /// Nobody tracks. `closed` counts those whose outbox was over the limit.
-    pub fn new(table: Arc<TrackingTable>, clients: Arc<Clients>, closed: Arc<Counter>) -> Tracking {
+    pub fn new(
+        table: Arc<TrackingTable>,
+        clients: Arc<Clients>,
+        closed: Arc<Counter>,
+        pubsub: Arc<PubSub>,
+    ) -> Tracking {
         Tracking {
             table,
             clients,
@@ -85,6 +93,7 @@ impl Tracking {
             limits: Default::default(),
             closed,
             far: Far::default(),
+            pubsub,
         }
     }
 
@@ -132,23 +141,28 @@ impl Tracking {
             .take(EVICTED_AT_ONCE)
             .collect();
         self.tell(&evicted);
+        self.pubsub.make_up_losses();
         if self.table.is_untidy() {
             give_worker_away(|| self.table.tidy(|reader| self.is_gone(reader)));
         }
         evicted.len() == EVICTED_AT_ONCE
     }
 
-    fn follow(&self, prefix: &Bytes, client: &Arc<Client>) {
+    /// Returns up to where other nodes have to be told.
+    fn follow(&self, prefix: &Bytes, client: &Arc<Client>) -> u64 {
         let mut prefixes = self.prefixes.write();
         let followers = prefixes.entry(prefix.clone()).or_default();
         Arc::make_mut(followers).insert(client.id, Arc::clone(client));
+        let untold = self.pubsub.set_followers(prefix, followers.len());
         self.prefix_count.store(prefixes.len(), Ordering::Relaxed);
+        untold
     }
 
     fn unfollow(&self, prefix: &Bytes, id: u64) {
         let mut prefixes = self.prefixes.write();
         if let Some(followers) = prefixes.get_mut(prefix) {
             Arc::make_mut(followers).remove(&id);
+            self.pubsub.set_followers(prefix, followers.len());
             if followers.is_empty() {
                 prefixes.remove(prefix);
             }
@@ -182,6 +196,7 @@ impl Tracking {
 
     fn tell_all(&self) {
         self.far.tell_everything();
+        self.pubsub.tell_all_changed();
         let all: Vec<Arc<Client>> = self.trackers.read().values().cloned().collect();
         let tell = || {
             for client in all.iter().filter(|client| client.forgets(false)) {
@@ -287,7 +302,8 @@ impl Tracking {
     fn interests(&self) -> Interest {
         let mut interest = Interest::empty();
         interest.set(Interest::TRACKING, self.table.clients() > 0);
-        interest.set(Interest::BROADCAST, self.prefix_count() > 0);
+        let has_followers = self.prefix_count() > 0 || self.pubsub.has_far_followers();
+        interest.set(Interest::BROADCAST, has_followers);
         interest
     }
 
@@ -321,10 +337,28 @@ impl Listener for Tracking {
     }
 
     fn broadcast(&self, changes: &[Change]) {
+        let mut keys: Vec<&Change> = changes.iter().collect();
+        keys.sort_by(|one, other| one.key.cmp(&other.key));
+        if self.prefix_count() > 0 {
+            self.broadcast_here(&keys);
+        }
+        if self.pubsub.has_far_followers() {
+            let origin = |writer| self.far.origin(writer);
+            let tell = || self.pubsub.tell_changes(&keys, origin);
+            if keys.len() > HEAVY {
+                give_worker_away(tell);
+            } else {
+                tell();
+            }
+        }
+    }
+}
+
+impl Tracking {
+    /// Tells our own clients that follow prefixes of these keys, which are in order.
+    fn broadcast_here(&self, keys: &[&Change]) {
         let tell = || {
-            let mut keys: Vec<&Change> = changes.iter().collect();
-            keys.sort_by(|one, other| one.key.cmp(&other.key));
-            for (_, (followers, keys)) in self.matches(&keys) {
+            for (_, (followers, keys)) in self.matches(keys) {
                 let mut all = None;
                 for client in followers.values() {
                     let flags = client.flags.load(Ordering::Relaxed);
@@ -338,7 +372,7 @@ impl Listener for Tracking {
                 }
             }
         };
-        let most = changes.len().max(self.prefix_count());
+        let most = keys.len().max(self.prefix_count());
         if most.max(self.client_count()) > HEAVY {
             give_worker_away(tell);
         } else {
@@ -428,6 +462,8 @@ pub struct Tracker {
     prefixes: BTreeSet<Bytes>,
     /// The peers that remember keys for it.
     peers: SmallVec<[NodeId; 4]>,
+    /// Up to where other nodes have to be told of its prefixes; 0: they know.
+    untold: u64,
 }
 
 impl Tracker {
@@ -452,6 +488,7 @@ impl Tracker {
             is_caching: false,
             prefixes: BTreeSet::new(),
             peers: SmallVec::new(),
+            untold: 0,
         }
     }
 
@@ -485,7 +522,7 @@ impl Tracker {
     pub fn follow(&mut self, prefix: &[u8]) {
         let prefix = Bytes::copy_from_slice(prefix);
         let tracking = &self.server.tracking;
-        tracking.follow(&prefix, &self.client);
+        self.untold = tracking.follow(&prefix, &self.client);
         let bytes = prefix.len() + PREFIX_BYTES;
         if self.prefixes.insert(prefix) {
             self.client.prefix_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -493,6 +530,12 @@ impl Tracker {
         if self.prefixes.len() == 1 {
             self.server.keyspace.listeners.renew();
         }
+    }
+
+    /// Up to where other nodes have to be told of prefixes that it has followed since the last call, if they have to.
+    pub fn take_untold(&mut self) -> Option<u64> {
+        let untold = std::mem::take(&mut self.untold);
+        (untold > 0).then_some(untold)
     }
 
     /// The client's id if the keys of its next read are to be remembered, else 0.
@@ -560,7 +603,8 @@ mod tests {
 
     fn tracking() -> Tracking {
         let table = TrackingTable::new(KeyHasher::with_key(1, 2));
-        Tracking::new(Arc::new(table), Arc::default(), Arc::default())
+        let pubsub = Arc::new(PubSub::new(Arc::default()));
+        Tracking::new(Arc::new(table), Arc::default(), Arc::default(), pubsub)
     }
 
     fn client(id: u64) -> Arc<Client> {

@@ -66,6 +66,29 @@ impl Answers {
     }
 }
 
+#[cfg(test)]
+impl Answers {
+    /// To nobody: see [`Answers::take_pushes`].
+    pub fn to_nobody() -> Answers {
+        let outbox = Arc::<Outbox>::default();
+        outbox.open();
+        Answers(outbox)
+    }
+
+    /// The payloads that were pushed since the last call.
+    pub fn take_pushes(&self) -> Vec<Bytes> {
+        let mut queued = BytesMut::new();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let _ = self.0.poll_take(&mut context, &mut queued);
+        let mut queued = queued.freeze();
+        let mut payloads = Vec::new();
+        while let Some(payload) = super::frame::take_unsealed(&mut queued) {
+            payloads.push(payload);
+        }
+        payloads
+    }
+}
+
 /// Accepts peers until `shutdown` is ready, then ends all connections. When it returns, the listener is closed and
 /// no frame runs any more.
 pub async fn serve<S: Service>(

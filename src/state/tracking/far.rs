@@ -20,8 +20,10 @@ use crate::cluster::copies::{Keepers, Note};
 use crate::cluster::forward::CLIENTS;
 use crate::cluster::node::NodeId;
 use crate::keyspace::effects::Interest;
+use crate::keyspace::tracking::Change;
 use crate::state::Server;
 use crate::state::clients::{Client, client_flags};
+use crate::state::pubsub::far::prefixes::Heard;
 
 /// Numbers of connections: what is left of a reader's id above that of the client.
 const NUMBERS: u64 = u64::MAX / CLIENTS;
@@ -159,6 +161,11 @@ impl FarClients {
         self.writer(client)
     }
 
+    /// The connection is gone by which the peer has told of changes.
+    pub fn lose_changes(&self) {
+        self.server.tracking.lose_changes();
+    }
+
     /// A client tracks no more, or is gone.
     pub fn end(&self, client: u64) {
         let mut readers = self.way.readers.lock();
@@ -208,6 +215,30 @@ impl Tracking {
         } else {
             tell();
         }
+    }
+
+    /// Takes in what a peer has told of changes of keys, after it has been told of prefixes.
+    pub fn heard(&self, heard: &Heard) {
+        if heard.is_lost {
+            self.lose_changes();
+        }
+        if !heard.changes.is_empty() && self.prefix_count() > 0 {
+            let mut keys: Vec<&Change> = heard.changes.iter().collect();
+            keys.sort_by(|one, other| one.key.cmp(&other.key));
+            self.broadcast_here(&keys);
+        }
+    }
+
+    /// Changes may have been that we were not told of: who follows prefixes must forget everything.
+    pub fn lose_changes(&self) {
+        if self.prefix_count() > 0 {
+            self.tell_everything_from_afar(|client| !tracks_reads(client));
+        }
+    }
+
+    /// What changes of keys are noted for.
+    pub fn wants_changes(&self) -> bool {
+        self.interests().contains(Interest::BROADCAST)
     }
 
     /// Lets everybody forget the keys of which `is_gone` says that they are not here any more.
@@ -334,9 +365,9 @@ mod tests {
     #[test]
     fn clients_of_a_peer_read_here() {
         let host = Host::new();
-        let answers = Answers::default();
+        let answers = Answers::to_nobody();
         let clients = FarClients::new(&host.server, NodeId([2; 20]), &answers);
-        let others = FarClients::new(&host.server, NodeId([3; 20]), &Answers::default());
+        let others = FarClients::new(&host.server, NodeId([3; 20]), &Answers::to_nobody());
         let interest = || host.server.keyspace.listeners.interest();
         assert_eq!(interest(), Interest::empty());
         let (five, six) = (clients.reader(5), clients.reader(6));
