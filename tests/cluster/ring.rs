@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::server::quoit_command;
-use crate::support::{Client, PATIENCE, TempDir, eventually, poll};
+use crate::support::{Client, PATIENCE, TempDir, Value, eventually, poll};
 
 /// How a ring is set up.
 #[derive(Clone)]
@@ -59,12 +59,37 @@ pub struct Ports {
     pub bus: u16,
 }
 
+/// In which network a node runs.
+#[derive(Clone)]
+pub struct Place {
+    /// Where clients reach it.
+    pub ip: IpAddr,
+    /// Where peers reach it.
+    pub bus_ip: IpAddr,
+    /// What stands before its command line.
+    pub within: Vec<String>,
+    /// What it is told of that.
+    pub arguments: Vec<String>,
+}
+
+impl Place {
+    /// This machine.
+    fn here() -> Place {
+        Place {
+            ip: Ipv4Addr::LOCALHOST.into(),
+            bus_ip: Ipv4Addr::LOCALHOST.into(),
+            within: Vec::new(),
+            arguments: vec!["--bind".to_owned(), "127.0.0.1".to_owned()],
+        }
+    }
+}
+
 /// A node, which may be running or not.
 pub struct Node {
     /// Its number, from 0 in the order of their making.
     pub number: usize,
-    /// Where clients reach it.
-    pub ip: IpAddr,
+    /// Where it runs.
+    pub place: Place,
     /// Where it listens.
     pub ports: Ports,
     /// Its directory.
@@ -74,10 +99,10 @@ pub struct Node {
 }
 
 impl Node {
-    fn new(number: usize, ports: Ports, arguments: Vec<String>) -> Node {
+    fn new(number: usize, place: Place, ports: Ports, arguments: Vec<String>) -> Node {
         Node {
             number,
-            ip: Ipv4Addr::LOCALHOST.into(),
+            place,
             ports,
             dir: TempDir::new("node"),
             arguments,
@@ -87,12 +112,12 @@ impl Node {
 
     /// Where clients reach it.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.ip, self.ports.client)
+        SocketAddr::new(self.place.ip, self.ports.client)
     }
 
     /// Where clients of a Redis Cluster reach it.
     pub fn cluster_address(&self) -> SocketAddr {
-        SocketAddr::new(self.ip, self.ports.cluster)
+        SocketAddr::new(self.place.ip, self.ports.cluster)
     }
 
     fn command(&self) -> Command {
@@ -101,7 +126,18 @@ impl Node {
         let mut all = vec!["--port", &port, "--cluster-enabled", "yes"];
         all.extend(["--cluster-port", &cluster, "--cluster-bus-port", &bus]);
         all.extend(self.arguments.iter().map(String::as_str));
-        quoit_command(&all, &[])
+        all.extend(self.place.arguments.iter().map(String::as_str));
+        let plain = quoit_command(&all, &[]);
+        let Some((program, words)) = self.place.within.split_first() else {
+            return plain;
+        };
+        let mut command = Command::new(program);
+        command
+            .args(words)
+            .arg(plain.get_program())
+            .args(plain.get_args());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
     }
 
     /// Starts it, or starts it again where it was. Returns as soon as it lives.
@@ -157,6 +193,29 @@ impl Node {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.pid() as i32).expect("a process id is not 0");
         kill_process(pid, signal).expect("it is our child");
+    }
+
+    /// SIGSTOP; returns when all its threads stand still.
+    pub fn halt(&self) {
+        self.signal(Signal::STOP);
+        let tasks = format!("/proc/{}/task", self.pid());
+        eventually("all threads to stand still", || {
+            let mut tasks = std::fs::read_dir(&tasks).expect("Linux, and it lives");
+            let stands = tasks.all(|task| {
+                let path = task.expect("a folder that can be listed").path();
+                let state = std::fs::read_to_string(path.join("stat")).unwrap_or_default();
+                // Behind the name, which is in parentheses and may have any.
+                state
+                    .rsplit_once(") ")
+                    .is_none_or(|(_, rest)| rest.starts_with('T'))
+            });
+            stands.then_some(())
+        });
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
     }
 
     /// kill -9; returns when it is gone.
@@ -337,25 +396,28 @@ impl Ring {
 
     /// So many nodes, none of which runs yet, and all of which are seeds.
     pub fn prepared(count: usize, options: Options) -> Ring {
-        let ports: Vec<Ports> = (0..count).map(|_| reserve()).collect();
-        let seeds = ports.iter().map(|ports| seed(*ports));
+        Ring::prepared_at(&vec![Place::here(); count], options)
+    }
+
+    /// A node at each of these places, none of which runs yet, and all of which are seeds.
+    pub fn prepared_at(places: &[Place], options: Options) -> Ring {
+        let places: Vec<(&Place, Ports)> = places.iter().map(|place| (place, reserve())).collect();
+        let seeds = places.iter().map(|(place, ports)| seed(place, *ports));
         let mut ring = Ring {
             nodes: Vec::new(),
             options,
             seeds: seeds.collect::<Vec<_>>().join(" "),
         };
-        for ports in ports {
-            ring.prepare(ports, &[]);
+        for (place, ports) in places {
+            ring.prepare(place.clone(), ports, &[]);
         }
         ring
     }
 
-    fn prepare(&mut self, ports: Ports, more: &[&str]) -> usize {
+    fn prepare(&mut self, place: Place, ports: Ports, more: &[&str]) -> usize {
         let number = self.nodes.len();
         let timeout = self.options.node_timeout.as_millis().to_string();
         let mut arguments: Vec<String> = [
-            "--bind",
-            "127.0.0.1",
             "--cluster-node-timeout",
             &timeout,
             "--cluster-seeds",
@@ -365,7 +427,7 @@ impl Ring {
         .to_vec();
         arguments.extend(self.options.arguments.iter().cloned());
         arguments.extend(more.iter().map(|text| (*text).to_owned()));
-        self.nodes.push(Node::new(number, ports, arguments));
+        self.nodes.push(Node::new(number, place, ports, arguments));
         number
     }
 
@@ -380,7 +442,7 @@ impl Ring {
     pub fn add_with(&mut self, arguments: &[&str]) -> usize {
         // Another process may take a port between our look and the node's: then with others.
         for _ in 0..10 {
-            let number = self.prepare(reserve(), arguments);
+            let number = self.prepare(Place::here(), reserve(), arguments);
             self.nodes[number].start();
             match self.nodes[number].listens() {
                 Ok(()) => return number,
@@ -460,7 +522,11 @@ impl Ring {
     /// Which slots a node owns, as any other running one sees it.
     #[track_caller]
     pub fn slots_of(&self, number: usize) -> Vec<bool> {
-        let port = i64::from(self.nodes[number].ports.cluster);
+        let node = &self.nodes[number];
+        let there = [
+            Value::bulk(node.place.ip.to_string()),
+            Value::Int(i64::from(node.ports.cluster)),
+        ];
         let mut mine = vec![false; SLOTS];
         for node in self.running().filter(|node| node.number != number) {
             let mut client = node.cluster_client();
@@ -470,7 +536,7 @@ impl Ring {
             };
             for range in reply.items() {
                 let range = range.items();
-                if range[2].items()[1].int() == port {
+                if range[2].items()[..2] == there {
                     let (from, to) = (range[0].int() as usize, range[1].int() as usize);
                     mine[from..=to].fill(true);
                 }
@@ -481,8 +547,8 @@ impl Ring {
     }
 }
 
-fn seed(ports: Ports) -> String {
-    format!("127.0.0.1:{}@{}", ports.client, ports.bus)
+fn seed(place: &Place, ports: Ports) -> String {
+    format!("{}:{}@{}", place.bus_ip, ports.client, ports.bus)
 }
 
 /// Ports that nobody uses, below those that the system gives to connections: so a node that starts again finds them free.
