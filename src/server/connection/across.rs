@@ -18,7 +18,7 @@ use super::forwarding::{HowSent, how_to_run};
 use super::{Connection, Stream, killed, rest};
 #[cfg(doc)]
 use crate::cluster::ask::Question;
-use crate::cluster::ask::RUN;
+use crate::cluster::ask::{RUN, RUN_AT_ONCE};
 use crate::cluster::bus::{CallError, Kind, Ticket};
 use crate::cluster::forward::{Answer, Head, write_request};
 use crate::cluster::node::{Node, NodeState};
@@ -303,7 +303,8 @@ impl<S: Stream> Connection<S> {
             };
             let mut payload = BytesMut::new();
             if way == Way::All {
-                payload.put_u8(RUN);
+                let waits = self.runner.is_sweep(part.request.as_arguments());
+                payload.put_u8(if waits { RUN } else { RUN_AT_ONCE });
             }
             Head {
                 epoch: view.map.epoch,
