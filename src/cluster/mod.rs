@@ -102,8 +102,14 @@ impl SlotSet {
 impl FromIterator<u16> for SlotSet {
     fn from_iter<I: IntoIterator<Item = u16>>(slots: I) -> SlotSet {
         let mut set = SlotSet::default();
-        slots.into_iter().for_each(|slot| set.insert(slot));
+        set.extend(slots);
         set
+    }
+}
+
+impl Extend<u16> for SlotSet {
+    fn extend<I: IntoIterator<Item = u16>>(&mut self, slots: I) {
+        slots.into_iter().for_each(|slot| self.insert(slot));
     }
 }
 

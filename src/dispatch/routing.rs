@@ -13,6 +13,7 @@ use crate::admin::cluster::view::endpoint;
 use crate::admin::{self, Named};
 use crate::cluster::map::NOBODY;
 use crate::cluster::route::{Route, route};
+use crate::cluster::slots::Pins;
 use crate::cluster::{Cluster, Owner, View};
 use crate::commands;
 use crate::config::EndpointType;
@@ -384,6 +385,10 @@ impl Runner {
                 self.watched_slots(session, &mut slots);
             }
         }
+        if slots.is_empty() && is_script(entry) {
+            // Without keys of its own it can reach all that is where its database is pinned to.
+            slots.extend(self.pinned_slot(session.database));
+        }
         if slots.is_empty() {
             return Routed::Here;
         }
@@ -481,6 +486,13 @@ impl Runner {
                 Routed::Refuse(moved(&routing.view, kind, slots[0], index))
             }
         }
+    }
+
+    /// The slot that all keys of a database share, if it is pinned.
+    fn pinned_slot(&self, database: u32) -> Option<u16> {
+        let pins = &self.routing.as_ref()?.view.map.pins;
+        let is_pinned = pins.databases.contains(&database);
+        is_pinned.then(|| Pins::database_slot(database))
     }
 
     /// The slots of a request's keys.
@@ -622,6 +634,10 @@ fn named(entry: &Entry<Handler>) -> Option<Named> {
         Handler::Admin(admin::Handler::Script(call)) => Some(call.named),
         _ => None,
     }
+}
+
+fn is_script(entry: &Entry<Handler>) -> bool {
+    matches!(entry.handler, Handler::Admin(admin::Handler::Script(_)))
 }
 
 fn is_watch(entry: &Entry<Handler>) -> bool {

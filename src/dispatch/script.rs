@@ -563,12 +563,11 @@ impl Calls<'_, '_, '_> {
             _ => self.grip.keyspace.hasher().hash(key),
         };
         let place = self.grip.keyspace.place(self.session.database, hash);
-        // Of what is not locked nobody knows whether it is dear.
-        let is_ready = self.view.holds_place(place)
-            && !(entry.command.flags.contains(Flags::WRITE)
-                && self.grip.leave.is_none()
-                && self.view.is_dear_to_undo(hash, key));
-        Some((hash, is_ready))
+        let may_run = self.view.holds_place(place)
+            && (self.grip.leave.is_some()
+                || !entry.command.flags.contains(Flags::WRITE)
+                || !self.view.is_dear_to_undo(hash, key));
+        Some((hash, may_run))
     }
 
     /// Locks what a command needs beside what is locked.

@@ -19,7 +19,8 @@
 //! **What can go wrong.** The receiver forgets the keys of a transfer that does not come to its end: because it is told to, its
 //! owner fails, or nothing comes for [`receive::PATIENCE`]. The owner ends its hold only when the change was made or will never
 //! be; while nobody can tell, the slots stay held, and its lease ends before anybody else may own them. So much may change that
-//! it cannot be caught up with: then fewer slots move at once, down to one, which is held for as long as it takes.
+//! it cannot be caught up with: then fewer slots move at once, down to one, which is held for as long as it takes. So it is with
+//! a slot of which a large value changes all the time: it moves last, and its hold is as long as that value takes.
 //!
 //! **Cost.** Both sides work for [`WORK`] and rest for [`REST`], a fifth of a core; while slots are held nobody rests.
 
@@ -92,6 +93,8 @@ struct Plan {
     total: usize,
     /// Into how many portions it is cut beyond the usual, as a power of two.
     halvings: u32,
+    /// Slots that move last, and alone: large values in them change all the time.
+    hot: SlotSet,
     /// Transfers that failed, one after the other.
     failures: u32,
     /// Not before.
@@ -139,6 +142,7 @@ impl Moving {
                 let plan = plans.entry(*to).or_insert(Plan {
                     total: 0,
                     halvings: 0,
+                    hot: SlotSet::default(),
                     failures: 0,
                     next: now,
                 });
@@ -163,11 +167,16 @@ impl Moving {
             return;
         };
         let count = (plan.total.div_ceil(self.portions(&view, plan.total)) >> plan.halvings).max(1);
-        let portion: SlotSet = slots.iter().take(count).copied().collect();
+        let cool = slots.iter().filter(|slot| !plan.hot.contains(**slot));
+        let mut portion: SlotSet = cool.take(count).copied().collect();
+        if portion.is_empty() {
+            portion.extend(slots.first().copied());
+        }
         let is_last_resort = portion.len() == 1;
         let begun = Instant::now();
-        let transfer = Transfer::new(self, node, portion);
-        match transfer.run(is_last_resort).await {
+        let mut transfer = Transfer::new(self, node, portion);
+        let done = transfer.run(is_last_resort).await;
+        match done {
             Ok(moved) => {
                 plan.failures = 0;
                 plan.halvings = plan.halvings.saturating_sub(1);
@@ -182,6 +191,11 @@ impl Moving {
                     agreed_ms = moved.agreed.as_millis() as u64,
                     "slots were moved"
                 );
+            }
+            Err(Failure::TooMuch) if !transfer.hot().is_empty() && !is_last_resort => {
+                transfer.hot().iter().for_each(|slot| plan.hot.insert(slot));
+                plan.next = Instant::now() + RETRY;
+                tracing::info!(%to, slots = transfer.hot().len(), "large values are written all the time: their slots move last");
             }
             Err(Failure::TooMuch) => {
                 plan.halvings = (plan.halvings + 1).min(16);

@@ -197,7 +197,7 @@ impl Node {
     pub fn status(&self) -> Option<Status> {
         let limit = Duration::from_secs(2);
         let mut client = Client::try_connect_to(self.cluster_address(), limit)?;
-        Some(Status::read(&client.try_run(&["CLUSTER", "INFO"])?.text()))
+        Some(Status::read(&client.try_run(&["INFO", "cluster"])?.text()))
     }
 
     /// Resident bytes.
@@ -268,7 +268,7 @@ impl Status {
                 continue;
             };
             match name {
-                "cluster_state" => status.is_ok = value == "ok",
+                "ring_state" => status.is_ok = value == "ok",
                 "ring_epoch" => status.epoch = value.parse().expect("a number"),
                 "ring_node_id" => status.id = value.to_owned(),
                 "ring_leader" => status.leader = Some(value.to_owned()),

@@ -87,7 +87,7 @@ fn redirections_lead_to_the_owner() {
         }
         for client in &mut plain {
             let found = client.line(&format!("GET {key}"));
-            assert_eq!(found, Value::bulk(&number.to_string()));
+            assert_eq!(found, Value::bulk(number.to_string()));
         }
     }
     // Each node counts its own; together they are all.
@@ -125,7 +125,7 @@ fn weights_and_leaving() {
     let check = |plain: &mut Client| {
         for number in 0..300 {
             let found = plain.line(&format!("GET key:{number}"));
-            assert_eq!(found, Value::bulk(&number.to_string()), "key:{number}");
+            assert_eq!(found, Value::bulk(number.to_string()), "key:{number}");
         }
     };
     let slots = |node: usize| -> usize {

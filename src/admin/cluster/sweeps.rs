@@ -83,9 +83,14 @@ impl Walk {
         let living = partition
             .iter()
             .filter(|entry| !entry.is_expired(scene.run.now));
+        // Those on their way here are not here yet.
+        let foreign = scene.keyspace.foreign();
         living
             .map(|entry| entry.key())
             .filter(|key| self.map.pins.slot(scene.database, key) == self.slot)
+            .filter(move |key| {
+                foreign.is_none_or(|foreign| !foreign.is_foreign(scene.database, key))
+            })
     }
 }
 

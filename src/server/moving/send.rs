@@ -47,6 +47,8 @@ const LEAVE: Duration = Duration::from_millis(15);
 const LAST: Duration = Duration::from_millis(30);
 /// Holds that may come to nothing before fewer slots are tried.
 const HOLDS: usize = 8;
+/// The hold from which the last resort takes its time.
+const PATIENT_FROM: usize = 2;
 /// Between two of them.
 const BETWEEN_HOLDS: Duration = Duration::from_millis(50);
 /// Before a change whose fate is unknown is proposed again.
@@ -116,6 +118,7 @@ pub struct Transfer<'m> {
     /// Nobody rests while slots are held.
     is_held: bool,
     moved: Moved,
+    hot: SlotSet,
 }
 
 /// What is to be done with a key that was looked at.
@@ -154,18 +157,24 @@ impl<'m> Transfer<'m> {
             pace: Pace::default(),
             is_held: false,
             moved: Moved::default(),
+            hot: SlotSet::default(),
         }
     }
 
+    /// The slots with large values that changed again and again, so that a hold would have taken too long.
+    pub fn hot(&self) -> &SlotSet {
+        &self.hot
+    }
+
     /// Moves them. `is_last_resort`: the hold may take as long as it does. What fails has changed nothing.
-    pub async fn run(mut self, is_last_resort: bool) -> Result<Moved, Failure> {
-        let collecting = Collecting::begin(&self);
+    pub async fn run(&mut self, is_last_resort: bool) -> Result<Moved, Failure> {
+        let collecting = Collecting::begin(self);
         let done = self.try_run(is_last_resort).await;
         if done.is_err() {
             self.abandon();
         }
         drop(collecting);
-        done.map(|()| self.moved)
+        done.map(|()| std::mem::take(&mut self.moved))
     }
 
     async fn try_run(&mut self, is_last_resort: bool) -> Result<(), Failure> {
@@ -176,11 +185,13 @@ impl<'m> Transfer<'m> {
         let mut failure = Failure::TooMuch;
         for attempt in 0..HOLDS {
             let is_caught_up = self.catch_up().await?;
-            let is_patient = is_last_resort && attempt + 1 == HOLDS;
+            let is_patient = is_last_resort && attempt >= PATIENT_FROM;
             if !is_caught_up && !is_patient {
                 return Err(Failure::TooMuch);
             }
             match self.hand_over(is_patient).await {
+                // To others than these slots nothing stands in the way.
+                Err(Failure::TooMuch) if !is_last_resort && !self.hot.is_empty() => break,
                 Err(why @ (Failure::Busy | Failure::TooMuch)) => failure = why,
                 done => return done,
             }
@@ -448,7 +459,11 @@ impl<'m> Transfer<'m> {
                     self.flush().await?;
                     return self.send_parts(name, *large).await.map(|()| true);
                 }
-                Look::Large(_) => return Ok(false),
+                Look::Large(_) => {
+                    let pins = &self.cluster().view().map.pins;
+                    self.hot.insert(pins.slot(name.0, &name.1));
+                    return Ok(false);
+                }
                 Look::Contended => {
                     rest(self.server(), round).await;
                     round = (round + 1).min(PATIENCE - 1);

@@ -936,6 +936,45 @@ async fn a_receiver_without_room_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_value_that_changes_all_the_time_moves_too() {
+    let net = Net::new(2, &[]);
+    let mut user = net.connect(0);
+    set_some(&net, &mut user, 10).await;
+    let long = vec![b'l'; 1000];
+    for _ in 0..20 {
+        let words: Vec<&[u8]> = [&b"RPUSH"[..], b"{hot}list"]
+            .into_iter()
+            .chain([&long[..]; 100])
+            .collect();
+        assert!(user.run(&net, &words).await.starts_with(b":"));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (net, stop) = (Arc::clone(&net), Arc::clone(&stop));
+        async move {
+            let mut user = net.connect(0);
+            let mut count = 2000;
+            while !stop.load(Ordering::SeqCst) {
+                count += 1;
+                let reply = user.run(&net, &[b"RPUSH", b"{hot}list", b"x"]).await;
+                assert_eq!(reply, format!(":{count}\r\n").as_bytes(), "none is lost");
+            }
+            count
+        }
+    });
+    let tasks = [net.start(0), net.start(1)];
+    net.change(|map| map.targets = vec![1; SLOTS]);
+    net.settled(1).await;
+    stop.store(true, Ordering::SeqCst);
+    let count = writer.await.expect("no write fails");
+    let reply = user.run(&net, &[b"LLEN", b"{hot}list"]).await;
+    assert_eq!(reply, format!(":{count}\r\n").as_bytes());
+    assert_eq!(net.content(0), BTreeMap::new());
+    net.check_accounts();
+    tasks.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_connection_changes_nothing() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
