@@ -265,6 +265,12 @@ impl Runner {
         Some(spelled)
     }
 
+    /// Whether a request goes through whole databases, and waits for what is locked there.
+    pub fn is_sweep(&self, request: Arguments<'_>) -> bool {
+        let entry = self.table.find_request(&request);
+        entry.is_some_and(|entry| matches!(entry.command.scope, Scope::Sweep))
+    }
+
     /// What the row of a request says of it.
     pub fn flags(&self, request: Arguments<'_>) -> Flags {
         let entry = self.table.find_request(&request);

@@ -69,6 +69,19 @@ impl Ring {
         }
     }
 
+    /// Whether a node owns a slot.
+    pub fn owns(&self, node: usize, slot: i64) -> bool {
+        let mut client = Client::connect(self.cluster_ports[node]);
+        let nodes = client.line("CLUSTER NODES").text();
+        let mine = nodes.lines().find(|line| line.contains("myself"));
+        let mut ranges = mine.expect("it knows itself").split(' ').skip(8);
+        ranges.any(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let slot_of = |text: &str| text.parse::<i64>().expect("a slot");
+            (slot_of(first)..=slot_of(last)).contains(&slot)
+        })
+    }
+
     /// A connection to a node, by its number from 0.
     pub fn client(&self, node: usize) -> Client {
         self.nodes[node].client()

@@ -19,7 +19,7 @@ use super::{Connection, Stream, killed, rest};
 use crate::cluster::View;
 #[cfg(doc)]
 use crate::cluster::ask::Question;
-use crate::cluster::ask::RUN;
+use crate::cluster::ask::{RUN, RUN_AT_ONCE};
 use crate::cluster::bus::{CallError, Kind, Ticket};
 use crate::cluster::forward::{Answer, Head, write_request};
 use crate::cluster::node::{Node, NodeState};
@@ -330,7 +330,8 @@ impl<S: Stream> Connection<S> {
             };
             let mut payload = BytesMut::new();
             if way == Way::All {
-                payload.put_u8(RUN);
+                let waits = self.runner.is_sweep(part.request.as_arguments());
+                payload.put_u8(if waits { RUN } else { RUN_AT_ONCE });
             }
             Head {
                 epoch: view.map.epoch,
