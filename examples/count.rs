@@ -123,10 +123,9 @@ impl Connection {
             let turn = self.decoder.turn();
             let arguments = self.decoder.arguments(&self.input);
             let (session, output) = (&mut self.session, &mut self.output);
-            match self.runner.run(session, arguments, output, turn, 0) {
-                Step::Done => {}
-                _ => panic!("no request here waits"),
-            }
+            let Step::Done = self.runner.run(session, arguments, output, turn, 0) else {
+                panic!("no request here waits");
+            };
         }
         self.runner.end_batch();
         self.decoder.release(&mut self.input);

@@ -395,6 +395,9 @@ impl Runner {
             self.foreseen.push(Foreseen { entry, hash, slot });
         }
         self.server.keyspace.prefetch(session.database, &hashes);
+        if session.reader() != 0 {
+            self.server.keyspace.listeners.tracking.prefetch(&hashes);
+        }
     }
 
     /// Runs a request, the one of number `turn` in the decoder's window. `round` counts the times it was contended.
