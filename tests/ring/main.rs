@@ -7,3 +7,4 @@ mod face;
 mod nodes;
 mod publish;
 mod scripts;
+mod tracking;
