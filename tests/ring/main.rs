@@ -7,4 +7,5 @@ mod face;
 mod nodes;
 mod publish;
 mod scripts;
+mod tracking;
 mod whole;

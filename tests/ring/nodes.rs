@@ -107,6 +107,23 @@ impl Ring {
         }
     }
 
+    /// Which node owns a slot, by its number from 0.
+    pub fn owners(&self) -> impl Fn(u16) -> usize + use<> {
+        let mut client = Client::connect(self.cluster_ports[0]);
+        let mut owners = vec![usize::MAX; 16384];
+        for range in client.line("CLUSTER SLOTS").items() {
+            let range = range.items();
+            let port = range[2].items()[1].int();
+            let node = self
+                .cluster_ports
+                .iter()
+                .position(|its| i64::from(*its) == port);
+            let slots = range[0].int() as usize..=range[1].int() as usize;
+            owners[slots].fill(node.expect("a slot belongs to a node"));
+        }
+        move |slot| owners[usize::from(slot)]
+    }
+
     /// The same, in RESP3.
     pub fn client_in_3(&self, node: usize) -> Client {
         self.nodes[node].client_in(3)
