@@ -31,7 +31,14 @@ const PIPELINE: usize = 16;
 const KEYS: usize = 10_000;
 
 /// What can be counted: its name, what a connection does first, and request number n.
-const KINDS: &[(&str, &[&[&str]], fn(usize) -> Vec<String>)] = &[
+/// Its name, the requests before it, and the request number so many.
+type Kind = (
+    &'static str,
+    &'static [&'static [&'static str]],
+    fn(usize) -> Vec<String>,
+);
+
+const KINDS: &[Kind] = &[
     ("ping", &[], |_| words("PING")),
     ("get", &[], |n| words(&format!("GET {}", key(n)))),
     ("set", &[], |n| words(&format!("SET {} {VALUE}", key(n)))),

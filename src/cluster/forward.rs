@@ -152,7 +152,7 @@ impl Answer {
     }
 
     /// The next reply.
-    pub fn next(&mut self) -> Option<Bytes> {
+    pub fn take_reply(&mut self) -> Option<Bytes> {
         if self.lengths.is_empty() {
             return None;
         }
@@ -194,10 +194,10 @@ mod tests {
         Answer::write(9, &[5, 5, 8], &mut &b"+OK\r\n:1\r"[..], &mut payload);
         let mut answer = Answer::read(payload.freeze(), 4).expect("well-formed");
         assert_eq!((answer.epoch, answer.left()), (9, 3));
-        assert_eq!(answer.next().as_deref(), Some(&b"+OK\r\n"[..]));
-        assert_eq!(answer.next().as_deref(), Some(&b""[..]));
-        assert_eq!(answer.next().as_deref(), Some(&b":1\r"[..]));
-        assert_eq!(answer.next(), None);
+        assert_eq!(answer.take_reply().as_deref(), Some(&b"+OK\r\n"[..]));
+        assert_eq!(answer.take_reply().as_deref(), Some(&b""[..]));
+        assert_eq!(answer.take_reply().as_deref(), Some(&b":1\r"[..]));
+        assert_eq!(answer.take_reply(), None);
     }
 
     #[test]

@@ -175,10 +175,7 @@ impl<S: Stream> Connection<S> {
         let mut replies = Vec::new();
         let mut asked = Vec::new();
         let mut wait = Duration::from_millis(1);
-        loop {
-            let Some(view) = self.runner.fresh_view() else {
-                break;
-            };
+        while let Some(view) = self.runner.fresh_view() {
             let mut turn = Vec::new();
             for (index, node) in view.map.nodes.iter().enumerate() {
                 if node.state == NodeState::Failed || asked.contains(&node.id) {
@@ -356,7 +353,8 @@ impl<S: Stream> Connection<S> {
         for (part, ticket) in under_way {
             let is_write = HowSent::of(self.runner.flags(part.request.as_arguments()));
             let reply = match self.answer(ticket).await? {
-                Ok(payload) => match Answer::read(payload, 1).map(|mut answer| answer.next()) {
+                Ok(payload) => match Answer::read(payload, 1).map(|mut answer| answer.take_reply())
+                {
                     Ok(Some(reply)) => PartReply::Bytes(reply),
                     Ok(None) => PartReply::NotThere,
                     Err(_) => PartReply::Bytes(Bytes::from_static(UNREACHABLE)),
@@ -484,7 +482,7 @@ fn merged(merge: Merge, replies: Vec<Bytes>, random: u64, output: &mut Output) {
         return output.push_shared(error.clone());
     }
     let first = replies.first().cloned().unwrap_or_default();
-    let integers = || replies.iter().filter_map(|reply| integer(reply));
+    let integers = || replies.iter().filter_map(integer);
     match merge {
         Merge::First => output.push_shared(first),
         Merge::AnySuccess => {

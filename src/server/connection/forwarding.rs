@@ -245,7 +245,7 @@ impl<S: Stream> Connection<S> {
                 && answer.left() >= place.requests
             {
                 for _ in 0..place.requests {
-                    reply = answer.next();
+                    reply = answer.take_reply();
                 }
                 requests.skip(place.requests);
             }
@@ -262,7 +262,7 @@ impl<S: Stream> Connection<S> {
                 (None, _) => {
                     // What the peer did run of a transaction it has forgotten; none of it is run twice.
                     if let Answered::By(answer) = answered {
-                        while answer.next().is_some() {}
+                        while answer.take_reply().is_some() {}
                     }
                     let Some(output) = self.again(requests, place.requests, deadline).await else {
                         return false;
@@ -424,7 +424,7 @@ impl<S: Stream> Connection<S> {
         match answer.map(|payload| Answer::read(payload, count)) {
             Ok(Ok(mut answer)) if answer.left() == count => {
                 let mut last = Bytes::new();
-                while let Some(reply) = answer.next() {
+                while let Some(reply) = answer.take_reply() {
                     last = reply;
                 }
                 output.push_shared(last);

@@ -1,3 +1,5 @@
+//! Libraries: what nodes of a ring tell each other of them.
+
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Subscribers at other nodes: what peers are told, and what reaches them.
+
 use super::*;
 use crate::base::clock::Millis;
 use crate::state::clients::Client;
