@@ -31,7 +31,6 @@ const PIPELINE: usize = 16;
 const KEYS: usize = 10_000;
 
 /// What can be counted: its name, what a connection does first, and request number n.
-/// Its name, the requests before it, and the request number so many.
 type Kind = (
     &'static str,
     &'static [&'static [&'static str]],

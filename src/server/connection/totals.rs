@@ -69,7 +69,8 @@ impl Sum {
             let (keys, expires, left) = self.0.entry(total.database).or_default();
             *keys = keys.saturating_add(total.keys);
             *expires = expires.saturating_add(total.expires);
-            *left += u128::from(total.expires) * u128::from(total.average_ttl_ms);
+            let of_node = u128::from(total.expires) * u128::from(total.average_ttl_ms);
+            *left = left.saturating_add(of_node);
         }
     }
 
