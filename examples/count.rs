@@ -21,13 +21,23 @@ use quoit::state::Server;
 use quoit::state::clients::Client;
 use quoit::state::session::Session;
 
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Requests of a pipeline.
 const PIPELINE: usize = 16;
 
 const KEYS: usize = 10_000;
 
 /// What can be counted: its name, what a connection does first, and request number n.
-const KINDS: &[(&str, &[&[&str]], fn(usize) -> Vec<String>)] = &[
+type Kind = (
+    &'static str,
+    &'static [&'static [&'static str]],
+    fn(usize) -> Vec<String>,
+);
+
+const KINDS: &[Kind] = &[
     ("ping", &[], |_| words("PING")),
     ("get", &[], |n| words(&format!("GET {}", key(n)))),
     ("set", &[], |n| words(&format!("SET {} {VALUE}", key(n)))),
@@ -119,8 +129,9 @@ impl Connection {
             let turn = self.decoder.turn();
             let arguments = self.decoder.arguments(&self.input);
             let (session, output) = (&mut self.session, &mut self.output);
-            let step = self.runner.run(session, arguments, output, turn, 0);
-            assert!(matches!(step, Step::Done), "no request here waits");
+            let Step::Done = self.runner.run(session, arguments, output, turn, 0) else {
+                panic!("no request here waits");
+            };
         }
         self.runner.end_batch();
         self.decoder.release(&mut self.input);

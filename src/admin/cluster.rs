@@ -431,6 +431,7 @@ pub fn with_facts<T>(server: &Server, cluster: &Cluster, work: impl FnOnce(&Fact
         has_lease: cluster.has_lease(),
         requires_coverage: settings.cluster_require_full_coverage,
         links: &cluster.links.all(),
+        forwards: &cluster.links.forwards(),
         leader: leader.and_then(|(leader, term)| Some((leader?, term))),
         counters: &[
             ("keys_sent", cluster.moved.sent.value()),
@@ -592,12 +593,18 @@ fn weight(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -
         true => cluster.me,
         false => known(args, cluster)?.id,
     };
-    let has_it = |node: &Node| node.weight == weight;
-    if !cluster.view().map.node(id).is_some_and(has_it) {
-        agree(caller, cluster, Change::Weight(id, weight))?;
-    }
+    weigh(caller, cluster, id, weight)?;
     reply.ok();
     Ok(())
+}
+
+/// Has the ring agree on a node's share.
+pub fn weigh(caller: &Caller<'_>, cluster: &Cluster, id: NodeId, weight: u32) -> Done {
+    let has_it = |node: &Node| node.weight == weight;
+    if cluster.view().map.node(id).is_some_and(has_it) {
+        return Ok(());
+    }
+    agree(caller, cluster, Change::Weight(id, weight))
 }
 
 /// What cluster-weight may be.

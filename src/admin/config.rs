@@ -1,8 +1,8 @@
 //! CONFIG: the parameters, read and changed while the server runs. What a parameter is stands in `config`.
 
-use super::{Caller, Done, Handler, help};
+use super::{Caller, Done, Handler, cluster, help};
 use crate::base::worker::give_worker_away;
-use crate::config;
+use crate::config::{self, Settings};
 use crate::data::glob::glob_match;
 use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
@@ -149,10 +149,15 @@ fn config_set(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_
         return Err(CommandError::Syntax);
     }
     let pairs: Vec<(&[u8], &[u8])> = pairs.iter().map(|[name, value]| (*name, *value)).collect();
+    let caller = &*caller;
     caller
         .server
         .config
-        .set(&pairs, |old, new| caller.server.apply(old, new))
+        .set(&pairs, |old, new| {
+            // First, as it alone depends on others; what remains is refused by the system's limits at most.
+            reweigh(caller, old, new)?;
+            caller.server.apply(old, new)
+        })
         .map_err(|error| CommandError::text_of(error.to_string()))?;
     let names = pairs
         .iter()
@@ -167,6 +172,21 @@ fn config_set(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_
     }
     reply.ok();
     Ok(())
+}
+
+/// Has the ring agree on this node's new share.
+fn reweigh(caller: &Caller<'_>, old: &Settings, new: &Settings) -> Result<(), (String, String)> {
+    let Some(cluster) = caller.server.cluster.get() else {
+        return Ok(());
+    };
+    if new.cluster_weight == old.cluster_weight {
+        return Ok(());
+    }
+    cluster::weigh(caller, cluster, cluster.me, new.cluster_weight).map_err(|error| {
+        let why = error.text();
+        let why = why.strip_prefix("ERR ").unwrap_or(&why).to_owned();
+        ("cluster-weight".to_owned(), why)
+    })
 }
 
 /// The values of parameters that hold secrets.

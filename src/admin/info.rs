@@ -14,9 +14,11 @@ use super::{Caller, Done, Handler};
 use crate::base::clock::Millis;
 use crate::cluster::ask::DatabaseTotal;
 use crate::config::Settings;
+use crate::resp::decode::Arguments;
 use crate::resp::reply::Reply;
 use crate::state::Server;
-use crate::table::{Args, Category, Command, Family, Flags, Row};
+use crate::state::session::KeyTotals;
+use crate::table::{Across, Args, Category, Command, Family, Flags, Row};
 use sections::SECTIONS;
 pub use sections::mode;
 
@@ -31,6 +33,7 @@ pub const ROWS: &[Row<Handler>] = &[Row::new(
         usage: "[section ...]",
         flags: Flags::LOADING.union(Flags::STALE),
         categories: Category::DANGEROUS,
+        across: Across::WithTotals(tells_keys),
         tips: &[
             "nondeterministic_output",
             "request_policy:all_shards",
@@ -44,26 +47,34 @@ pub const ROWS: &[Row<Handler>] = &[Row::new(
 
 fn info(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     let wanted: Vec<&[u8]> = args.rest().collect();
-    let text = text(caller.server, caller.now, caller.sees_cluster, &wanted);
-    reply.verbatim("txt", text.as_bytes());
+    let totals = caller.session.totals.take();
+    let settings = caller.server.config.settings();
+    let facts = Facts {
+        server: caller.server,
+        settings: &settings,
+        now: caller.now,
+        sees_cluster: caller.sees_cluster,
+        totals: totals.as_deref(),
+    };
+    reply.verbatim("txt", text(&facts, &wanted).as_bytes());
     Ok(())
 }
 
+/// Whether the sections that a request asks for tell how many keys there are.
+fn tells_keys(request: &Arguments<'_>) -> bool {
+    let wanted: Vec<&[u8]> = request.iter().skip(1).collect();
+    let mut telling = SECTIONS.iter().filter(|section| section.tells_keys);
+    telling.any(|section| section.is_wanted(&wanted))
+}
+
 /// The text of the sections that `wanted` names, in the order of the sections; unknown names are skipped, no name means the
-/// default ones. A client that `sees_cluster` is told that it speaks with a cluster.
-pub fn text(server: &Server, now: Millis, sees_cluster: bool, wanted: &[&[u8]]) -> String {
-    let settings = server.config.settings();
-    let facts = Facts {
-        server,
-        settings: &settings,
-        now,
-        sees_cluster,
-    };
+/// default ones.
+fn text(facts: &Facts<'_>, wanted: &[&[u8]]) -> String {
     let mut lines = Lines::default();
     for section in SECTIONS {
         if section.is_wanted(wanted) {
             lines.section(section.title);
-            (section.write)(&facts, &mut lines);
+            (section.write)(facts, &mut lines);
         }
     }
     lines.0
@@ -80,6 +91,8 @@ struct Facts<'a> {
     settings: &'a Settings,
     now: Millis,
     sees_cluster: bool,
+    /// Of all nodes.
+    totals: Option<&'a KeyTotals>,
 }
 
 /// One section.
@@ -88,6 +101,8 @@ struct Section {
     title: &'static str,
     /// Whether it is shown without being asked for.
     is_default: bool,
+    /// Whether it tells how many keys there are.
+    tells_keys: bool,
     write: fn(&Facts<'_>, &mut Lines),
 }
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!     1 | frame of requests (forward.rs)     run these, as soon as there is room; answered as a frame of requests is
+//!     6 | frame of requests                  run these at once: they wait for no key
 //!     2                                      how many keys there are: Vec<DatabaseTotal>
 //!     3                                      which libraries and scripts are known: Known
 //!     4                                      what became of all libraries: Vec<LibraryState>
@@ -17,8 +18,10 @@ use serde::{Deserialize, Serialize};
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Run a frame of requests.
+    /// Run a frame of requests, as soon as there is room.
     Run(Bytes),
+    /// Run a frame of requests that wait for no key. Some end what others wait for (SCRIPT KILL).
+    RunAtOnce(Bytes),
     /// How many keys are there?
     Totals,
     /// Which libraries and scripts are known?
@@ -31,12 +34,15 @@ pub enum Question {
 
 /// Before the frame of [`Question::Run`].
 pub const RUN: u8 = 1;
+/// Before the frame of [`Question::RunAtOnce`].
+pub const RUN_AT_ONCE: u8 = 6;
 
 impl Question {
     /// Its payload.
     pub fn to_payload(&self) -> Vec<u8> {
         let (number, rest): (u8, &[u8]) = match self {
             Question::Run(frame) => (RUN, frame),
+            Question::RunAtOnce(frame) => (RUN_AT_ONCE, frame),
             Question::Totals => (2, &[]),
             Question::Known => (3, &[]),
             Question::Libraries => (4, &[]),
@@ -50,6 +56,7 @@ impl Question {
         let number = payload.try_get_u8().ok()?;
         match number {
             RUN => Some(Question::Run(payload)),
+            RUN_AT_ONCE => Some(Question::RunAtOnce(payload)),
             5 => Some(Question::Scripts(payload)),
             _ if !payload.is_empty() => None,
             2 => Some(Question::Totals),
@@ -123,6 +130,7 @@ mod tests {
     fn questions_arrive_as_they_were_asked() {
         let questions = [
             Question::Run(Bytes::from_static(b"frame")),
+            Question::RunAtOnce(Bytes::from_static(b"frame")),
             Question::Totals,
             Question::Known,
             Question::Libraries,
@@ -133,7 +141,7 @@ mod tests {
             let payload = Bytes::from(question.to_payload());
             assert_eq!(Question::read(payload), Some(question));
         }
-        for wrong in [&b""[..], b"\0", b"\x06", b"\x02x"] {
+        for wrong in [&b""[..], b"\0", b"\x07", b"\x02x"] {
             assert_eq!(Question::read(Bytes::from_static(wrong)), None);
         }
     }

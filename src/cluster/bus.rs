@@ -48,7 +48,7 @@ use tokio::time::Instant;
 use super::node::NodeId;
 use crate::base::stats::Counter;
 
-pub use link::{Link, Links, Notices, Ticket};
+pub use link::{Forwards, Link, Links, Notices, Ticket};
 pub use serve::{Answers, Service, serve};
 
 /// The network: the system's, or the simulated one of turmoil.
@@ -103,6 +103,8 @@ pub enum Kind {
     Ask = 6,
     /// What goes on for a client whose session is on another node.
     Tunnel = 7,
+    /// What a client whose session is on another node keeps no copies of any more.
+    Track = 8,
     /// To a call, with its id.
     Answer = 128,
     /// Nobody waits for the answer to the call of this id any more. It may be unknown, or answered already.
@@ -126,6 +128,7 @@ impl Kind {
             5 => Kind::Publish,
             6 => Kind::Ask,
             7 => Kind::Tunnel,
+            8 => Kind::Track,
             128 => Kind::Answer,
             129 => Kind::Cancel,
             130 => Kind::Push,

@@ -1,7 +1,7 @@
 //! What nodes say to each other to have requests run: the payloads of [`Kind::Forward`](super::bus::Kind::Forward).
 //!
 //! ```text
-//!     request:  epoch u64 | database u32 | flags u8 | requests as RESP arrays, one after the other
+//!     request:  epoch u64 | client u64 | database u32 | flags u8 | requests as RESP arrays, one after the other
 //!     answer:   epoch u64 | ran u32 | length of each reply u32 x ran | replies, one after the other
 //! ```
 //!
@@ -25,6 +25,8 @@ bitflags::bitflags! {
         /// A script that is named by its SHA-1 and not known is not run, nor is what stands behind it: the sender may know the
         /// text, and sends that instead.
         const WANTS_TEXTS = 1 << 2;
+        /// The client tracks the keys that it reads (CLIENT TRACKING): they are to be remembered for it.
+        const REMEMBER = 1 << 3;
     }
 }
 
@@ -33,11 +35,16 @@ bitflags::bitflags! {
 pub struct Head {
     /// The sender's.
     pub epoch: u64,
+    /// The client, by its id at the sender: below [`CLIENTS`].
+    pub client: u64,
     /// The client's.
     pub database: u32,
     /// How to run them.
     pub how: HowToRun,
 }
+
+/// Ids of clients are below this, so that a peer can put the number of a connection above them.
+pub const CLIENTS: u64 = 1 << 40;
 
 /// Not what a peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +52,12 @@ pub struct Malformed;
 
 impl Head {
     /// Bytes of a head.
-    pub const BYTES: usize = 13;
+    pub const BYTES: usize = 21;
 
     /// Writes it.
     pub fn write(&self, payload: &mut BytesMut) {
         payload.put_u64(self.epoch);
+        payload.put_u64(self.client);
         payload.put_u32(self.database);
         payload.put_u8(self.how.bits());
     }
@@ -59,8 +67,13 @@ impl Head {
         if payload.len() < Head::BYTES {
             return Err(Malformed);
         }
+        let (epoch, client) = (payload.get_u64(), payload.get_u64());
+        if client >= CLIENTS {
+            return Err(Malformed);
+        }
         Ok(Head {
-            epoch: payload.get_u64(),
+            epoch,
+            client,
             database: payload.get_u32(),
             how: HowToRun::from_bits(payload.get_u8()).ok_or(Malformed)?,
         })
@@ -139,7 +152,7 @@ impl Answer {
     }
 
     /// The next reply.
-    pub fn next(&mut self) -> Option<Bytes> {
+    pub fn take_reply(&mut self) -> Option<Bytes> {
         if self.lengths.is_empty() {
             return None;
         }
@@ -159,6 +172,7 @@ mod tests {
         let mut payload = BytesMut::new();
         let head = Head {
             epoch: 7,
+            client: 12,
             database: 3,
             how: HowToRun::RESP3,
         };
@@ -180,10 +194,10 @@ mod tests {
         Answer::write(9, &[5, 5, 8], &mut &b"+OK\r\n:1\r"[..], &mut payload);
         let mut answer = Answer::read(payload.freeze(), 4).expect("well-formed");
         assert_eq!((answer.epoch, answer.left()), (9, 3));
-        assert_eq!(answer.next().as_deref(), Some(&b"+OK\r\n"[..]));
-        assert_eq!(answer.next().as_deref(), Some(&b""[..]));
-        assert_eq!(answer.next().as_deref(), Some(&b":1\r"[..]));
-        assert_eq!(answer.next(), None);
+        assert_eq!(answer.take_reply().as_deref(), Some(&b"+OK\r\n"[..]));
+        assert_eq!(answer.take_reply().as_deref(), Some(&b""[..]));
+        assert_eq!(answer.take_reply().as_deref(), Some(&b":1\r"[..]));
+        assert_eq!(answer.take_reply(), None);
     }
 
     #[test]
@@ -197,11 +211,11 @@ mod tests {
         }
         assert!(Answer::read(payload, 2).is_ok());
         assert_eq!(
-            Head::read(&mut Bytes::from_static(&[0; 12])),
+            Head::read(&mut Bytes::from_static(&[0; 20])),
             Err(Malformed)
         );
         assert_eq!(
-            Head::read(&mut Bytes::from_static(&[255; 13])),
+            Head::read(&mut Bytes::from_static(&[255; 21])),
             Err(Malformed)
         );
     }

@@ -18,6 +18,7 @@
 pub mod agree;
 pub mod ask;
 pub mod bus;
+pub mod copies;
 pub mod forward;
 mod guests;
 pub mod map;
@@ -256,7 +257,7 @@ impl Cluster {
 
     /// Which of the connections to a peer a client uses.
     pub fn lane(&self, client: u64) -> usize {
-        (client % self.lanes as u64) as usize
+        copies::lane_of(client, self.lanes)
     }
 
     /// The link for what concerns no client of this node alone: questions to all nodes, publish/subscribe. Nothing that a client

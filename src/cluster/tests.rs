@@ -1,3 +1,5 @@
+//! The view of the ring: routes, holds, the lease.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -353,7 +353,7 @@ fn put_bytes(bytes: &[u8], payload: &mut BytesMut) {
 
 fn read_begin(payload: &mut Bytes) -> Result<What, Malformed> {
     let epoch = u64_of(payload)?;
-    if payload.len() % 2 != 0 || payload.len() / 2 > SLOTS {
+    if !payload.len().is_multiple_of(2) || payload.len() / 2 > SLOTS {
         return Err(Malformed);
     }
     let mut slots = Vec::with_capacity(payload.len() / 2);

@@ -19,7 +19,7 @@ mod tracked;
 mod transaction;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -42,6 +42,7 @@ use crate::keyspace::waiting::{Outcome, Waiter};
 use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::Server;
+use crate::state::scripts::Known;
 use crate::state::session::{After, ReplyMode, Session};
 pub use crate::table::Merge;
 use crate::table::keys::{KeyAccess, Shape, locate};
@@ -149,6 +150,8 @@ pub enum Step {
     Tunnel(u16),
     /// Its keys lie on several nodes, or it is for all of them.
     Across,
+    /// It wants to know how many keys all nodes have: leave that with the session, and run it again.
+    Totals,
     /// A peer asked for it, but its keys are not here.
     NotHere,
 }
@@ -228,6 +231,8 @@ pub struct Runner {
     foreseen: Vec<Foreseen>,
     /// Whether the script that was contended has to have the leave when it begins again.
     wants_leave: bool,
+    /// The script that was last run by its SHA-1.
+    last_script: Weak<Known>,
     /// For what the next script may have to take back.
     spare_undo: Option<Box<Undo>>,
     /// Whether the script that has just failed failed with an error of a command, which was counted then.
@@ -251,6 +256,7 @@ impl Runner {
             keys: Vec::new(),
             foreseen: Vec::new(),
             wants_leave: false,
+            last_script: Weak::new(),
             spare_undo: None,
             is_error_counted: false,
             routing: server.cluster.get().map(Routing::new),
@@ -262,6 +268,11 @@ impl Runner {
     pub fn of_client(mut self, id: u64) -> Runner {
         self.effects.writer = id;
         self
+    }
+
+    /// From here on its requests are those of this client.
+    pub fn set_client(&mut self, id: u64) {
+        self.effects.writer = id;
     }
 
     /// The round after one that was contended. While a script runs for long, nobody's patience ends: he would wait in the
@@ -371,7 +382,8 @@ impl Runner {
                 _ => true,
             };
             let hash = key.filter(|_| is_here).map(|key| match last_key {
-                (last, Some(hash)) if last == key => hash,
+                // Most differ at their end.
+                (last, Some(hash)) if last.last() == key.last() && last == key => hash,
                 _ => {
                     let hash = self.server.keyspace.hasher().hash(key);
                     last_key = (key, Some(hash));
@@ -383,6 +395,9 @@ impl Runner {
             self.foreseen.push(Foreseen { entry, hash, slot });
         }
         self.server.keyspace.prefetch(session.database, &hashes);
+        if session.reader() != 0 {
+            self.server.keyspace.listeners.tracking.prefetch(&hashes);
+        }
     }
 
     /// Runs a request, the one of number `turn` in the decoder's window. `round` counts the times it was contended.
@@ -495,19 +510,18 @@ impl Runner {
             self.tally.skip();
             return self.replied(session, mark, output);
         }
-        let mut execute = || {
-            let hash = foreseen.hash;
+        let hash = foreseen.hash;
+        let step = if arguments.len() > HEAVY_ARGUMENTS {
+            give_worker_away(|| self.execute(session, entry, arguments, output, mark, hash, round))
+        } else {
             self.execute(session, entry, arguments, output, mark, hash, round)
         };
-        let step = if arguments.len() > HEAVY_ARGUMENTS {
-            give_worker_away(execute)
-        } else {
-            execute()
-        };
-        if matches!(step, Step::Contended) && self.server.scripts.has_long_runs() {
-            return self.held_up(session, entry, arguments, output, mark);
+        match step {
+            Step::Contended if self.server.scripts.has_long_runs() => {
+                self.held_up(session, entry, arguments, output, mark)
+            }
+            step => step,
         }
-        step
     }
 
     #[expect(
@@ -561,7 +575,7 @@ impl Runner {
             }
             Handler::Data(commands::Handler::Block(handler)) => {
                 let who = Who::of(session);
-                let (protocol, client) = (session.protocol, session.client.id);
+                let (protocol, client) = (session.protocol, self.effects.writer);
                 let tried =
                     self.with_view(who, entry, arguments, hash, round, |view| {
                         match handler(&mut args, view, &mut reply)? {

@@ -28,6 +28,8 @@ pub struct Tally {
     others: [Sums; OTHERS],
     /// Which of the others has to go for another command.
     oldest: usize,
+    /// Whether any of the others may have runs.
+    has_others: bool,
     /// Nanoseconds from which a run is for the slow log or the latency monitor; `u64::MAX` is never.
     slow_nanos: u64,
     keeps_durations: bool,
@@ -58,6 +60,7 @@ impl Tally {
             sums: Sums::default(),
             others: [Sums::default(); OTHERS],
             oldest: 0,
+            has_others: false,
             slow_nanos: u64::MAX,
             keeps_durations: true,
         }
@@ -145,6 +148,7 @@ impl Tally {
             self.oldest
         });
         std::mem::swap(&mut self.sums, &mut self.others[place]);
+        self.has_others = true;
         if known.is_none() {
             self.sums.flush(stats, self.keeps_durations);
             self.sums.id = id;
@@ -154,8 +158,10 @@ impl Tally {
     /// Adds what was counted to the statistics.
     pub fn flush(&mut self, stats: &Stats) {
         self.sums.flush(stats, self.keeps_durations);
-        for sums in &mut self.others {
-            sums.flush(stats, self.keeps_durations);
+        if std::mem::take(&mut self.has_others) {
+            for sums in &mut self.others {
+                sums.flush(stats, self.keeps_durations);
+            }
         }
     }
 }

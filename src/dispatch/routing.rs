@@ -9,11 +9,14 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{Handler, Runner, Step, is_exec, keys_of};
+use crate::admin::cluster::view::endpoint;
 use crate::admin::{self, Named};
 use crate::cluster::map::NOBODY;
 use crate::cluster::route::{Route, route};
+use crate::cluster::slots::Pins;
 use crate::cluster::{Cluster, Owner, View};
 use crate::commands;
+use crate::config::EndpointType;
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::state::session::{ReplyMode, Session};
 use crate::state::transaction::Watches;
@@ -262,6 +265,12 @@ impl Runner {
         Some(spelled)
     }
 
+    /// Whether a request goes through whole databases, and waits for what is locked there.
+    pub fn is_sweep(&self, request: Arguments<'_>) -> bool {
+        let entry = self.table.find_request(&request);
+        entry.is_some_and(|entry| matches!(entry.command.scope, Scope::Sweep))
+    }
+
     /// What the row of a request says of it.
     pub fn flags(&self, request: Arguments<'_>) -> Flags {
         let entry = self.table.find_request(&request);
@@ -351,6 +360,14 @@ impl Runner {
                 _ => Routed::Elsewhere(Step::Across),
             };
         }
+        if let Across::WithTotals(wants_totals) = command.across
+            && routing.face == Face::Single
+            && !is_queued
+            && session.totals.is_none()
+            && wants_totals(&arguments)
+        {
+            return Routed::Elsewhere(Step::Totals);
+        }
         let is_asking = std::mem::take(&mut routing.is_asking);
         let mut slots = Slots::new();
         if is_exec(entry) {
@@ -367,6 +384,10 @@ impl Runner {
             if is_watch(entry) {
                 self.watched_slots(session, &mut slots);
             }
+        }
+        if slots.is_empty() && is_script(entry) {
+            // Without keys of its own it can reach all that is where its database is pinned to.
+            slots.extend(self.pinned_slot(session.database));
         }
         if slots.is_empty() {
             return Routed::Here;
@@ -444,7 +465,7 @@ impl Runner {
             (Route::Nobody, _) => {
                 Routed::Refuse(CommandError::fixed("CLUSTERDOWN Hash slot not served"))
             }
-            (Route::Several, _) if entry.command.across == Across::Split && !is_queued => {
+            (Route::Several, _) if matches!(entry.command.across, Across::Split) && !is_queued => {
                 Routed::Elsewhere(Step::Across)
             }
             (Route::Several, _) => Routed::Refuse(CROSS_SLOT),
@@ -461,9 +482,17 @@ impl Runner {
             }
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
             (Route::Peer(index), Face::Cluster) => {
-                Routed::Refuse(moved(&routing.view, slots[0], index))
+                let kind = settings.cluster_preferred_endpoint_type;
+                Routed::Refuse(moved(&routing.view, kind, slots[0], index))
             }
         }
+    }
+
+    /// The slot that all keys of a database share, if it is pinned.
+    fn pinned_slot(&self, database: u32) -> Option<u16> {
+        let pins = &self.routing.as_ref()?.view.map.pins;
+        let is_pinned = pins.databases.contains(&database);
+        is_pinned.then(|| Pins::database_slot(database))
     }
 
     /// The slots of a request's keys.
@@ -607,13 +636,19 @@ fn named(entry: &Entry<Handler>) -> Option<Named> {
     }
 }
 
+fn is_script(entry: &Entry<Handler>) -> bool {
+    matches!(entry.handler, Handler::Admin(admin::Handler::Script(_)))
+}
+
 fn is_watch(entry: &Entry<Handler>) -> bool {
     entry.command.has_keys()
         && matches!(entry.handler, Handler::Admin(admin::Handler::Immediate(_)))
 }
 
-fn moved(view: &View, slot: u16, owner: u16) -> CommandError {
+/// Where the owner is, in the form that clients are to be told; an empty host is the one that they asked.
+fn moved(view: &View, kind: EndpointType, slot: u16, owner: u16) -> CommandError {
     debug_assert_ne!(owner, NOBODY);
     let node = &view.map.nodes[usize::from(owner)];
-    CommandError::text_of(format!("MOVED {slot} {}:{}", node.host, node.cluster_port))
+    let host = endpoint(node, kind).unwrap_or_default();
+    CommandError::text_of(format!("MOVED {slot} {host}:{}", node.cluster_port))
 }

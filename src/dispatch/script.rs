@@ -258,7 +258,15 @@ impl Runner {
                     return Err(NO_SCRIPT);
                 }
                 let keys = count()?;
-                let known = scripts.find(name).ok_or(NO_SCRIPT)?;
+                let last = self.last_script.upgrade();
+                let known = match last.filter(|last| last.is(name)) {
+                    Some(known) => known,
+                    None => {
+                        let known = scripts.find(name).ok_or(NO_SCRIPT)?;
+                        self.last_script = Arc::downgrade(&known);
+                        known
+                    }
+                };
                 (Subject::Script(known), keys)
             }
             Named::Function => {
@@ -555,10 +563,11 @@ impl Calls<'_, '_, '_> {
             _ => self.grip.keyspace.hasher().hash(key),
         };
         let place = self.grip.keyspace.place(self.session.database, hash);
-        let is_dear = entry.command.flags.contains(Flags::WRITE)
-            && self.grip.leave.is_none()
-            && self.view.is_dear_to_undo(hash, key);
-        Some((hash, self.view.holds_place(place) && !is_dear))
+        let may_run = self.view.holds_place(place)
+            && (self.grip.leave.is_some()
+                || !entry.command.flags.contains(Flags::WRITE)
+                || !self.view.is_dear_to_undo(hash, key));
+        Some((hash, may_run))
     }
 
     /// Locks what a command needs beside what is locked.

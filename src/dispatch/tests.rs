@@ -61,7 +61,11 @@ impl World {
                     break;
                 }
                 Step::Contended => round += 1,
-                Step::Forward(_) | Step::Tunnel(_) | Step::Across | Step::NotHere => {
+                Step::Forward(_)
+                | Step::Tunnel(_)
+                | Step::Across
+                | Step::Totals
+                | Step::NotHere => {
                     unreachable!("there is no ring")
                 }
                 // Nobody is there.

@@ -640,7 +640,7 @@ impl DueTags {
 }
 
 /// Bytes that the processor fetches at once.
-const CACHE_LINE: usize = 64;
+pub(super) const CACHE_LINE: usize = 64;
 
 /// Asks the processor to fetch a line into its cache. Any address is safe: nothing is read.
 #[inline]

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::hash::KeyHasher;
+use super::partition::{CACHE_LINE, prefetch};
 use crate::base::rng::Rng;
 
 /// Clients by their ids, in order. Two fit without an allocation.
@@ -99,6 +100,8 @@ const SHARDS: usize = 256;
 const SHARD_SHIFT: u32 = 32;
 /// What a key takes beside its name: its place in a table that is between half and 7/8 full, and the rounding of its name.
 const KEY_BYTES: usize = size_of::<Tracked>() * 3 / 2 + 16;
+/// Of the readers of one key so much is fetched into the cache ahead.
+const MOST_PREFETCHED: usize = 4 * CACHE_LINE;
 /// Random places looked at before the first key of a shard is taken.
 const DRAWS: u32 = 64;
 /// Keys of a shard from which random places are likely to find one.
@@ -241,6 +244,35 @@ impl TrackingTable {
                 });
             }
         }
+    }
+
+    /// Has what [`TrackingTable::remember`] will look at for keys of these hashes fetched into the cache: a pipeline of reads
+    /// would wait for one after the other. Shards that are locked are passed over.
+    pub fn prefetch(&self, hashes: &[u64]) {
+        let Some(shards) = self.shards.get() else {
+            return;
+        };
+        let each = |look: fn(&Tracked)| {
+            for hash in hashes {
+                if let Some(shard) = shards[index(*hash)].try_lock() {
+                    // None is the one: all that might be are looked at.
+                    let _ = shard.keys.find(*hash, |tracked| {
+                        look(tracked);
+                        false
+                    });
+                }
+            }
+        };
+        // All places before what is read there.
+        each(|tracked| prefetch(std::ptr::from_ref(tracked).addr()));
+        each(|tracked| {
+            prefetch(tracked.key.as_ptr().addr());
+            let readers = tracked.readers.as_ptr().addr();
+            let bytes = size_of_val(&tracked.readers[..]).min(MOST_PREFETCHED);
+            for at in (0..bytes).step_by(CACHE_LINE) {
+                prefetch(readers + at);
+            }
+        });
     }
 
     /// Takes out who has read a key that is changed and whose partition is locked.

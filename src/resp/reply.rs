@@ -22,6 +22,7 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::spare::{OUTPUTS, Spare};
 use crate::data::number::format_f64;
 use crate::data::packed::Item;
 
@@ -94,20 +95,22 @@ impl Output {
         }
     }
 
-    /// Takes over a buffer to write replies in, unless it has one.
+    /// Takes a buffer of this thread to write replies in, unless it has one.
     #[inline]
-    pub fn adopt(&mut self, buffer: BytesMut) {
-        debug_assert!(buffer.is_empty());
-        if self.tail.capacity() == 0 {
+    pub fn take_buffer(&mut self) {
+        if self.tail.capacity() == 0
+            && let Some(buffer) = OUTPUTS.with(Spare::take)
+        {
             self.tail = buffer;
         }
     }
 
-    /// The buffer that replies were written in, when there is nothing left to send.
+    /// Leaves the buffer to others, when there is nothing left to send.
     #[inline]
-    pub fn disown(&mut self) -> Option<BytesMut> {
-        let unused = self.is_empty() && self.tail.capacity() > 0;
-        unused.then(|| std::mem::take(&mut self.tail))
+    pub fn leave_buffer(&mut self) {
+        if self.is_empty() && self.tail.capacity() > 0 {
+            OUTPUTS.with(|spare| spare.leave(std::mem::take(&mut self.tail)));
+        }
     }
 
     /// Gives memory back if the output is empty and has grown beyond 64 KiB.
@@ -151,8 +154,9 @@ impl Output {
     }
 
     /// Appends all that `other` has still to send.
-    pub fn append(&mut self, other: Output) {
+    pub fn append(&mut self, mut other: Output) {
         if self.is_empty() && self.tail.capacity() < other.tail.capacity() {
+            self.leave_buffer();
             let sent_bytes = self.sent_bytes;
             *self = other;
             self.sent_bytes = sent_bytes;
@@ -163,6 +167,8 @@ impl Output {
         }
         if other.tail.len() < SHARED_BYTES {
             self.push(&other.tail);
+            other.tail.clear();
+            OUTPUTS.with(|spare| spare.leave(other.tail));
         } else {
             self.push_shared(other.tail.freeze());
         }

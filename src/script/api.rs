@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mlua::state::{GcIncParams, GcMode};
 use mlua::{Function, HookTriggers, Lua, MultiValue, Table, Value, VmState};
 use scoped_tls_hkt::scoped_thread_local;
 
@@ -40,16 +39,6 @@ const BREATH: Duration = Duration::from_millis(1);
 /// How long the code of a library may run while it is loaded.
 const LOAD_TIME: Duration = Duration::from_millis(500);
 
-/// How much more than is left after a collection may be in use when the next one begins, in percent: of a small machine,
-/// for which memory is nothing and a collection much, and of one that takes a part of [`LARGE_SHARE`] of what it may.
-const SMALL_PAUSE: i32 = 400;
-const LARGE_PAUSE: i32 = 200;
-const LARGE_SHARE: usize = 32;
-
-/// How fast a collection goes, in percent of the memory that is allocated meanwhile. At Lua's own 200 what is allocated
-/// meanwhile can be a multiple of what is collected.
-const COLLECTOR_PACE: i32 = 2_000;
-
 /// What the functions of one machine share with its engine.
 pub struct Shared {
     /// The most its Lua values may take, in bytes.
@@ -62,10 +51,6 @@ pub struct Shared {
     /// Whether the running script has seen that it is killed.
     is_killed: Cell<bool>,
     last_breath: Cell<Option<Instant>>,
-    /// Whether so much memory was in use that the collector must not rest for long.
-    is_large: Cell<bool>,
-    /// Whether the running script has changed how the collector works.
-    is_tuned: Cell<bool>,
     /// Why the last run failed.
     pub failure: RefCell<Option<Failure>>,
     /// The library that is being loaded.
@@ -106,8 +91,6 @@ impl Shared {
             interrupt: RefCell::default(),
             is_killed: Cell::new(false),
             last_breath: Cell::new(None),
-            is_large: Cell::new(false),
-            is_tuned: Cell::new(false),
             failure: RefCell::default(),
             loading: RefCell::default(),
             random: Cell::default(),
@@ -162,34 +145,8 @@ impl Shared {
         None
     }
 
-    /// Sets how the collector works: whatever a script has made of it.
-    pub fn tune(&self, lua: &Lua) {
-        self.is_tuned.set(false);
-        let pause = if self.is_large.get() {
-            LARGE_PAUSE
-        } else {
-            SMALL_PAUSE
-        };
-        let parameters = GcIncParams::default();
-        let parameters = parameters.pause(pause).step_multiplier(COLLECTOR_PACE);
-        lua.gc_set_mode(GcMode::Incremental(parameters));
-        lua.gc_restart();
-    }
-
-    /// Has the collector rest for as long as the memory in use allows. When that has grown it begins at once.
-    pub fn mind_memory(&self, lua: &Lua) {
-        let (used, is_large) = (lua.used_memory(), self.is_large.get());
-        let bound = self.memory_limit / LARGE_SHARE;
-        let is_other = !is_large && used > bound || is_large && used < bound / 2;
-        if is_other && !self.is_tuned.get() {
-            self.is_large.set(!is_large);
-            self.tune(lua);
-        }
-    }
-
     /// Looks whether the script must end, and breathes.
     fn tick(self: &Rc<Self>, lua: &Lua) -> mlua::Result<()> {
-        self.mind_memory(lua);
         match self.end_reason() {
             Some(Raised::Killed) => Err(self.kill(lua)),
             Some(reason) => Err(reason.into()),
@@ -238,9 +195,6 @@ impl Shared {
         bytes: usize,
         run: impl FnOnce() -> mlua::Result<T>,
     ) -> mlua::Result<T> {
-        if bytes > SMALL_BYTES {
-            self.mind_memory(lua);
-        }
         if lua.used_memory().saturating_add(bytes) > self.memory_limit {
             return Err(mlua::Error::MemoryError(String::new()));
         }
@@ -288,20 +242,6 @@ impl Api<'_> {
 
     fn helpers(&self, native: &Table) -> mlua::Result<()> {
         native.set("tick", self.function(|lua, shared, ()| shared.tick(lua))?)?;
-        native.set(
-            "tune",
-            self.function(|lua, shared, ()| {
-                shared.tune(lua);
-                Ok(())
-            })?,
-        )?;
-        native.set(
-            "note_tuning",
-            self.function(|_, shared, ()| {
-                shared.is_tuned.set(true);
-                Ok(())
-            })?,
-        )?;
         native.set("caught", self.function(caught)?)?;
         native.set("failed", self.function(failed)?)?;
         native.set("missing", self.function(missing)?)?;

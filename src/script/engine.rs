@@ -16,7 +16,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -434,7 +434,6 @@ impl Engine {
         if self.shared.end() && self.shared.set_hook(&self.lua).is_err() {
             self.is_spoiled = true;
         }
-        self.shared.mind_memory(&self.lua);
         if self.lua.used_memory() > self.collect_above {
             self.collect();
         }
@@ -536,12 +535,34 @@ impl Slots {
 /// Which slots are in use, for what, and since when.
 #[derive(Debug)]
 struct Cache<K> {
-    entries: HashMap<K, Entry>,
+    entries: HashMap<K, Entry, BuildHasherDefault<ShortHash>>,
     max_entries: usize,
     max_bytes: usize,
     bytes: usize,
     /// Counts uses: the clock by which the least recent one is known.
     uses: u64,
+}
+
+/// A hash of a few words. It is not keyed: the few hundred entries of a [`Cache`] are soon searched whatever they are.
+#[derive(Default)]
+struct ShortHash(u64);
+
+impl Hasher for ShortHash {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
 }
 
 #[derive(Debug)]
@@ -554,7 +575,7 @@ struct Entry {
 impl<K: Hash + Eq + Copy> Cache<K> {
     fn new(max_entries: usize, max_bytes: usize) -> Cache<K> {
         Cache {
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             max_entries,
             max_bytes,
             bytes: 0,

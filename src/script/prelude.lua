@@ -287,19 +287,16 @@ local tuned = false
 
 local function visible_collectgarbage(...)
   local option = ...
-  if option == 'stop' or option == 'setpause' or option == 'setstepmul' then
-    tuned = true
-    native.note_tuning()
-  end
+  tuned = tuned or option == 'stop' or option == 'setpause' or option == 'setstepmul'
   return collectgarbage(...)
 end
 
 local function untune()
   tuned = false
-  native.tune()
+  collectgarbage('restart')
+  collectgarbage('setpause', 200)
+  collectgarbage('setstepmul', 200)
 end
-
-untune()
 
 -- The tables that scripts see.
 

@@ -1,8 +1,8 @@
 //! Answering what peers ask of all nodes.
 //!
 //! Requests of clients that go to every node (KEYS, FLUSHALL, SCAN) may take long: each runs in a task of its own with an
-//! executor of its own, a bounded number at once, and what comes behind it on the link does not wait. The other questions
-//! are answered at once.
+//! executor of its own, a bounded number at once, and what comes behind it on the link does not wait. Requests that wait for
+//! no key (SCRIPT KILL) need no room, since they may be what the others wait for. The other questions are answered at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::cluster::ask::{Known, Question, to_answer};
 use crate::cluster::bus::Answers;
 use crate::cluster::node::NodeId;
 use crate::state::Server;
+use crate::state::tracking::far::FarClients;
 
 /// Requests of all peers that run at once; the others wait for their turn.
 const RUNS_MAX: usize = 16;
@@ -41,11 +42,12 @@ impl Asks {
         }
     }
 
-    /// For a link of this peer.
-    pub fn of(&self, peer: NodeId) -> Asked {
+    /// For a link of this peer, by which these clients of it come.
+    pub fn of(&self, peer: NodeId, clients: &Arc<FarClients>) -> Asked {
         Asked {
             asks: self.clone(),
             peer,
+            clients: Arc::clone(clients),
             runs: HashMap::new(),
         }
     }
@@ -55,6 +57,7 @@ impl Asks {
 pub struct Asked {
     asks: Asks,
     peer: NodeId,
+    clients: Arc<FarClients>,
     runs: HashMap<u64, AbortHandle>,
 }
 
@@ -63,7 +66,11 @@ impl Asked {
     pub fn answer(&mut self, id: u64, payload: Bytes, answers: &Answers) {
         let server = &self.asks.server;
         let answer = match Question::read(payload) {
-            Some(Question::Run(frame)) => return self.run(id, frame, answers),
+            Some(Question::Run(frame)) => {
+                let permits = Arc::clone(&self.asks.permits);
+                return self.run(id, frame, answers, Some(permits));
+            }
+            Some(Question::RunAtOnce(frame)) => return self.run(id, frame, answers, None),
             Some(Question::Totals) => to_answer(&database_totals(server)),
             Some(Question::Known) => to_answer(&known(server)),
             Some(Question::Libraries) => to_answer(&server.functions.current().states()),
@@ -78,7 +85,7 @@ impl Asked {
         send(answers, id, &answer);
     }
 
-    fn run(&mut self, id: u64, frame: Bytes, answers: &Answers) {
+    fn run(&mut self, id: u64, frame: Bytes, answers: &Answers, permits: Option<Arc<Semaphore>>) {
         if self.runs.len() >= WAITING_MAX {
             self.runs.retain(|_, run| !run.is_finished());
         }
@@ -87,13 +94,15 @@ impl Asked {
         }
         // A piece of the buffer that the link reads into must not be held on to while it waits.
         let frame = Bytes::copy_from_slice(&frame);
-        let (asks, peer, answers) = (self.asks.clone(), self.peer, answers.clone());
+        let (server, peer) = (Arc::clone(&self.asks.server), self.peer);
+        let (clients, answers) = (Arc::clone(&self.clients), answers.clone());
         let run = tokio::spawn(async move {
-            // It is never closed.
-            let Ok(_permit) = asks.permits.acquire().await else {
-                return;
+            let _permit = match &permits {
+                // An error would say that it was closed, which it never is.
+                Some(permits) => permits.acquire().await.ok(),
+                None => None,
             };
-            let mut executor = Executor::new(&asks.server, peer);
+            let mut executor = Executor::new(&server, peer, &clients);
             let mut answer = BytesMut::new();
             match executor.run(frame).await {
                 Ok(()) => executor.write(&mut answer),

@@ -10,9 +10,9 @@
 
 mod across;
 mod forwarding;
+mod totals;
 mod tunnel;
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -32,6 +32,7 @@ use crate::dispatch::{Blocked, Face, Migrating, Runner, Step, Sweeping, WINDOW};
 use crate::keyspace::waiting::{Cancel, Waiter};
 use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
+use crate::resp::spare::{INPUTS, Spare};
 use crate::state::Server;
 use crate::state::clients::{Client, ClientKind, client_flags};
 use crate::state::session::{After, ReplyMode, Session};
@@ -74,35 +75,6 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 const YIELD_ROUNDS: u32 = 16;
 /// How long who waits for a partition rests while scripts run for long, unless one of them ends.
 const LONG_RUN_PATIENCE: Duration = Duration::from_millis(5);
-
-thread_local! {
-    static SPARE_INPUT: Spare = const { Spare::new() };
-    static SPARE_OUTPUT: Spare = const { Spare::new() };
-}
-
-/// A buffer that the connections of a worker use one after the other, so that it stays in the cache and an idle
-/// connection has none.
-struct Spare(Cell<Option<BytesMut>>);
-
-/// The largest buffer that is kept for others.
-const SPARE_MAX: usize = 64 * 1024;
-
-impl Spare {
-    const fn new() -> Spare {
-        Spare(Cell::new(None))
-    }
-
-    fn take(&self) -> Option<BytesMut> {
-        self.0.take()
-    }
-
-    /// Keeps an empty buffer for the next, or frees it.
-    fn leave(&self, buffer: BytesMut) {
-        if buffer.capacity() <= SPARE_MAX {
-            self.0.set(Some(buffer));
-        }
-    }
-}
 
 /// Serves a client's connection to its end.
 pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client>, face: Face) {
@@ -350,17 +322,15 @@ impl<S: Stream> Connection<S> {
                 return Poll::Pending;
             }
             if input.capacity() == 0 {
-                *input = SPARE_INPUT.with(Spare::take).unwrap_or_default();
+                *input = INPUTS.with(Spare::take).unwrap_or_default();
             }
             match poll_read(stream, input, *read_bytes, context) {
                 Poll::Ready(bytes) => Poll::Ready(bytes.map(Woken::Read)),
                 Poll::Pending => {
                     if input.is_empty() {
-                        SPARE_INPUT.with(|spare| spare.leave(std::mem::take(input)));
+                        INPUTS.with(|spare| spare.leave(std::mem::take(input)));
                     }
-                    if let Some(buffer) = output.disown() {
-                        SPARE_OUTPUT.with(|spare| spare.leave(buffer));
-                    }
+                    output.leave_buffer();
                     Poll::Pending
                 }
             }
@@ -374,11 +344,10 @@ impl<S: Stream> Connection<S> {
             return Ok(BatchEnd::Idle);
         }
         self.runner.begin_batch();
-        if let Some(buffer) = SPARE_OUTPUT.with(Spare::take) {
-            self.output.adopt(buffer);
-        }
+        self.output.take_buffer();
         // What was there before the requests came does not come behind their replies.
         self.take_mail();
+        self.keeps_copies();
         let now = self.runner.now();
         self.client()
             .last_interaction
@@ -433,8 +402,15 @@ impl<S: Stream> Connection<S> {
         if !self.forwarding.is_empty() && !self.settle().await {
             self.session.after = After::Drop;
         }
+        self.keeps_copies();
         if let Some(subscriptions) = &mut self.session.subscriptions
             && let Some(untold) = subscriptions.take_untold()
+        {
+            let server = Arc::clone(self.server());
+            server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
+        }
+        if let Some(tracker) = &mut self.session.tracker
+            && let Some(untold) = tracker.take_untold()
         {
             let server = Arc::clone(self.server());
             server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
@@ -449,6 +425,14 @@ impl<S: Stream> Connection<S> {
             return Ok(BatchEnd::Close);
         }
         Ok(end)
+    }
+
+    /// What it reads now it may keep.
+    #[inline]
+    fn keeps_copies(&self) {
+        if self.session.tracker.is_some() {
+            self.client().keeps_copies();
+        }
     }
 
     /// Sends what others left.
@@ -561,6 +545,7 @@ impl<S: Stream> Connection<S> {
                     round = self.runner.next_round(round);
                 }
                 Step::Across => return self.across().await,
+                Step::Totals => self.ask_totals().await,
                 Step::NotHere => {
                     let mut reply = Reply::new(&mut self.output, self.session.protocol);
                     return reply.error(tunnel::NOT_HERE);

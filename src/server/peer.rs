@@ -2,7 +2,7 @@
 //!
 //! Each link of a peer has one [`Executor`]. The frames of a link are run one after the other in the order in which they
 //! came, on the task that reads the link, so a client's requests to this node keep their order. An executor is nobody in
-//! particular: each frame says in which database and protocol its requests run.
+//! particular: each frame says for whom and in which database and protocol its requests run.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::resp::reply::{Output, Protocol, Reply};
 use crate::state::Server;
 use crate::state::clients::Client;
 use crate::state::session::Session;
+use crate::state::tracking::far::FarClients;
 
 /// How long a frame of a later epoch waits for this node to catch up.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -33,11 +34,13 @@ pub struct Executor {
     ends: Vec<usize>,
     /// Of the map, when the last frame was run.
     epoch: u64,
+    /// Whose requests they are.
+    clients: Arc<FarClients>,
 }
 
 impl Executor {
-    /// For the requests of this peer.
-    pub fn new(server: &Arc<Server>, peer: NodeId) -> Executor {
+    /// For the requests of these clients of a peer.
+    pub fn new(server: &Arc<Server>, peer: NodeId, clients: &Arc<FarClients>) -> Executor {
         let client = Client::new(
             server.clients.next_id(),
             format!("peer:{peer}"),
@@ -55,6 +58,7 @@ impl Executor {
             output: Output::new(),
             ends: Vec::new(),
             epoch: 0,
+            clients: Arc::clone(clients),
         }
     }
 
@@ -69,6 +73,11 @@ impl Executor {
                 .wait_for(CATCH_UP, |view| view.map.epoch >= head.epoch)
                 .await;
         }
+        self.runner.set_client(self.clients.writer(head.client));
+        self.session.reads_for = match head.how.contains(HowToRun::REMEMBER) {
+            true => self.clients.reader(head.client),
+            false => 0,
+        };
         self.session.database = head.database;
         self.session.no_touch = head.how.contains(HowToRun::NO_TOUCH);
         let wants_texts = head.how.contains(HowToRun::WANTS_TEXTS);
@@ -189,6 +198,7 @@ impl Executor {
                 | Step::Forward(_)
                 | Step::Tunnel(_)
                 | Step::Across
+                | Step::Totals
                 | Step::NotHere => return false,
             }
         }

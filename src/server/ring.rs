@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -23,15 +23,19 @@ use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
 use crate::cluster::agree::{self, Agreement, Later, ProposeError, Store, Transport};
 use crate::cluster::bus::{self, Answers, Bus, CallError, Identity, Kind, Links, Service};
+use crate::cluster::copies::{self, Pushes};
 use crate::cluster::map::{Change, Map};
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::Pins;
 use crate::cluster::tunnel::{Piece, Tunnels};
 use crate::config::{ClusterFace, Pin, Settings};
 use crate::dispatch::Face;
+use crate::keyspace::effects::Interest;
 use crate::state::Server;
 use crate::state::clients::Client;
 use crate::state::pubsub::far::Ear;
+use crate::state::pubsub::far::prefixes::Heard;
+use crate::state::tracking::far::FarClients;
 
 /// The version of what nodes say to each other.
 const VERSION: u32 = 1;
@@ -99,9 +103,11 @@ impl Ring {
         let node_timeout = settings.cluster_node_timeout;
         let bus = Bus::new(identity, node_timeout);
         let tunnels = Arc::<Tunnels>::default();
-        let links = Links::new(Arc::clone(&bus), tunnels.clone());
-        let pins = pins(&settings)?;
         let lanes = threads.clamp(1, LANES_MAX);
+        let pushes = Pushes::new(Arc::clone(&tunnels), lanes);
+        pushes.set_keepers(server.tracking.clone());
+        let links = Links::new(Arc::clone(&bus), pushes);
+        let pins = pins(&settings)?;
         let cluster = Cluster::new(store.id(), pins.clone(), links, tunnels, lanes);
         let cluster = Arc::new(cluster);
         if server.cluster.set(Arc::clone(&cluster)).is_err() {
@@ -201,17 +207,21 @@ fn node(settings: &Settings, id: NodeId, ip: &str, port: u16, bus_port: u16) -> 
     let host = or(&settings.cluster_announce_ip, ip);
     let bus_host = or(&settings.cluster_announce_bus_ip, &host);
     let given = |given: u16, otherwise: u16| if given == 0 { otherwise } else { given };
-    let client_port = given(settings.cluster_announce_port, port);
     let bus_port = given(settings.cluster_announce_bus_port, bus_port);
     Node {
         id,
         bus: join(&bus_host, bus_port),
         host,
         hostname: settings.cluster_announce_hostname.clone(),
-        port: client_port,
+        port,
+        // Without a face of its own it is the single one that clients of others' cluster faces are sent to: it forwards.
         cluster_port: match settings.cluster_face {
-            ClusterFace::Cluster => client_port,
-            ClusterFace::Single => settings.cluster_port,
+            ClusterFace::Single if settings.cluster_port != 0 => {
+                given(settings.cluster_announce_port, settings.cluster_port)
+            }
+            ClusterFace::Cluster | ClusterFace::Single => {
+                given(settings.cluster_announce_port, port)
+            }
         },
         weight: settings.cluster_weight,
         state: NodeState::Up,
@@ -385,6 +395,8 @@ struct Peer {
     ear: Ear,
     /// What it asks of all nodes.
     asked: Asked,
+    /// Its clients whose requests come by it.
+    clients: Arc<FarClients>,
     /// Ends of the tunnels of its clients.
     tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
 }
@@ -392,12 +404,14 @@ struct Peer {
 impl Service for Peers {
     type Peer = Peer;
 
-    fn accept(&self, from: NodeId, _answers: &Answers) -> Peer {
+    fn accept(&self, from: NodeId, answers: &Answers) -> Peer {
+        let clients = Arc::new(FarClients::new(&self.server, from, answers));
         Peer {
             id: from,
             executor: None,
             ear: self.server.pubsub.ear(from),
-            asked: self.asks.of(from),
+            asked: self.asks.of(from, &clients),
+            clients,
             tunnels: HashMap::new(),
         }
     }
@@ -406,8 +420,7 @@ impl Service for Peers {
         match kind {
             Kind::Forward => {
                 let executor = peer.executor.take();
-                let executor =
-                    executor.unwrap_or_else(|| Box::new(Executor::new(&self.server, peer.id)));
+                let executor = executor.unwrap_or_else(|| self.executor(peer));
                 let mut run = Box::pin(answer(executor, id, payload, answers.clone()));
                 if let Poll::Ready(executor) = at_once(run.as_mut()).await {
                     peer.executor = Some(executor);
@@ -436,14 +449,19 @@ impl Service for Peers {
                 send(answers, id, &answer);
             }
             Kind::Publish => {
-                if peer.ear.hear(&payload).is_err() {
-                    tracing::warn!(peer = %peer.id, "what a peer publishes could not be read");
+                match peer.ear.hear(&payload) {
+                    Ok(heard) => self.heard(&heard),
+                    Err(_) => {
+                        tracing::warn!(peer = %peer.id, "what a peer publishes could not be read");
+                        self.server.tracking.lose_changes();
+                    }
                 }
                 if id != 0 {
                     send(answers, id, &[]);
                 }
             }
             Kind::Tunnel => self.piece(peer, payload, answers),
+            Kind::Track => copies::ended(&payload).for_each(|client| peer.clients.end(client)),
             _ => {}
         }
     }
@@ -487,7 +505,28 @@ fn send(answers: &Answers, id: u64, answer: &[u8]) {
     }
 }
 
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if self.ear.has_heard() {
+            self.clients.lose_changes();
+        }
+    }
+}
+
 impl Peers {
+    /// Tells our clients of changes elsewhere, and notes those here if somebody has begun to follow them.
+    fn heard(&self, heard: &Heard) {
+        let (tracking, listeners) = (&self.server.tracking, &self.server.keyspace.listeners);
+        if listeners.interest().contains(Interest::BROADCAST) != tracking.wants_changes() {
+            listeners.renew();
+        }
+        tracking.heard(heard);
+    }
+
+    fn executor(&self, peer: &Peer) -> Box<Executor> {
+        Box::new(Executor::new(&self.server, peer.id, &peer.clients))
+    }
+
     /// Hands a piece to its tunnel, which begins with its first.
     fn piece(&self, peer: &mut Peer, mut payload: Bytes, answers: &Answers) {
         let Ok((number, piece)) = Piece::read(&mut payload) else {
@@ -500,7 +539,7 @@ impl Peers {
         peer.tunnels.retain(|_, pieces| !pieces.is_closed());
         if !peer.tunnels.contains_key(&number) {
             if peer.tunnels.len() >= TUNNELS_MAX {
-                let _ = answers.push(|buffer| Piece::End.write(number, &[], buffer));
+                push(answers, Piece::End, number, &[]);
                 return;
             }
             let pieces = self.open(number, peer.id, answers);
@@ -539,6 +578,15 @@ impl Peers {
     }
 }
 
+/// Sends a piece of a tunnel back: far less than a frame may be.
+fn push(answers: &Answers, piece: Piece, number: u64, bytes: &[u8]) {
+    let sent = answers.push(|payload| {
+        payload.put_u8(copies::TUNNEL);
+        piece.write(number, bytes, payload);
+    });
+    debug_assert!(sent.is_ok());
+}
+
 /// Carries the bytes of a tunnel between the bus and the connection, until either ends.
 async fn carry(
     number: u64,
@@ -562,14 +610,9 @@ async fn carry(
             .is_ok_and(|bytes| bytes > 0)
         {
             let bytes = buffer.split();
-            if answers
-                .push(|payload| Piece::Data.write(number, &bytes, payload))
-                .is_err()
-            {
-                break;
-            }
+            push(&answers, Piece::Data, number, &bytes);
         }
-        let _ = answers.push(|payload| Piece::End.write(number, &[], payload));
+        push(&answers, Piece::End, number, &[]);
     };
     tokio::select! {
         () = write_all => {}

@@ -1,5 +1,5 @@
-//! What a node has to do with all its peers at once, whatever its clients ask for: it tells them what it has subscribers for,
-//! and learns from them ([`learn`]).
+//! What a node has to do with all its peers at once, whatever its clients ask for: it tells them what it has subscribers for
+//! and which prefixes of keys its clients follow, and learns from them ([`learn`]).
 //!
 //! One task follows the map; each peer has a task of its own, so that one who is slow or away holds nobody up.
 
@@ -74,7 +74,7 @@ async fn tell(server: Arc<Server>, cluster: Arc<Cluster>, id: NodeId) {
             let breaks = link.breaks();
             teller.begin();
             let why = tokio::select! {
-                Err(why) = talk(&mut teller, &link) => why,
+                Err(why) = talk(&server, &mut teller, &link) => why,
                 () = link.broken(breaks) => CallError::Broken,
             };
             teller.end();
@@ -86,6 +86,7 @@ async fn tell(server: Arc<Server>, cluster: Arc<Cluster>, id: NodeId) {
 
 /// Says what there is to say, until it cannot.
 async fn talk(
+    server: &Server,
     teller: &mut Teller,
     link: &Arc<Link>,
 ) -> Result<std::convert::Infallible, CallError> {
@@ -94,7 +95,9 @@ async fn talk(
             link.call(Kind::Publish, |frame| frame.extend_from_slice(&payload))?
                 .await?;
         }
-        teller.heard();
+        if teller.heard() {
+            server.tracking.lose_changes();
+        }
         teller.news().await;
     }
 }

@@ -103,6 +103,9 @@ pub struct Client {
     kill_after_reply: AtomicBool,
     /// Whether it was not told something that it should forget. Set by any thread, cleared by the task.
     has_loss: AtomicBool,
+    /// What is known of its copies (CLIENT TRACKING): see [`Client::forgets`]. Written by its task and by who tells it, each
+    /// of whom only needs to see what came before on his own way to the outbox.
+    copies: AtomicU8,
     /// Whether the outbox holds something. Set after the bytes are there (release), read by the task (acquire).
     has_mail: AtomicBool,
     outbox: Mutex<Output>,
@@ -110,6 +113,11 @@ pub struct Client {
     /// What it waits for (BLPOP). A leaf lock; written by its own task, read by CLIENT UNBLOCK.
     waiter: Mutex<Option<Arc<Waiter>>>,
 }
+
+/// It may keep copies.
+const KEEPS: u8 = 1;
+/// It was told by a peer to forget them.
+const TOLD_BY_PEER: u8 = 1 << 1;
 
 /// Flags of a client beyond its kind.
 pub mod client_flags {
@@ -186,6 +194,7 @@ impl Client {
             killed: AtomicBool::new(false),
             kill_after_reply: AtomicBool::new(false),
             has_loss: AtomicBool::new(false),
+            copies: AtomicU8::new(KEEPS),
             has_mail: AtomicBool::new(false),
             outbox: Mutex::new(Output::new()),
             waker: Mutex::new(None),
@@ -285,6 +294,7 @@ impl Client {
             if self.killed().is_some() {
                 return true;
             }
+            outbox.take_buffer();
             write(self.protocol.load(Ordering::Relaxed), &mut outbox);
             let pending = outbox.len_bytes() + self.output_bytes.load(Ordering::Relaxed);
             if limit_bytes != 0 && pending > limit_bytes {
@@ -314,6 +324,7 @@ impl Client {
                 }
                 return;
             }
+            outbox.take_buffer();
             write(self.protocol.load(Ordering::Relaxed), &mut outbox);
         }
         if !self.has_mail.swap(true, Ordering::AcqRel) {
@@ -330,6 +341,30 @@ impl Client {
     /// The same, once: it is told now.
     pub fn take_loss(&self) -> bool {
         self.has_loss() && self.has_loss.swap(false, Ordering::AcqRel)
+    }
+
+    /// From here on it may keep copies that it has not been told to forget.
+    #[inline]
+    pub fn keeps_copies(&self) {
+        self.copies.fetch_or(KEEPS, Ordering::AcqRel);
+    }
+
+    /// Whether it has to be told to forget everything; from here on it has been told. In a ring one FLUSHALL makes all nodes
+    /// tell it so: what a peer says is left out if it has asked for nothing since it was told last, and what this node says
+    /// is left out, once, if a peer was faster.
+    pub fn forgets(&self, by_peer: bool) -> bool {
+        let told = |before: u8| match (by_peer, before & KEEPS) {
+            (true, 0) => None,
+            (true, _) => Some(TOLD_BY_PEER),
+            (false, _) => Some(0),
+        };
+        match self
+            .copies
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, told)
+        {
+            Ok(before) => by_peer || before != TOLD_BY_PEER,
+            Err(_) => false,
+        }
     }
 
     /// Where its messages of CLIENT TRACKING go: 0 is to itself, -1 that it does not track.

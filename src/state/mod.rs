@@ -200,6 +200,7 @@ impl Server {
             Arc::clone(&keyspace.listeners.tracking),
             Arc::clone(&clients),
             Arc::clone(&stats.output_limit_disconnections),
+            Arc::clone(&pubsub),
         ));
         keyspace.listeners.add(tracking.clone());
         let server = Server {

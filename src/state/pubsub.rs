@@ -251,7 +251,7 @@ impl PubSub {
     fn subscribe(&self, topic: Topic, name: &Bytes, client: &Arc<Client>) -> u64 {
         let add = |names: &mut Names| {
             names.entry(name.clone()).or_default().add(client);
-            self.far.note(topic, name)
+            self.far.note(topic.into(), name)
         };
         self.change(topic, name, add)
     }
@@ -259,7 +259,7 @@ impl PubSub {
     fn unsubscribe(&self, topic: Topic, name: &Bytes, id: u64) {
         self.change(topic, name, |names| {
             remove_from(names, name, id);
-            self.far.note(topic, name)
+            self.far.note(topic.into(), name)
         });
     }
 

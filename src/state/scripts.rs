@@ -48,6 +48,24 @@ pub struct Known {
     is_used: AtomicBool,
     /// Whether it has reached for keys that it did not declare: it is run with the leave to lock more from the start.
     strays: AtomicBool,
+    /// Set when it is taken out of the table, read by who remembers it from there. Relaxed: whoever reads it while it is set
+    /// could have looked into the table just before.
+    is_forgotten: AtomicBool,
+}
+
+impl Known {
+    /// Whether it is the script of this SHA-1, in digits of lower case, and still known. It is used then.
+    pub fn is(&self, sha1: &[u8]) -> bool {
+        let is_it = self.script.sha1 == *sha1 && !self.is_forgotten.load(Ordering::Relaxed);
+        if is_it {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
+        is_it
+    }
+
+    fn forget(&self) {
+        self.is_forgotten.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Known {
@@ -251,9 +269,12 @@ impl Scripts {
             loaded_ms: AtomicI64::new(loaded.map_or(0, |loaded| loaded.0)),
             is_used: AtomicBool::new(false),
             strays: AtomicBool::new(false),
+            is_forgotten: AtomicBool::new(false),
         });
-        if self.known.insert(sha1, Arc::clone(&known)).is_none() && loaded.is_none() {
-            self.note_evaluated(sha1, text.len());
+        match self.known.insert(sha1, Arc::clone(&known)) {
+            Some(replaced) => replaced.forget(),
+            None if loaded.is_some() => {}
+            None => self.note_evaluated(sha1, text.len()),
         }
         Ok(known)
     }
@@ -287,7 +308,9 @@ impl Scripts {
         self.evicted
             .fetch_add(evicted.len() as u64, Ordering::Relaxed);
         for sha1 in evicted {
-            self.known.remove(&sha1);
+            if let Some((_, known)) = self.known.remove(&sha1) {
+                known.forget();
+            }
         }
     }
 
@@ -296,7 +319,10 @@ impl Scripts {
         self.flushed_ms.fetch_max(now.0, Ordering::Relaxed);
         let mut evaluated = self.evaluated.lock();
         *evaluated = Evaluated::default();
-        self.known.clear();
+        self.known.retain(|_, known| {
+            known.forget();
+            false
+        });
         self.flushes.fetch_add(1, Ordering::Release);
     }
 

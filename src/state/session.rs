@@ -11,6 +11,8 @@ use super::pubsub::Subscriptions;
 use super::tracking::Tracker;
 use super::transaction::{Transaction, Watches};
 use crate::base::rng::Rng;
+use crate::cluster::ask::DatabaseTotal;
+use crate::cluster::node::NodeId;
 use crate::resp::reply::{Output, Protocol};
 
 /// CLIENT REPLY.
@@ -37,6 +39,15 @@ pub enum After {
     Drop,
     /// Sleeps first (DEBUG SLEEP).
     Sleep(Duration),
+}
+
+/// How many keys the nodes of a ring hold together.
+#[derive(Clone, Debug, Default)]
+pub struct KeyTotals {
+    /// In each database.
+    pub databases: Vec<DatabaseTotal>,
+    /// Nodes that did not say.
+    pub missing: usize,
 }
 
 /// One connection's state.
@@ -67,6 +78,9 @@ pub struct Session {
     pub subscriptions: Option<Box<Subscriptions>>,
     /// How it tracks; none when it does not.
     pub tracker: Option<Box<Tracker>>,
+    /// For whom the keys that it reads are remembered when it does not track itself (requests of a peer's client); 0 for
+    /// nobody.
+    pub reads_for: u64,
     /// Messages of a command whose reply CLIENT REPLY suppresses: they are sent in its place.
     pub messages: Output,
     /// Since MULTI.
@@ -75,6 +89,8 @@ pub struct Session {
     spare: Option<Box<Transaction>>,
     /// Whether a script of this connection runs: what it calls is shown as its own.
     pub in_script: bool,
+    /// What was asked of all nodes for the command that runs next, which takes it.
+    pub totals: Option<Box<KeyTotals>>,
     /// Chance.
     pub rng: Rng,
 }
@@ -96,10 +112,12 @@ impl Session {
             watched_elsewhere: Vec::new(),
             subscriptions: None,
             tracker: None,
+            reads_for: 0,
             messages: Output::new(),
             transaction: None,
             spare: None,
             in_script: false,
+            totals: None,
             rng: Rng::from_system(),
         }
     }
@@ -156,10 +174,20 @@ impl Session {
         taken
     }
 
-    /// The client's id if the keys that it reads are to be remembered for it, else 0.
+    /// For whom the keys that it reads are to be remembered: the client's id, as a rule; 0 for nobody.
     #[inline]
     pub fn reader(&self) -> u64 {
-        self.tracker.as_ref().map_or(0, |tracker| tracker.reader())
+        match &self.tracker {
+            Some(tracker) => tracker.reader(),
+            None => self.reads_for,
+        }
+    }
+
+    /// Keys that it reads at a peer are remembered there.
+    pub fn reads_at(&mut self, peer: NodeId) {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.reads_at(peer);
+        }
     }
 
     /// The command that CLIENT CACHING was for has run, unless a transaction is queued: then it is for all of that.

@@ -11,28 +11,37 @@
 //!
 //! All locks here are leaves: who is to be told is copied out of them first.
 //!
+//! In a ring clients of other nodes read keys here, and ours read theirs: see [`far`].
+//!
 //! # Bounds
 //! Outboxes are bounded by client-output-buffer-limit of their class. That has no limit for ordinary clients unless it is
 //! given one; then, from [`LOSS_BYTES`] of unread output on, a client is told nothing more, and to forget everything once it
 //! has read.
+
+pub mod far;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 
 use super::Server;
 use super::clients::{Client, ClientKind, Clients, client_flags};
+use super::pubsub::PubSub;
 use crate::base::rng::Rng;
 use crate::base::stats::Counter;
 use crate::base::worker::give_worker_away;
+use crate::cluster::bus::Kind;
+use crate::cluster::node::{NodeId, NodeState};
 use crate::config::Settings;
 use crate::keyspace::effects::{Event, Interest, Listener, Record};
 use crate::keyspace::tracking::{Change, Invalidation, TrackingTable};
 use crate::resp::reply::Output;
+use far::{Far, number_of};
 
 /// Unread output from which a client without a limit is told nothing more.
 pub const LOSS_BYTES: usize = 64 * 1024 * 1024;
@@ -59,6 +68,9 @@ pub struct Tracking {
     limits: [AtomicUsize; 2],
     /// Clients closed for their output.
     closed: Arc<Counter>,
+    far: Far,
+    /// The way to the peers' followers of prefixes.
+    pubsub: Arc<PubSub>,
 }
 
 /// Copied out in one step, changed by copying when somebody holds a copy.
@@ -66,7 +78,12 @@ type Followers = Arc<BTreeMap<u64, Arc<Client>>>;
 
 impl Tracking {
     /// Nobody tracks. `closed` counts those whose outbox was over the limit.
-    pub fn new(table: Arc<TrackingTable>, clients: Arc<Clients>, closed: Arc<Counter>) -> Tracking {
+    pub fn new(
+        table: Arc<TrackingTable>,
+        clients: Arc<Clients>,
+        closed: Arc<Counter>,
+        pubsub: Arc<PubSub>,
+    ) -> Tracking {
         Tracking {
             table,
             clients,
@@ -75,6 +92,8 @@ impl Tracking {
             prefix_count: AtomicUsize::new(0),
             limits: Default::default(),
             closed,
+            far: Far::default(),
+            pubsub,
         }
     }
 
@@ -121,25 +140,29 @@ impl Tracking {
         let evicted: Vec<Invalidation> = std::iter::from_fn(|| self.table.evict(rng))
             .take(EVICTED_AT_ONCE)
             .collect();
-        self.invalidate(&evicted);
+        self.tell(&evicted);
+        self.pubsub.make_up_losses();
         if self.table.is_untidy() {
-            let is_gone = |client| self.clients.get(client).is_none();
-            give_worker_away(|| self.table.tidy(is_gone));
+            give_worker_away(|| self.table.tidy(|reader| self.is_gone(reader)));
         }
         evicted.len() == EVICTED_AT_ONCE
     }
 
-    fn follow(&self, prefix: &Bytes, client: &Arc<Client>) {
+    /// Returns up to where other nodes have to be told.
+    fn follow(&self, prefix: &Bytes, client: &Arc<Client>) -> u64 {
         let mut prefixes = self.prefixes.write();
         let followers = prefixes.entry(prefix.clone()).or_default();
         Arc::make_mut(followers).insert(client.id, Arc::clone(client));
+        let untold = self.pubsub.set_followers(prefix, followers.len());
         self.prefix_count.store(prefixes.len(), Ordering::Relaxed);
+        untold
     }
 
     fn unfollow(&self, prefix: &Bytes, id: u64) {
         let mut prefixes = self.prefixes.write();
         if let Some(followers) = prefixes.get_mut(prefix) {
             Arc::make_mut(followers).remove(&id);
+            self.pubsub.set_followers(prefix, followers.len());
             if followers.is_empty() {
                 prefixes.remove(prefix);
             }
@@ -147,8 +170,18 @@ impl Tracking {
         self.prefix_count.store(prefixes.len(), Ordering::Relaxed);
     }
 
-    /// Tells those in the default mode who have read a key. Not who made the change and does not want to hear of it.
+    /// Tells those in the default mode who have read a key, wherever they are.
     fn tell_readers(&self, key: &[u8], readers: &[u64], writer: u64) {
+        for readers in readers.chunk_by(|one, other| number_of(*one) == number_of(*other)) {
+            match number_of(readers[0]) {
+                0 => self.tell_here(key, readers, writer),
+                _ => self.far.tell(key, readers, writer),
+            }
+        }
+    }
+
+    /// The same of our own clients. Not who made the change and does not want to hear of it.
+    fn tell_here(&self, key: &[u8], readers: &[u64], writer: u64) {
         for reader in readers {
             let Some(client) = self.trackers.read().get(reader).cloned() else {
                 continue;
@@ -162,9 +195,11 @@ impl Tracking {
     }
 
     fn tell_all(&self) {
+        self.far.tell_everything();
+        self.pubsub.tell_all_changed();
         let all: Vec<Arc<Client>> = self.trackers.read().values().cloned().collect();
         let tell = || {
-            for client in &all {
+            for client in all.iter().filter(|client| client.forgets(false)) {
                 self.send(client, Forgotten::Everything);
             }
         };
@@ -239,35 +274,8 @@ impl Tracking {
         });
     }
 
-    fn post(&self, client: &Client, write: impl FnOnce(u8, &mut Output)) {
-        let limit = &self.limits[usize::from(client.kind() == ClientKind::Pubsub)];
-        let limit = limit.load(Ordering::Relaxed);
-        let within = if limit == 0 {
-            client.deliver_or_lose(LOSS_BYTES, write);
-            true
-        } else {
-            client.deliver(limit, write)
-        };
-        if !within {
-            self.closed.add(1);
-            tracing::warn!(client = client.id, addr = %client.addr, "closed: a client that tracks does not read, over client-output-buffer-limit");
-        }
-    }
-}
-
-impl Listener for Tracking {
-    fn interest(&self) -> Interest {
-        let mut interest = Interest::empty();
-        interest.set(Interest::TRACKING, self.table.clients() > 0);
-        interest.set(Interest::BROADCAST, self.prefix_count() > 0);
-        interest
-    }
-
-    fn append(&self, _: &[Record]) {}
-
-    fn publish(&self, _: &[Event]) {}
-
-    fn invalidate(&self, invalidated: &[Invalidation]) {
+    /// Tells who has to forget what.
+    fn tell(&self, invalidated: &[Invalidation]) {
         let tell = || {
             for invalidation in invalidated {
                 match invalidation {
@@ -291,11 +299,66 @@ impl Listener for Tracking {
         }
     }
 
+    fn interests(&self) -> Interest {
+        let mut interest = Interest::empty();
+        interest.set(Interest::TRACKING, self.table.clients() > 0);
+        let has_followers = self.prefix_count() > 0 || self.pubsub.has_far_followers();
+        interest.set(Interest::BROADCAST, has_followers);
+        interest
+    }
+
+    fn post(&self, client: &Client, write: impl FnOnce(u8, &mut Output)) {
+        let limit = &self.limits[usize::from(client.kind() == ClientKind::Pubsub)];
+        let limit = limit.load(Ordering::Relaxed);
+        let within = if limit == 0 {
+            client.deliver_or_lose(LOSS_BYTES, write);
+            true
+        } else {
+            client.deliver(limit, write)
+        };
+        if !within {
+            self.closed.add(1);
+            tracing::warn!(client = client.id, addr = %client.addr, "closed: a client that tracks does not read, over client-output-buffer-limit");
+        }
+    }
+}
+
+impl Listener for Tracking {
+    fn interest(&self) -> Interest {
+        self.interests()
+    }
+
+    fn append(&self, _: &[Record]) {}
+
+    fn publish(&self, _: &[Event]) {}
+
+    fn invalidate(&self, invalidated: &[Invalidation]) {
+        self.tell(invalidated);
+    }
+
     fn broadcast(&self, changes: &[Change]) {
+        let mut keys: Vec<&Change> = changes.iter().collect();
+        keys.sort_by(|one, other| one.key.cmp(&other.key));
+        if self.prefix_count() > 0 {
+            self.broadcast_here(&keys);
+        }
+        if self.pubsub.has_far_followers() {
+            let origin = |writer| self.far.origin(writer);
+            let tell = || self.pubsub.tell_changes(&keys, origin);
+            if keys.len() > HEAVY {
+                give_worker_away(tell);
+            } else {
+                tell();
+            }
+        }
+    }
+}
+
+impl Tracking {
+    /// Tells our own clients that follow prefixes of these keys, which are in order.
+    fn broadcast_here(&self, keys: &[&Change]) {
         let tell = || {
-            let mut keys: Vec<&Change> = changes.iter().collect();
-            keys.sort_by(|one, other| one.key.cmp(&other.key));
-            for (_, (followers, keys)) in self.matches(&keys) {
+            for (_, (followers, keys)) in self.matches(keys) {
                 let mut all = None;
                 for client in followers.values() {
                     let flags = client.flags.load(Ordering::Relaxed);
@@ -309,7 +372,7 @@ impl Listener for Tracking {
                 }
             }
         };
-        let most = changes.len().max(self.prefix_count());
+        let most = keys.len().max(self.prefix_count());
         if most.max(self.client_count()) > HEAVY {
             give_worker_away(tell);
         } else {
@@ -397,6 +460,10 @@ pub struct Tracker {
     /// Whether CLIENT CACHING was given for the next command, or for the transaction.
     pub is_caching: bool,
     prefixes: BTreeSet<Bytes>,
+    /// The peers that remember keys for it.
+    peers: SmallVec<[NodeId; 4]>,
+    /// Up to where other nodes have to be told of its prefixes; 0: they know.
+    untold: u64,
 }
 
 impl Tracker {
@@ -404,6 +471,7 @@ impl Tracker {
     pub fn new(server: Arc<Server>, client: Arc<Client>, mode: Mode) -> Tracker {
         let tracking = Arc::clone(&server.tracking);
         client.set_flag(client_flags::TRACKING, true);
+        client.keeps_copies();
         client.set_flag(client_flags::BROADCAST, mode == Mode::Broadcast);
         tracking
             .trackers
@@ -419,6 +487,15 @@ impl Tracker {
             mode,
             is_caching: false,
             prefixes: BTreeSet::new(),
+            peers: SmallVec::new(),
+            untold: 0,
+        }
+    }
+
+    /// A peer remembers keys for it.
+    pub fn reads_at(&mut self, peer: NodeId) {
+        if !self.peers.contains(&peer) {
+            self.peers.push(peer);
         }
     }
 
@@ -445,7 +522,7 @@ impl Tracker {
     pub fn follow(&mut self, prefix: &[u8]) {
         let prefix = Bytes::copy_from_slice(prefix);
         let tracking = &self.server.tracking;
-        tracking.follow(&prefix, &self.client);
+        self.untold = tracking.follow(&prefix, &self.client);
         let bytes = prefix.len() + PREFIX_BYTES;
         if self.prefixes.insert(prefix) {
             self.client.prefix_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -453,6 +530,12 @@ impl Tracker {
         if self.prefixes.len() == 1 {
             self.server.keyspace.listeners.renew();
         }
+    }
+
+    /// Up to where other nodes have to be told of prefixes that it has followed since the last call, if they have to.
+    pub fn take_untold(&mut self) -> Option<u64> {
+        let untold = std::mem::take(&mut self.untold);
+        (untold > 0).then_some(untold)
     }
 
     /// The client's id if the keys of its next read are to be remembered, else 0.
@@ -486,6 +569,15 @@ impl Drop for Tracker {
             end_all();
         }
         self.client.prefix_bytes.store(0, Ordering::Relaxed);
+        if let Some(cluster) = self.server.cluster.get() {
+            let view = cluster.view();
+            let peers = self.peers.iter().filter_map(|peer| view.map.node(*peer));
+            for node in peers.filter(|node| node.state != NodeState::Failed) {
+                // Who cannot be told knows of no reader any more, or will be told when it forgets the connection.
+                let link = cluster.link(node, self.client.id);
+                let _ = link.send(Kind::Track, |payload| payload.put_u64(self.client.id));
+            }
+        }
         tracking.trackers.write().remove(&self.client.id);
         if self.mode != Mode::Broadcast {
             tracking.table.remove_client();
@@ -511,7 +603,8 @@ mod tests {
 
     fn tracking() -> Tracking {
         let table = TrackingTable::new(KeyHasher::with_key(1, 2));
-        Tracking::new(Arc::new(table), Arc::default(), Arc::default())
+        let pubsub = Arc::new(PubSub::new(Arc::default()));
+        Tracking::new(Arc::new(table), Arc::default(), Arc::default(), pubsub)
     }
 
     fn client(id: u64) -> Arc<Client> {

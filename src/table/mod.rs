@@ -145,7 +145,7 @@ pub enum Scope {
 }
 
 /// What a node does with a command whose keys lie on several nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Across {
     /// Refused with CROSSSLOT.
     Refuse,
@@ -156,6 +156,9 @@ pub enum Across {
     /// As [`Across::Broadcast`], for what exchanges databases: where a database is pinned to a slot, its keys would come to
     /// stand on the wrong nodes, and the command is refused.
     BroadcastUnlessPinned,
+    /// Runs where the client is, with the numbers of keys of all nodes at hand, for the requests of which the function says
+    /// that they tell them.
+    WithTotals(fn(&Arguments<'_>) -> bool),
 }
 
 /// How the replies of several nodes become one.

@@ -114,6 +114,13 @@ impl Pair {
             let set = quoit.client().run(&["CONFIG", "SET", name, value]);
             assert_eq!(set, Value::ok());
         }
+        // Parameters are those of a node: what a value becomes is said where it is.
+        for node in &quoit.companions {
+            for (name, value) in PARAMETERS.iter().chain(OLD_WAYS) {
+                let set = node.client().run(&["CONFIG", "SET", name, value]);
+                assert_eq!(set, Value::ok());
+            }
+        }
         Some(Pair { redis, quoit })
     }
 

@@ -51,6 +51,12 @@ pub fn run(server: &Server, client: &mut Client, protocol: u8, script: &str) {
             None => expected,
         };
         let shown = client.shown(request.trim());
+        // A parameter is that of a node; the ring's keys follow those of the node that has them.
+        if request.starts_with("CONFIG SET") {
+            for node in &server.companions {
+                node.client().line(request.trim());
+            }
+        }
         if shown.trim_end() != expected.trim() {
             wrong.push(format!(
                 "{}\n    expected {}\n    got      {shown}",

@@ -3,6 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod face;
 mod nodes;
 mod publish;
 mod scripts;
+mod tracking;
+mod whole;

@@ -69,9 +69,59 @@ impl Ring {
         }
     }
 
+    /// Whether a node owns a slot.
+    pub fn owns(&self, node: usize, slot: i64) -> bool {
+        let mut client = Client::connect(self.cluster_ports[node]);
+        let nodes = client.line("CLUSTER NODES").text();
+        let mine = nodes.lines().find(|line| line.contains("myself"));
+        let mut ranges = mine.expect("it knows itself").split(' ').skip(8);
+        ranges.any(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let slot_of = |text: &str| text.parse::<i64>().expect("a slot");
+            (slot_of(first)..=slot_of(last)).contains(&slot)
+        })
+    }
+
     /// A connection to a node, by its number from 0.
     pub fn client(&self, node: usize) -> Client {
         self.nodes[node].client()
+    }
+
+    /// Where a node is seen as a node of a Redis Cluster.
+    pub fn cluster_port(&self, node: usize) -> u16 {
+        self.cluster_ports[node]
+    }
+
+    /// A connection to this face of a node.
+    pub fn aware(&self, node: usize) -> Client {
+        Client::connect(self.cluster_ports[node])
+    }
+
+    /// Waits until every slot is where it should be, as all nodes see it.
+    pub fn settle(&self) {
+        for port in &self.cluster_ports {
+            let mut client = Client::connect(*port);
+            eventually("the slots to be where they should be", || {
+                (field(&mut client, "ring_slots_misplaced") == "0").then_some(())
+            });
+        }
+    }
+
+    /// Which node owns a slot, by its number from 0.
+    pub fn owners(&self) -> impl Fn(u16) -> usize + use<> {
+        let mut client = Client::connect(self.cluster_ports[0]);
+        let mut owners = vec![usize::MAX; 16384];
+        for range in client.line("CLUSTER SLOTS").items() {
+            let range = range.items();
+            let port = range[2].items()[1].int();
+            let node = self
+                .cluster_ports
+                .iter()
+                .position(|its| i64::from(*its) == port);
+            let slots = range[0].int() as usize..=range[1].int() as usize;
+            owners[slots].fill(node.expect("a slot belongs to a node"));
+        }
+        move |slot| owners[usize::from(slot)]
     }
 
     /// The same, in RESP3.
@@ -81,7 +131,7 @@ impl Ring {
 }
 
 /// A field of CLUSTER INFO.
-fn field(client: &mut Client, name: &str) -> String {
+pub fn field(client: &mut Client, name: &str) -> String {
     let info = client.line("CLUSTER INFO").text();
     let mut lines = info.lines();
     let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -176,6 +176,14 @@ impl Client {
     /// As [`connect`](Client::connect), if somebody listens.
     pub fn try_connect(port: u16) -> Option<Client> {
         Client::over(TcpStream::connect(("127.0.0.1", port)).ok()?).ok()
+    }
+
+    /// Connects to an address within `limit`, which is also that of reads.
+    pub fn try_connect_to(address: SocketAddr, limit: Duration) -> Option<Client> {
+        let stream = TcpStream::connect_timeout(&address, limit).ok()?;
+        let mut client = Client::over(stream).ok()?;
+        client.set_patience(limit);
+        Some(client)
     }
 
     fn over(stream: TcpStream) -> io::Result<Client> {

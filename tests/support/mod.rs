@@ -4,7 +4,8 @@
 //! of a panic fails the test. Nothing sleeps to wait: [`eventually`] polls with a deadline.
 //!
 //! With `QUOIT_TEST_SERVER=redis` every test that does not ask for Quoit by name runs against redis-server: so the suites
-//! themselves are checked against the oracle.
+//! themselves are checked against the oracle. With `QUOIT_TEST_RING=1` Quoit is a node of a ring without keys: see
+//! [`elsewhere`].
 #![allow(
     dead_code,
     unused_imports,
@@ -12,6 +13,7 @@
 )]
 
 pub mod client;
+pub mod elsewhere;
 pub mod server;
 pub mod text;
 

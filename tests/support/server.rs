@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::client::{Client, Value};
-use super::{PATIENCE, eventually, poll};
+use super::{PATIENCE, elsewhere, eventually, poll};
 
 /// A directory of its own, removed with the value.
 pub struct TempDir(PathBuf);
@@ -66,6 +66,8 @@ pub struct Server {
     log: Log,
     /// Whether a panic in its log is this test's own doing.
     pub may_panic: bool,
+    /// The other nodes of its ring.
+    pub companions: Vec<Server>,
 }
 
 /// What it has written to its log so far.
@@ -99,6 +101,10 @@ impl Server {
     /// Quoit on a free port.
     pub fn quoit(arguments: &[&str]) -> Server {
         let mut all = vec!["--bind", "127.0.0.1", "--enable-debug-command", "yes"];
+        if elsewhere::tests_ring() && elsewhere::can_be_a_node(arguments) {
+            all.extend(arguments);
+            return elsewhere::start(&all);
+        }
         all.extend(arguments);
         Server::quoit_on_a_free_port(&all, &[])
     }
@@ -138,6 +144,7 @@ impl Server {
             child,
             log,
             may_panic: false,
+            companions: Vec::new(),
         };
         let port = eventually("quoit to say that it is ready, or to end", || {
             if server
@@ -200,6 +207,7 @@ impl Server {
                 child,
                 log,
                 may_panic: true,
+                companions: Vec::new(),
             };
             let came_up = eventually("redis-server to be ready or to end", || {
                 if server

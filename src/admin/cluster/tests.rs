@@ -267,3 +267,20 @@ fn changes_of_the_ring() {
         assert_eq!(client.run(&line), reply, "{line}");
     }
 }
+
+#[test]
+fn a_weight_that_the_ring_does_not_take_is_not_set() {
+    let host = host_in_ring();
+    let mut client = host.client();
+    assert_eq!(
+        client.run("CONFIG SET cluster-weight 5"),
+        "-ERR CONFIG SET failed (possibly related to argument 'cluster-weight') - this node is not in a ring\r\n"
+    );
+    assert_eq!(
+        client.run("CONFIG GET cluster-weight"),
+        "*2\r\n$14\r\ncluster-weight\r\n$3\r\n100\r\n"
+    );
+    // Without a ring it is a number that the next start takes.
+    let mut client = Host::new().client();
+    assert_eq!(client.run("CONFIG SET cluster-weight 5"), "+OK\r\n");
+}

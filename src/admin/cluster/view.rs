@@ -4,10 +4,11 @@
 //! the map, and it stands wherever Redis has one of several. What the two have in common is written as redis-server 7.0.15
 //! writes it; fields of ours begin with `ring_` and stand at the end.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::IoSlice;
 
-use crate::cluster::bus::LinkInfo;
+use crate::cluster::bus::{Forwards, LinkInfo};
 use crate::cluster::map::{Map, NOBODY};
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::SLOTS;
@@ -28,6 +29,8 @@ pub struct Facts<'a> {
     pub requires_coverage: bool,
     /// The connections to and from peers.
     pub links: &'a [LinkInfo],
+    /// What came of the frames of forwarded requests that went to peers.
+    pub forwards: &'a BTreeMap<NodeId, Forwards>,
     /// Who leads and since which election, when the log says so.
     pub leader: Option<(NodeId, u64)>,
     /// What is counted, by name.
@@ -301,7 +304,7 @@ pub fn info(facts: &Facts<'_>) -> String {
     text + &ring_fields(facts)
 }
 
-/// What INFO says of the ring: `ring_` fields, and a line for each node.
+/// What INFO says of the ring: `ring_` fields, a line for each node, and one for each that requests were forwarded to.
 pub fn ring(facts: &Facts<'_>) -> String {
     let by_node = runs_by_node(facts.map);
     let mut text = ring_fields(facts);
@@ -312,7 +315,27 @@ pub fn ring(facts: &Facts<'_>) -> String {
             ring_node(node, slot_count(runs)),
         );
     }
+    for (index, (node, forwards)) in facts.forwards.iter().enumerate() {
+        line(
+            &mut text,
+            &format!("ring_forwards{index}"),
+            ring_forwards(*node, forwards),
+        );
+    }
     text
+}
+
+/// What stands behind `ring_forwards0:`; times are in microseconds, as those of latencystats.
+fn ring_forwards(node: NodeId, forwards: &Forwards) -> String {
+    let percentile = |percent| forwards.took.percentile(percent) as f64 / 1000.0;
+    format!(
+        "node={node},answered={},errors={},p50={:.3},p99={:.3},p99.9={:.3}",
+        forwards.took.count(),
+        forwards.errors,
+        percentile(50.0),
+        percentile(99.0),
+        percentile(99.9),
+    )
 }
 
 fn ring_fields(facts: &Facts<'_>) -> String {
@@ -355,6 +378,11 @@ fn ring_fields(facts: &Facts<'_>) -> String {
         "ring_calls_waiting",
         sum(|link| link.waiting as u64),
     );
+    let forwards = || facts.forwards.values();
+    let answered: u64 = forwards().map(|to| to.took.count()).sum();
+    let errors: u64 = forwards().map(|to| to.errors).sum();
+    line(&mut text, "ring_forwards", answered);
+    line(&mut text, "ring_forward_errors", errors);
     for (name, value) in facts.counters {
         line(&mut text, &format!("ring_{name}"), value);
     }

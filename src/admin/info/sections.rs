@@ -31,7 +31,10 @@ pub(super) const SECTIONS: &[Section] = &[
     section("Errorstats", true, errorstats),
     section("Latencystats", false, latencystats),
     section("Cluster", true, cluster),
-    section("Keyspace", true, keyspace),
+    Section {
+        tells_keys: true,
+        ..section("Keyspace", true, keyspace)
+    },
 ];
 
 const fn section(
@@ -42,6 +45,7 @@ const fn section(
     Section {
         title,
         is_default,
+        tells_keys: false,
         write,
     }
 }
@@ -466,7 +470,15 @@ fn latencystats(facts: &Facts<'_>, lines: &mut Lines) {
 }
 
 fn keyspace(facts: &Facts<'_>, lines: &mut Lines) {
-    databases(&totals(&facts.server.keyspace, facts.now), lines);
+    match facts.totals {
+        None => databases(&totals(&facts.server.keyspace, facts.now), lines),
+        Some(of_all) => {
+            databases(&of_all.databases, lines);
+            if of_all.missing > 0 {
+                lines.field("keyspace_missing_nodes", of_all.missing);
+            }
+        }
+    }
 }
 
 /// A line per database that holds keys.

@@ -14,7 +14,14 @@ use crate::state::clients::{Client, client_flags};
 
 fn info(host: &Host, sections: &[&str]) -> String {
     let wanted: Vec<&[u8]> = sections.iter().map(|name| name.as_bytes()).collect();
-    text(&host.server, host.server.clock.now(), false, &wanted)
+    let facts = Facts {
+        server: &host.server,
+        settings: &host.server.config.settings(),
+        now: host.server.clock.now(),
+        sees_cluster: false,
+        totals: None,
+    };
+    text(&facts, &wanted)
 }
 
 fn value(text: &str, field: &str) -> String {

@@ -66,6 +66,10 @@ pub struct Driver {
     formed: AtomicBool,
     /// Whether this process has seen itself in the map.
     seen: AtomicBool,
+    /// Whether the map said last that this node is leaving.
+    leaving: AtomicBool,
+    /// Who was told to lead, in the log.
+    told_leader: Mutex<Option<NodeId>>,
     leading: Mutex<Option<Session>>,
     lease: Mutex<Option<Instant>>,
     proposals: Mutex<Proposals>,
@@ -132,6 +136,8 @@ impl Driver {
             turn: Mutex::new(0),
             formed: AtomicBool::new(formed),
             seen: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            told_leader: Mutex::new(None),
             leading: Mutex::new(None),
             lease: Mutex::new(None),
             proposals: Mutex::new(Proposals::default()),
@@ -340,10 +346,24 @@ impl Driver {
 
     /// A task that keeps this node's lease.
     async fn renew(self: Arc<Self>) {
+        let mut was_valid = false;
         loop {
             if self.is_formed() && !self.is_out() {
                 self.renew_once().await;
             }
+            let is_valid = self
+                .lease
+                .lock()
+                .is_some_and(|until| until > Instant::now());
+            if was_valid != is_valid && !self.is_out() {
+                match is_valid {
+                    true => tracing::info!("cluster: this node has a lease and serves its slots"),
+                    false => tracing::warn!(
+                        "cluster: this node's lease is over: the leader cannot be reached, or has no majority; no slot is served"
+                    ),
+                }
+            }
+            was_valid = is_valid;
             sleep(self.times.renewal()).await;
         }
     }
@@ -361,7 +381,7 @@ impl Driver {
         };
         match answer {
             Answer::Granted => self.lease_granted(sent, identity.incarnation),
-            Answer::Forgotten if identity.joined => self.drop_out(Standing::Forgotten),
+            Answer::Forgotten if identity.joined => self.removed().await,
             _ => {}
         }
     }
@@ -477,10 +497,10 @@ impl Driver {
         };
         loop {
             let map = self.map();
-            let Some(node) = map.node(self.id) else {
-                return Ok(());
+            let Some(node) = map.node(self.id).filter(|_| !self.is_out()) else {
+                return self.leave_voters().await;
             };
-            if self.is_out() || !has_heirs(&map) {
+            if !has_heirs(&map) {
                 return Ok(());
             }
             if node.state == NodeState::Up {
@@ -497,6 +517,23 @@ impl Driver {
                 _ = stop.wait_for(|stopped| *stopped) => return Err(ProposeError::NotInRing),
             }
         }
+    }
+
+    /// After it was removed: others are to vote in its place before it goes. Whoever cannot hear of that any more waits for
+    /// a node timeout; the majority of the others then decides without it.
+    async fn leave_voters(&self) -> Result<(), ProposeError> {
+        let mut metrics = self.raft.metrics();
+        let id = self.id;
+        let replaced = metrics.wait_for(|metrics| {
+            let mut voters = metrics.membership_config.voter_ids();
+            !voters.any(|voter| voter == id)
+        });
+        let _ = timeout(self.times.timeout, replaced).await;
+        // Whoever notices it first keeps that it has left; it must be kept before this process ends.
+        let mut standing = self.standing.subscribe();
+        let noticed = standing.wait_for(|standing| *standing == Standing::Forgotten);
+        let _ = timeout(self.times.timeout, noticed).await;
+        Ok(())
     }
 
     /// See [`super::Agreement::handle`].

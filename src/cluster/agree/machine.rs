@@ -102,7 +102,11 @@ impl State {
         if origin.number < session.floor {
             return self.outcome(false);
         }
+        let before = self.map.node(subject(change)).map(|node| node.state);
         let changed = is_due(&self.map, origin, change) && self.map.apply(change);
+        if changed {
+            tell(change, before);
+        }
         let outcome = self.outcome(changed);
         let session = self.sessions.entry(origin.node).or_default();
         session.made.insert(origin.number, outcome);
@@ -172,7 +176,7 @@ impl Machine {
     }
 
     fn restore(&mut self, meta: &SnapshotMeta, data: &[u8]) -> Result<(), postcard::Error> {
-        self.state = postcard::from_bytes(data)?;
+        self.state = read(data)?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         if self.state.map.epoch > 0 {
@@ -250,7 +254,7 @@ impl RaftStateMachine<Types> for Machine {
     ) -> Result<(), StorageError> {
         let data = snapshot.into_inner();
         // What cannot be read must not be kept in place of what can.
-        postcard::from_bytes::<State>(&data).map_err(|error| unreadable(meta, &error))?;
+        read(&data).map_err(|error| unreadable(meta, &error))?;
         self.store.set_snapshot(meta.clone(), data.clone()).await?;
         self.restore(meta, &data)
             .map_err(|error| unreadable(meta, &error))
@@ -259,6 +263,53 @@ impl RaftStateMachine<Types> for Machine {
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot<Types>>, StorageError> {
         let snapshot = self.store.snapshot();
         Ok(snapshot.map(|(meta, data)| as_snapshot(meta, data.to_vec())))
+    }
+}
+
+/// The state of these bytes, if others can rely on it.
+fn read(data: &[u8]) -> Result<State, postcard::Error> {
+    let state: State = postcard::from_bytes(data)?;
+    match state.map.is_sound() {
+        true => Ok(state),
+        false => Err(postcard::Error::SerdeDeCustom),
+    }
+}
+
+/// What an operator wants to know of a change.
+fn tell(change: &Change, before: Option<NodeState>) {
+    match (change, before) {
+        (Change::Join(node), None) => {
+            tracing::info!(node = %node.id, bus = node.bus, "cluster: a node has joined");
+        }
+        (Change::Join(node), Some(NodeState::Failed)) => {
+            tracing::info!(node = %node.id, bus = node.bus, "cluster: a node that had failed is back, empty");
+        }
+        (Change::Join(node), Some(_)) => {
+            tracing::info!(node = %node.id, bus = node.bus, incarnation = node.incarnation, "cluster: a node has started again");
+        }
+        (Change::Leave(id), _) => tracing::info!(node = %id, "cluster: a node leaves"),
+        (Change::Failed(id, _), _) => {
+            tracing::warn!(node = %id, "cluster: a node has failed: its slots are the others', empty");
+        }
+        (Change::Forget(id), _) => tracing::info!(node = %id, "cluster: a node is forgotten"),
+        (Change::Weight(id, weight), _) => {
+            tracing::info!(node = %id, weight, "cluster: a node's share changes");
+        }
+        (Change::Moved { slots, from, to }, _) => {
+            tracing::info!(slots = slots.len(), %from, %to, "cluster: slots have moved");
+        }
+    }
+}
+
+/// Whom a change is about.
+fn subject(change: &Change) -> NodeId {
+    match change {
+        Change::Join(node) => node.id,
+        Change::Leave(id)
+        | Change::Failed(id, _)
+        | Change::Forget(id)
+        | Change::Weight(id, _)
+        | Change::Moved { from: id, .. } => *id,
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::types::{Origin, SnapshotMeta, Types, Vote};
 use crate::cluster::map::Change;
 use crate::cluster::node::{Node, NodeId};
+use crate::cluster::slots::Pins;
 
 /// A message of openraft to one node.
 #[derive(Debug, Serialize, Deserialize)]
@@ -71,6 +72,8 @@ pub enum Ask {
         node: Node,
         /// The ring's name.
         ring: String,
+        /// What it would pin: the same as all others.
+        pins: Pins,
         /// Whether it has been in the ring before: then it may have been removed meanwhile.
         returns: bool,
     },

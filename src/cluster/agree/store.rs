@@ -50,6 +50,8 @@ pub struct Identity {
     pub incarnation: u64,
     /// Whether the ring has once known it.
     pub joined: bool,
+    /// Whether it has left the ring: when it starts again it is a new node.
+    pub left: bool,
 }
 
 /// What it promised while the ring forms.
@@ -207,6 +209,17 @@ impl Store {
     fn open_now(place: Place, ring: String, seed: u64) -> Result<Store, StoreError> {
         let (disk, bytes) = Disk::open(place)?;
         let mut kept = load(&bytes)?;
+        if kept
+            .identity
+            .as_ref()
+            .is_some_and(|known| known.left && known.ring == ring)
+        {
+            // What it promised while that ring formed still holds: the ring may go on without it.
+            kept = Kept {
+                ballot: kept.ballot,
+                ..Kept::default()
+            };
+        }
         let identity = match kept.identity.take() {
             Some(identity) if identity.ring != ring => {
                 return Err(StoreError::OtherRing(identity.ring));
@@ -222,6 +235,7 @@ impl Store {
                     id: NodeId(std::array::from_fn(|_| chance.u8(..))),
                     incarnation: 1,
                     joined: false,
+                    left: false,
                 }
             }
         };

@@ -210,6 +210,8 @@ struct Ring {
     peers: Vec<Peer>,
     started: u64,
     moving: bool,
+    /// What nodes pin that start from now on.
+    pins: Pins,
     /// All maps seen, by their epochs.
     maps: BTreeMap<u64, Arc<Map>>,
 }
@@ -254,6 +256,10 @@ impl Ring {
             peers: (0..nodes).map(peer).collect(),
             started: 0,
             moving: true,
+            pins: Pins {
+                databases: vec![1],
+                prefixes: Vec::new(),
+            },
             maps: BTreeMap::new(),
         }
     }
@@ -285,10 +291,7 @@ impl Ring {
             },
             seeds: self.seeds.clone(),
             node_timeout: T,
-            pins: Pins {
-                databases: vec![1],
-                prefixes: Vec::new(),
-            },
+            pins: self.pins.clone(),
             seed,
         };
         let wire = Arc::new(Wire {

@@ -48,10 +48,42 @@ pub fn append(
         buffer.truncate(start);
         return Err(TooLarge);
     }
-    buffer.extend_from_slice(&[0; MAC]);
-    let length = u32::try_from(payload + OVERHEAD - LENGTH).expect("FRAME_MAX fits 32 bits");
-    buffer[start..start + LENGTH].copy_from_slice(&length.to_le_bytes());
+    close(buffer, start);
     Ok(start)
+}
+
+/// Appends to the payload of the last frame, which begins at `start`. Too large: it is as before.
+pub fn extend(
+    buffer: &mut BytesMut,
+    start: usize,
+    write: impl FnOnce(&mut BytesMut),
+) -> Result<(), TooLarge> {
+    let end = buffer.len() - MAC;
+    buffer.truncate(end);
+    write(buffer);
+    let payload = buffer.len() - start - HEAD;
+    if payload > PAYLOAD_MAX {
+        buffer.truncate(end);
+        buffer.extend_from_slice(&[0; MAC]);
+        return Err(TooLarge);
+    }
+    close(buffer, start);
+    Ok(())
+}
+
+/// Leaves the place of the MAC, and says how long the frame is.
+fn close(buffer: &mut BytesMut, start: usize) {
+    buffer.extend_from_slice(&[0; MAC]);
+    let length = u32::try_from(buffer.len() - start - LENGTH).expect("FRAME_MAX fits 32 bits");
+    buffer[start..start + LENGTH].copy_from_slice(&length.to_le_bytes());
+}
+
+/// The payload of the first of some frames whose MACs are missing.
+#[cfg(test)]
+pub fn take_unsealed(frames: &mut Bytes) -> Option<Bytes> {
+    let length = frames.first_chunk::<LENGTH>()?;
+    let frame = frames.split_to(LENGTH + u32::from_le_bytes(*length) as usize);
+    Some(frame.slice(HEAD..frame.len() - MAC))
 }
 
 /// Gives the frame at `start` its id.
@@ -217,6 +249,23 @@ mod tests {
         for _ in 0..3 {
             assert!(matches!(opener.next(&mut frames), Ok(Some(frame)) if frame.payload == "x"));
         }
+    }
+
+    #[test]
+    fn a_frame_that_is_extended_is_as_if_written_at_once() {
+        let mut frames = BytesMut::new();
+        let put = |text: &'static [u8]| move |frame: &mut BytesMut| frame.extend_from_slice(text);
+        append(&mut frames, Kind::Ask, 1, put(b"first")).expect("small");
+        let start = append(&mut frames, Kind::Publish, 0, put(b"ab")).expect("small");
+        assert_eq!(extend(&mut frames, start, put(b"cde")), Ok(()));
+        let before = frames.clone();
+        let much = |frame: &mut BytesMut| frame.resize(frame.len() + PAYLOAD_MAX, 0);
+        assert_eq!(extend(&mut frames, start, much), Err(TooLarge));
+        assert_eq!(frames, before);
+        let mut at_once = BytesMut::new();
+        append(&mut at_once, Kind::Ask, 1, put(b"first")).expect("small");
+        append(&mut at_once, Kind::Publish, 0, put(b"abcde")).expect("small");
+        assert_eq!(frames, at_once);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! The order in which one task's calls are sent is the order in which it made them. Answers and pushes are handed on in the order
 //! in which they came.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use super::outbox::Outbox;
 use super::tickets::Tickets;
 use super::wire::{Side, Wire};
 use super::{Bus, CallError, Kind, LinkInfo, Traffic, unix_ms};
+use crate::base::stats::{Counter, Distribution, Histogram};
 use crate::cluster::node::NodeId;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
@@ -171,6 +172,17 @@ impl Links {
         all
     }
 
+    /// What came of the frames of forwarded requests, by node.
+    pub fn forwards(&self) -> BTreeMap<NodeId, Forwards> {
+        let mut all: BTreeMap<NodeId, Forwards> = BTreeMap::new();
+        for ((node, _), link) in self.nodes.lock().iter() {
+            let forwards = all.entry(*node).or_default();
+            link.forwarded.took.collect(&mut forwards.took);
+            forwards.errors += link.forwarded.errors.value();
+        }
+        all
+    }
+
     /// All links, those to addresses included.
     pub fn list(&self) -> Vec<LinkInfo> {
         let mut links: Vec<Arc<Link>> = self.nodes.lock().values().cloned().collect();
@@ -219,11 +231,39 @@ pub struct Link {
     tickets: Mutex<Tickets>,
     status: watch::Sender<Status>,
     traffic: Traffic,
+    forwarded: Forwarded,
     born: Instant,
     /// When a link to an address was asked for last, in milliseconds since `born`. Written by whoever asks, read by the link's
     /// task, which only gets the time wrong if it reads an old one: relaxed.
     touched_ms: AtomicU64,
     task: Mutex<Option<AbortHandle>>,
+}
+
+/// What came of the frames of forwarded requests that a link was given.
+#[derive(Debug, Default)]
+struct Forwarded {
+    took: Histogram,
+    errors: Counter,
+}
+
+impl Forwarded {
+    fn count(&self, took: Duration, is_answered: bool) {
+        if is_answered {
+            let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            self.took.add(Histogram::bucket(nanos), 1);
+        } else {
+            self.errors.add(1);
+        }
+    }
+}
+
+/// What INFO tells of the frames of forwarded requests that went to one node.
+#[derive(Debug, Default)]
+pub struct Forwards {
+    /// How long those took that were answered, from the call until who made it took the answer.
+    pub took: Distribution,
+    /// Those that were not answered: the link broke, or its queue was full.
+    pub errors: u64,
 }
 
 /// What those who wait for a connection watch.
@@ -261,6 +301,7 @@ impl Link {
             tickets: Mutex::default(),
             status: watch::Sender::default(),
             traffic: Traffic::default(),
+            forwarded: Forwarded::default(),
             born: Instant::now(),
             touched_ms: AtomicU64::new(0),
             task: Mutex::new(None),
@@ -279,10 +320,12 @@ impl Link {
     ) -> Result<Ticket, CallError> {
         let id = self
             .outbox
-            .push(kind, write, || self.tickets.lock().insert())?;
+            .push(kind, write, || self.tickets.lock().insert())
+            .inspect_err(|_| self.forwarded.errors.add(u64::from(kind == Kind::Forward)))?;
         Ok(Ticket {
             link: Arc::clone(self),
             id,
+            begun: (kind == Kind::Forward).then(Instant::now),
             is_done: false,
         })
     }
@@ -290,6 +333,16 @@ impl Link {
     /// Queues a frame to which no answer is wanted (its id is 0). As [`Link::call`] otherwise; whether it arrives nobody learns.
     pub fn send(&self, kind: Kind, write: impl FnOnce(&mut BytesMut)) -> Result<(), CallError> {
         self.outbox.push(kind, write, || Ok(0)).map(|_| ())
+    }
+
+    /// Queues a piece of payload that may share a frame with pieces of its kind before it: a payload is then several of them,
+    /// one behind the other. As [`Link::send`] otherwise.
+    pub fn send_piece(
+        &self,
+        kind: Kind,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), CallError> {
+        self.outbox.push_piece(kind, write)
     }
 
     /// Tells the other side that nobody waits for this answer any more, while its ticket goes on waiting: the other side may
@@ -573,6 +626,8 @@ impl Drop for Connected<'_> {
 pub struct Ticket {
     link: Arc<Link>,
     id: u64,
+    /// When it was called, if that is measured.
+    begun: Option<Instant>,
     is_done: bool,
 }
 
@@ -589,7 +644,12 @@ impl Future for Ticket {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = self.link.tickets.lock().poll(self.id, cx);
-        self.is_done |= answer.is_ready();
+        if let Poll::Ready(answer) = &answer {
+            self.is_done = true;
+            if let Some(begun) = self.begun.take() {
+                self.link.forwarded.count(begun.elapsed(), answer.is_ok());
+            }
+        }
         answer
     }
 }

@@ -14,6 +14,9 @@ use super::{CallError, Kind, QUEUE_MAX, frame};
 /// A buffer that grew beyond this is not used again, so that one burst is not paid for ever after.
 const SPARE_MAX: usize = 1 << 20;
 
+/// Bytes from which a frame is not shared any more: what is in it is not looked at before it is there whole.
+const SHARED_FRAME_MAX: usize = 32 << 10;
+
 /// The queue of one connection, or of one link's connections one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -27,6 +30,8 @@ struct Queue {
     state: State,
     /// Whole frames without MACs.
     frames: BytesMut,
+    /// Where the last frame begins, and its kind, if more may be added to it.
+    open: Option<(usize, Kind)>,
     /// Bytes that the connection's task took and has not written yet.
     taken: usize,
     /// The connection's task, while it waits for frames.
@@ -107,6 +112,27 @@ impl Outbox {
         Ok(id)
     }
 
+    /// Queues a piece of payload that may share a frame with others of its kind, to which no answer is wanted: pieces that are
+    /// queued while the connection's task is busy go in one frame.
+    pub(super) fn push_piece(
+        &self,
+        kind: Kind,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), CallError> {
+        let mut queue = self.queue.lock();
+        if queue.state != State::Open {
+            return Err(CallError::NotConnected);
+        }
+        if queue.waiting() > QUEUE_MAX {
+            return Err(CallError::Full);
+        }
+        queue.append_piece(kind, write)?;
+        let sleeper = queue.sleeper.take();
+        drop(queue);
+        wake(sleeper);
+        Ok(())
+    }
+
     /// Queues a small frame whatever the bound says; there are never more of them than tickets. Ignored without a connection.
     pub(super) fn push_note(&self, kind: Kind, id: u64) {
         let mut queue = self.queue.lock();
@@ -163,6 +189,7 @@ impl Outbox {
             return Poll::Pending;
         }
         std::mem::swap(&mut queue.frames, batch);
+        queue.open = None;
         queue.taken = batch.len();
         queue.sleeper = None;
         Poll::Ready(Ok(()))
@@ -190,7 +217,25 @@ impl Queue {
 
     fn empty(&mut self) {
         self.frames = BytesMut::new();
+        self.open = None;
         self.taken = 0;
+    }
+
+    fn append_piece(
+        &mut self,
+        kind: Kind,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), CallError> {
+        if let Some((start, _)) = self
+            .open
+            .filter(|(start, its)| *its == kind && self.frames.len() - start < SHARED_FRAME_MAX)
+        {
+            return frame::extend(&mut self.frames, start, write).map_err(|_| CallError::TooLarge);
+        }
+        let start = self.frames.len();
+        self.append(kind, write, || Ok(0))?;
+        self.open = Some((start, kind));
+        Ok(())
     }
 
     fn append(
@@ -199,6 +244,7 @@ impl Queue {
         write: impl FnOnce(&mut BytesMut),
         id: impl FnOnce() -> Result<u64, CallError>,
     ) -> Result<u64, CallError> {
+        self.open = None;
         let start =
             frame::append(&mut self.frames, kind, 0, write).map_err(|_| CallError::TooLarge)?;
         match id() {
@@ -217,5 +263,52 @@ impl Queue {
 fn wake(sleeper: Option<Waker>) {
     if let Some(sleeper) = sleeper {
         sleeper.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lengths of the payloads of all frames that are queued.
+    fn taken(outbox: &Outbox) -> Vec<usize> {
+        let mut batch = BytesMut::new();
+        let mut context = Context::from_waker(Waker::noop());
+        let _ = outbox.poll_take(&mut context, &mut batch);
+        let mut lengths = Vec::new();
+        let mut rest = &batch[..];
+        while let Some(field) = rest.first_chunk::<4>() {
+            let length = u32::from_le_bytes(*field) as usize + 4;
+            lengths.push(length - frame::OVERHEAD);
+            rest = &rest[length..];
+        }
+        lengths
+    }
+
+    /// Aim: pieces share a frame up to its bound, as long as nothing else comes between and nobody has taken it.
+    #[test]
+    fn pieces_share_a_frame() {
+        let outbox = Outbox::default();
+        let put = |bytes: usize| move |frame: &mut BytesMut| frame.resize(frame.len() + bytes, 0);
+        let push = |bytes| outbox.push_piece(Kind::Publish, put(bytes));
+        assert_eq!(push(1), Err(CallError::NotConnected));
+        outbox.open();
+        for bytes in 1..=3 {
+            assert_eq!(push(bytes), Ok(()));
+        }
+        let whole = outbox.push(Kind::Ask, put(10), || Ok(7));
+        assert_eq!(whole, Ok(7));
+        assert_eq!(push(4), Ok(()));
+        assert_eq!(outbox.push_piece(Kind::Ask, put(5)), Ok(()));
+        assert_eq!(taken(&outbox), [6, 10, 4, 5]);
+        assert_eq!(push(5), Ok(()));
+        assert_eq!(push(SHARED_FRAME_MAX), Ok(()));
+        assert_eq!(push(6), Ok(()));
+        assert_eq!(taken(&outbox), [5 + SHARED_FRAME_MAX, 6]);
+        assert_eq!(push(7), Ok(()));
+        outbox.shut();
+        outbox.open();
+        assert_eq!(push(8), Ok(()));
+        assert_eq!(taken(&outbox), [8]);
     }
 }

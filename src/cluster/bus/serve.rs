@@ -32,7 +32,7 @@ pub trait Service: Send + Sync + 'static {
     /// A peer has connected and proven itself.
     fn accept(&self, from: NodeId, answers: &Answers) -> Self::Peer;
 
-    /// Runs a frame: [`Kind::Raft`] to [`Kind::Tunnel`], or [`Kind::Cancel`] of an id. Frames of one connection come one after the
+    /// Runs a frame: [`Kind::Raft`] to [`Kind::Track`], or [`Kind::Cancel`] of an id. Frames of one connection come one after the
     /// other, in the order in which they were sent; the next one when this has returned. Id 0 wants no answer. When the
     /// connection breaks, the future is dropped wherever it waits. It must not wait for longer than half the time of silence,
     /// as the connection is not read meanwhile. The payload holds on to a larger buffer: who keeps it copies it.
@@ -63,6 +63,29 @@ impl Answers {
     /// Sends something unasked, behind the answers given before. As [`Answers::answer`] otherwise.
     pub fn push(&self, write: impl FnOnce(&mut BytesMut)) -> Result<(), TooLarge> {
         self.0.push_answer(Kind::Push, 0, write)
+    }
+}
+
+#[cfg(test)]
+impl Answers {
+    /// To nobody: see [`Answers::take_pushes`].
+    pub fn to_nobody() -> Answers {
+        let outbox = Arc::<Outbox>::default();
+        outbox.open();
+        Answers(outbox)
+    }
+
+    /// The payloads that were pushed since the last call.
+    pub fn take_pushes(&self) -> Vec<Bytes> {
+        let mut queued = BytesMut::new();
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let _ = self.0.poll_take(&mut context, &mut queued);
+        let mut queued = queued.freeze();
+        let mut payloads = Vec::new();
+        while let Some(payload) = super::frame::take_unsealed(&mut queued) {
+            payloads.push(payload);
+        }
+        payloads
     }
 }
 

@@ -1,3 +1,5 @@
+//! Values cut into parts and put together again are what they were.
+
 use super::*;
 use crate::data::list::Limits;
 use crate::data::stream::{self, Id, Stream};

@@ -16,18 +16,21 @@ use tokio::time::Instant;
 
 use super::forwarding::{HowSent, how_to_run};
 use super::{Connection, Stream, killed, rest};
+use crate::cluster::View;
 #[cfg(doc)]
 use crate::cluster::ask::Question;
-use crate::cluster::ask::RUN;
+use crate::cluster::ask::{RUN, RUN_AT_ONCE};
 use crate::cluster::bus::{CallError, Kind, Ticket};
 use crate::cluster::forward::{Answer, Head, write_request};
 use crate::cluster::node::{Node, NodeState};
+use crate::commands::scan;
 use crate::data::number::parse_i64;
 use crate::dispatch::{Face, Merge, Spread, Step};
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::resp::frame::frame_len;
 use crate::resp::reply::{Output, Reply};
 use crate::state::session::After;
+use crate::table::Args;
 
 /// One node's part of a request.
 struct Part {
@@ -44,14 +47,27 @@ impl<S: Stream> Connection<S> {
         self.runner.end_batch();
         let request = self.decoder.arguments(&self.input).to_owned();
         let request = request.as_arguments();
+        let reader = self.session.reader();
         let is_wanted = self.runner.takes_reply(&mut self.session);
         let mut output = Output::new();
+        // Its part here must not take its mail, which comes behind the whole reply.
+        let tracker = self.session.tracker.take();
+        self.session.reads_for = reader;
         let done = match self.runner.spread(request) {
             Spread::Keys { merge } => self.by_keys(request, merge, &mut output).await,
             Spread::Nodes { merge } => self.by_nodes(request, merge, &mut output).await,
             Spread::Cursor => self.by_cursor(request, &mut output).await,
         };
         self.runner.begin_batch();
+        self.session.tracker = tracker;
+        self.session.reads_for = 0;
+        if reader != 0
+            && let Some(view) = self.runner.view()
+        {
+            // Any of them may have had a part.
+            let peers = view.map.nodes.iter();
+            peers.for_each(|peer| self.session.reads_at(peer.id));
+        }
         match done {
             Some(()) if is_wanted => self.output.append(output),
             Some(()) => {}
@@ -159,10 +175,7 @@ impl<S: Stream> Connection<S> {
         let mut replies = Vec::new();
         let mut asked = Vec::new();
         let mut wait = Duration::from_millis(1);
-        loop {
-            let Some(view) = self.runner.fresh_view() else {
-                break;
-            };
+        while let Some(view) = self.runner.fresh_view() {
             let mut turn = Vec::new();
             for (index, node) in view.map.nodes.iter().enumerate() {
                 if node.state == NodeState::Failed || asked.contains(&node.id) {
@@ -210,30 +223,72 @@ impl<S: Stream> Connection<S> {
         Some(())
     }
 
-    /// One call of SCAN: the node is in the cursor, above what each node makes of it.
+    /// One call of SCAN: the node is in the cursor, above what each node makes of it. When a node is done before there are as
+    /// many keys as asked for, the next one is asked, so that a small data set needs as few calls as on one server.
     async fn by_cursor(&mut self, request: Arguments<'_>, output: &mut Output) -> Option<()> {
         let Some(view) = self.runner.fresh_view() else {
             return Some(());
         };
-        let text = request.get(1).unwrap_or_default();
-        let cursor = crate::commands::scan::parse_cursor(text);
+        let cursor = scan::parse_cursor(request.get(1).unwrap_or_default());
         let tags = view.map.scan_tags();
-        let asked = cursor.map(|cursor| cursor >> SCAN_BITS).unwrap_or(0);
+        let asked = cursor.map_or(0, |cursor| cursor >> SCAN_BITS);
         let found = tags.iter().position(|(tag, _)| *tag >= asked);
-        let (index, local) = match (found, cursor) {
-            (Some(at), Some(cursor)) if tags[at].0 == asked => {
-                (Some(tags[at].1), cursor & ((1 << SCAN_BITS) - 1))
-            }
-            // The node that it was for is gone: on with the next.
-            (Some(at), Some(_)) => (Some(tags[at].1), 0),
+        let (Some(mut at), Some(cursor)) = (found, cursor) else {
             // Not a number, or beyond the last node: any node knows the reply to that.
-            _ => (None, SCAN_END),
+            let reply = self.scan_of(&view, None, request, cursor.map(|_| SCAN_END));
+            output.push_shared(reply.await?);
+            return Some(());
         };
+        // If the node that it was for is gone, on with the next.
+        let mut local = match tags[at].0 == asked {
+            true => cursor & ((1 << SCAN_BITS) - 1),
+            false => 0,
+        };
+        let count = scan_count(request);
+        let mut keys: Vec<Bytes> = Vec::new();
+        let next = loop {
+            let (tag, index) = tags[at];
+            let reply = self.scan_of(&view, Some(index), request, Some(local));
+            let reply = reply.await?;
+            let parsed = elements(&reply).filter(|parts| parts.len() == 2);
+            let parsed =
+                parsed.and_then(|parts| Some((bulk_number(&parts[0])?, elements(&parts[1])?)));
+            let Some((next, found)) = parsed else {
+                output.push_shared(reply);
+                return Some(());
+            };
+            keys.extend(found);
+            if next != 0 {
+                break tag << SCAN_BITS | next as u64;
+            }
+            at += 1;
+            local = 0;
+            match tags.get(at) {
+                None => break 0,
+                Some((tag, _)) if keys.len() as u64 >= count => break tag << SCAN_BITS,
+                Some(_) => {}
+            }
+        };
+        let mut reply = Reply::new(output, self.session.protocol);
+        reply.array(2);
+        reply.bulk(itoa::Buffer::new().format(next).as_bytes());
+        push_array(&keys, output);
+        Some(())
+    }
+
+    /// What one node, or any, replies to SCAN with this cursor of its own.
+    async fn scan_of(
+        &mut self,
+        view: &View,
+        index: Option<u16>,
+        request: Arguments<'_>,
+        cursor: Option<u64>,
+    ) -> Option<Bytes> {
         let mut part = OwnedArguments::default();
         for (position, argument) in request.iter().enumerate() {
             match cursor {
-                Some(_) if position == 1 => {
-                    part.push(itoa::Buffer::new().format(local).as_bytes());
+                Some(cursor) if position == 1 => {
+                    part.push(itoa::Buffer::new().format(cursor).as_bytes());
                 }
                 _ => part.push(argument),
             }
@@ -242,7 +297,7 @@ impl<S: Stream> Connection<S> {
         let node = node.map(|index| view.map.nodes[usize::from(index)].clone());
         let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
         let mut wait = Duration::from_millis(1);
-        let reply = loop {
+        loop {
             let turn = vec![Part {
                 node: node.clone(),
                 request: part.clone(),
@@ -250,31 +305,13 @@ impl<S: Stream> Connection<S> {
             }];
             let replies = self.run_parts(turn, Way::All).await?;
             match replies.into_iter().next() {
-                Some((_, PartReply::Bytes(reply))) => break reply,
+                Some((_, PartReply::Bytes(reply))) => return Some(reply),
                 _ if Instant::now() < deadline => {}
-                _ => break Bytes::from_static(UNREACHABLE),
+                _ => return Some(Bytes::from_static(UNREACHABLE)),
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_millis(100));
-        };
-        let parsed = elements(&reply).filter(|elements| elements.len() == 2);
-        let (Some(elements), Some(index)) = (parsed, index) else {
-            output.push_shared(reply);
-            return Some(());
-        };
-        let next = bulk_number(&elements[0]).unwrap_or(0);
-        let at = tags.iter().position(|(_, its)| *its == index);
-        let tag = at.map_or(0, |at| tags[at].0);
-        let next = match (next, at.and_then(|at| tags.get(at + 1))) {
-            (0, None) => 0,
-            (0, Some((tag, _))) => tag << SCAN_BITS,
-            (next, _) => tag << SCAN_BITS | next as u64,
-        };
-        let mut reply = Reply::new(output, self.session.protocol);
-        reply.array(2);
-        reply.bulk(itoa::Buffer::new().format(next).as_bytes());
-        output.push_shared(elements[1].clone());
-        Some(())
+        }
     }
 
     /// Runs all parts at once. `None` when the client is gone.
@@ -290,10 +327,12 @@ impl<S: Stream> Connection<S> {
             };
             let mut payload = BytesMut::new();
             if way == Way::All {
-                payload.put_u8(RUN);
+                let waits = self.runner.is_sweep(part.request.as_arguments());
+                payload.put_u8(if waits { RUN } else { RUN_AT_ONCE });
             }
             Head {
                 epoch: view.map.epoch,
+                client,
                 database: self.session.database,
                 how: how_to_run(&self.session),
             }
@@ -314,7 +353,8 @@ impl<S: Stream> Connection<S> {
         for (part, ticket) in under_way {
             let is_write = HowSent::of(self.runner.flags(part.request.as_arguments()));
             let reply = match self.answer(ticket).await? {
-                Ok(payload) => match Answer::read(payload, 1).map(|mut answer| answer.next()) {
+                Ok(payload) => match Answer::read(payload, 1).map(|mut answer| answer.take_reply())
+                {
                     Ok(Some(reply)) => PartReply::Bytes(reply),
                     Ok(None) => PartReply::NotThere,
                     Err(_) => PartReply::Bytes(Bytes::from_static(UNREACHABLE)),
@@ -409,6 +449,20 @@ enum PartReply {
     NotThere,
 }
 
+/// The COUNT of a SCAN; what is wrong with the request its node will say.
+fn scan_count(request: Arguments<'_>) -> u64 {
+    let mut options = scan::Options::default();
+    let mut args = Args::new(request, 2);
+    while !args.is_empty() {
+        match options.take(&mut args) {
+            Ok(true) => {}
+            Ok(false) if args.bytes().is_ok() => {}
+            _ => break,
+        }
+    }
+    options.count
+}
+
 /// Bits of a cursor that are a node's own (commands/database.rs).
 const SCAN_BITS: u32 = 42;
 
@@ -428,7 +482,7 @@ fn merged(merge: Merge, replies: Vec<Bytes>, random: u64, output: &mut Output) {
         return output.push_shared(error.clone());
     }
     let first = replies.first().cloned().unwrap_or_default();
-    let integers = || replies.iter().filter_map(|reply| integer(reply));
+    let integers = || replies.iter().filter_map(integer);
     match merge {
         Merge::First => output.push_shared(first),
         Merge::AnySuccess => {

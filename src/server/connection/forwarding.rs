@@ -117,10 +117,14 @@ impl<S: Stream> Connection<S> {
             let mut payload = payload.unwrap_or_else(|| BytesMut::with_capacity(FRAME_BYTES));
             Head {
                 epoch: view.map.epoch,
+                client: self.session.client.id,
                 database,
                 how,
             }
             .write(&mut payload);
+            if how.contains(HowToRun::REMEMBER) {
+                self.session.reads_at(node.id);
+            }
             frames.push(Frame {
                 node: node.id,
                 address: node.bus.clone(),
@@ -241,7 +245,7 @@ impl<S: Stream> Connection<S> {
                 && answer.left() >= place.requests
             {
                 for _ in 0..place.requests {
-                    reply = answer.next();
+                    reply = answer.take_reply();
                 }
                 requests.skip(place.requests);
             }
@@ -258,7 +262,7 @@ impl<S: Stream> Connection<S> {
                 (None, _) => {
                     // What the peer did run of a transaction it has forgotten; none of it is run twice.
                     if let Answered::By(answer) = answered {
-                        while answer.next().is_some() {}
+                        while answer.take_reply().is_some() {}
                     }
                     let Some(output) = self.again(requests, place.requests, deadline).await else {
                         return false;
@@ -294,6 +298,9 @@ impl<S: Stream> Connection<S> {
         session.no_touch = requests.frame.how.contains(HowToRun::NO_TOUCH);
         if requests.frame.how.contains(HowToRun::RESP3) {
             session.protocol = Protocol::Resp3;
+        }
+        if requests.frame.how.contains(HowToRun::REMEMBER) {
+            session.reads_for = session.client.id;
         }
         let mut output = Output::new();
         for _ in 0..count {
@@ -375,10 +382,14 @@ impl<S: Stream> Connection<S> {
         let mut payload = BytesMut::new();
         let head = Head {
             epoch: view.map.epoch,
+            client: self.client().id,
             database: session.database,
             how: how_to_run(session),
         };
         head.write(&mut payload);
+        if head.how.contains(HowToRun::REMEMBER) {
+            self.session.reads_at(node.id);
+        }
         let mut count = 1;
         let flags = match session.transaction() {
             Some(transaction) => {
@@ -413,7 +424,7 @@ impl<S: Stream> Connection<S> {
         match answer.map(|payload| Answer::read(payload, count)) {
             Ok(Ok(mut answer)) if answer.left() == count => {
                 let mut last = Bytes::new();
-                while let Some(reply) = answer.next() {
+                while let Some(reply) = answer.take_reply() {
                     last = reply;
                 }
                 output.push_shared(last);
@@ -532,6 +543,7 @@ pub(super) fn how_to_run(session: &Session) -> HowToRun {
     let mut how = HowToRun::empty();
     how.set(HowToRun::RESP3, session.protocol == Protocol::Resp3);
     how.set(HowToRun::NO_TOUCH, session.no_touch);
+    how.set(HowToRun::REMEMBER, session.reader() != 0);
     how
 }
 

@@ -87,6 +87,14 @@ pub async fn clean(server: &Arc<Server>, cluster: &Arc<Cluster>) {
 pub async fn clean_once(server: &Arc<Server>, cluster: &Cluster, dead: &SlotSet) {
     let keyspace = &server.keyspace;
     let pins = &cluster.view().map.pins.clone();
+    // Who has copies of them (CLIENT TRACKING) is told by nobody else: the new owner does not know of them. The readers of a
+    // key are remembered whatever its database.
+    let pinned = pins.databases.iter().copied();
+    let databases: Vec<u32> = pinned.chain([u32::MAX]).collect();
+    server.tracking.forget_those(|key| {
+        let mut databases = databases.iter();
+        databases.any(|database| dead.contains(pins.slot(*database, key)))
+    });
     let mut pace = Pace::default();
     loop {
         let exchanges = keyspace.exchanges();

@@ -32,6 +32,9 @@ use crate::state::clients::Client;
 /// Far beyond what any step takes, so that a test that hangs ends.
 const LONG: Duration = Duration::from_secs(60);
 
+/// The keys of a node by database, with their values in parts and their expiry.
+type Content = BTreeMap<(u32, Vec<u8>), (Vec<Vec<u8>>, Option<Millis>)>;
+
 type Call = (NodeId, Bytes, oneshot::Sender<Bytes>);
 
 /// One node of the ring.
@@ -196,7 +199,7 @@ impl Net {
     }
 
     /// All keys of a node, hidden ones among them, with what they hold and when they expire.
-    fn content(&self, number: usize) -> BTreeMap<(u32, Vec<u8>), (Vec<Vec<u8>>, Option<Millis>)> {
+    fn content(&self, number: usize) -> Content {
         let keyspace = &self.server(number).keyspace;
         let mut content = BTreeMap::new();
         for (at, database) in keyspace.built() {

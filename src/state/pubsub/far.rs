@@ -1,4 +1,4 @@
-//! Subscribers at other nodes of the ring: what each peer has said that it has subscribers for, and what is said to the peers
+//! Subscribers at other nodes of the ring, and clients there that follow prefixes of keys ([`prefixes`]): what each peer has said that it has subscribers for, and what is said to the peers
 //! of our own.
 //!
 //! ```text
@@ -16,8 +16,10 @@
 //! Who subscribes learns it when all connected peers have: [`PubSub::wait_until_told`]. From then on what anybody publishes
 //! at any of them reaches it.
 //!
-//! Locks: a shard or the patterns, then `log`; a shard, then `wanted` (shared), then a link's queue. Nothing else is held
+//! Locks: a shard or the patterns, or the prefixes of `state::tracking`, then `prefixes` or `log`; a shard, then `wanted` (shared), then a link's queue. Nothing else is held
 //! with either.
+
+pub mod prefixes;
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::{HashSet, VecDeque};
@@ -35,8 +37,9 @@ use crate::base::stats::Counter;
 use crate::base::worker::give_worker_away;
 use crate::cluster::bus::{CallError, Kind, Link};
 use crate::cluster::node::NodeId;
-use crate::cluster::publish::{Malformed, Record};
+use crate::cluster::publish::{Followed, Malformed, Record};
 use crate::data::glob::glob_match;
+use prefixes::{Heard, Lengths};
 
 /// Names that one peer may want, and their bytes. Beyond, it is sent everything, and its names are not kept.
 const NAMES_MAX: usize = 1 << 20;
@@ -56,7 +59,7 @@ pub trait Outlet: Send + Sync {
 
 impl Outlet for Link {
     fn send(&self, write: &mut dyn FnMut(&mut BytesMut)) -> Result<(), CallError> {
-        Link::send(self, Kind::Publish, |buffer| write(buffer))
+        self.send_piece(Kind::Publish, |buffer| write(buffer))
     }
 }
 
@@ -65,9 +68,11 @@ pub(super) struct Far {
     /// Whether there is a ring: without, nothing is logged. Set once by its start.
     is_on: AtomicBool,
     wanted: RwLock<Wanted>,
-    /// Names that peers want, and peers that want everything: ordinary ones and those of shards. Written with `wanted` locked;
+    /// Names that peers want, and peers that want everything: ordinary ones, those of shards, prefixes. Written with `wanted` locked;
     /// a publisher that misses a fresh one came before it.
-    counts: [AtomicUsize; 2],
+    counts: [AtomicUsize; 3],
+    /// What our own clients follow, and how many of them. Held while `log` is.
+    prefixes: RwLock<HashMap<Bytes, usize>>,
     log: Mutex<Log>,
     /// The log has grown.
     news: Notify,
@@ -87,8 +92,8 @@ type Who = SmallVec<[(u16, u32); 2]>;
 struct Wanted {
     places: HashMap<NodeId, u16>,
     peers: Vec<Option<Peer>>,
-    /// By topic.
-    names: [HashMap<Bytes, Who>; 3],
+    names: [HashMap<Bytes, Who>; Followed::COUNT],
+    lengths: Lengths,
     /// How many peers want everything.
     wants_all: usize,
 }
@@ -102,12 +107,14 @@ struct Peer {
     bytes: usize,
     /// More names than are kept.
     wants_all: bool,
+    /// Whether it was not told of a change.
+    has_lost: AtomicBool,
 }
 
 /// Names whose subscribers have changed.
 #[derive(Default)]
 struct Log {
-    changes: VecDeque<(Topic, Bytes)>,
+    changes: VecDeque<(Followed, Bytes)>,
     /// The position of the first of them.
     begin: u64,
     bytes: usize,
@@ -155,6 +162,7 @@ impl Far {
             is_on: AtomicBool::new(false),
             wanted: RwLock::default(),
             counts: Default::default(),
+            prefixes: RwLock::default(),
             log: Mutex::default(),
             news: Notify::new(),
             told: Notify::new(),
@@ -176,7 +184,7 @@ impl Far {
 
     /// Notes that the subscribers of a name have changed; to be called with the lock held that they changed under. Returns the
     /// position up to which peers have to be told.
-    pub(super) fn note(&self, topic: Topic, name: &Bytes) -> u64 {
+    pub(super) fn note(&self, what: Followed, name: &Bytes) -> u64 {
         if !self.is_on.load(Ordering::Acquire) {
             return 0;
         }
@@ -186,7 +194,7 @@ impl Far {
             return log.end();
         }
         log.bytes += name.len();
-        log.changes.push_back((topic, name.clone()));
+        log.changes.push_back((what, name.clone()));
         while log.changes.len() > LOG_MAX || log.bytes > LOG_BYTES_MAX {
             log.forget_first();
         }
@@ -246,9 +254,10 @@ impl Far {
         let mut wanted = self.wanted.write();
         let done = change(&mut wanted);
         let all = wanted.wants_all;
-        let [channels, patterns, shards] = wanted.names.each_ref().map(HashMap::len);
+        let [channels, patterns, shards, prefixes] = wanted.names.each_ref().map(HashMap::len);
         self.counts[0].store(channels + patterns + all, Ordering::Release);
         self.counts[1].store(shards + all, Ordering::Release);
+        self.counts[2].store(prefixes + all, Ordering::Release);
         done
     }
 }
@@ -326,14 +335,15 @@ impl Wanted {
             self.wants_all -= usize::from(peer.wants_all);
             (peer.names, peer.bytes, peer.wants_all) = (0, 0, false);
         }
+        self.lengths = Lengths::of(self.names[Followed::Prefix.number()].keys());
     }
 
-    fn note(&mut self, id: NodeId, topic: Topic, name: &[u8], count: u32) {
+    fn note(&mut self, id: NodeId, what: Followed, name: &[u8], count: u32) {
         let (place, peer) = self.peer(id);
         if peer.wants_all {
             return;
         }
-        let names = &mut self.names[topic as usize];
+        let names = &mut self.names[what.number()];
         if count == 0 {
             let Some(who) = names.get_mut(name) else {
                 return;
@@ -343,6 +353,9 @@ impl Wanted {
             let has_gone = who.len() < before;
             if who.is_empty() {
                 names.remove(name);
+                if what == Followed::Prefix {
+                    self.lengths.remove(name.len());
+                }
             }
             if has_gone && let Some(peer) = &mut self.peers[usize::from(place)] {
                 peer.names -= 1;
@@ -353,7 +366,12 @@ impl Wanted {
         // Copied, since the name is a piece of a larger buffer.
         let who = match names.get_mut(name) {
             Some(who) => who,
-            None => names.entry(Bytes::copy_from_slice(name)).or_default(),
+            None => {
+                if what == Followed::Prefix {
+                    self.lengths.add(name.len());
+                }
+                names.entry(Bytes::copy_from_slice(name)).or_default()
+            }
         };
         if let Some((_, known)) = who.iter_mut().find(|(its, _)| *its == place) {
             *known = count;
@@ -429,6 +447,7 @@ impl PubSub {
             position: 0,
             unsaid: Vec::new(),
             is_new: false,
+            is_anew: false,
         }
     }
 
@@ -439,18 +458,23 @@ impl PubSub {
             pubsub: Arc::clone(self),
             peer,
             connection,
+            speaks: AtomicBool::new(false),
         }
     }
 
     /// The names of all that somebody is subscribed to.
-    fn all_names(&self) -> Vec<(Topic, Bytes)> {
+    fn all_names(&self) -> Vec<(Followed, Bytes)> {
         let mut all = Vec::new();
         for topic in [Topic::Channel, Topic::Shard] {
             let names = self.channels(topic, None).into_iter();
-            all.extend(names.map(|name| (topic, name)));
+            all.extend(names.map(|name| (topic.into(), name)));
         }
         let patterns = self.patterns.read();
-        all.extend(patterns.keys().map(|name| (Topic::Pattern, name.clone())));
+        let names = patterns.keys().cloned();
+        all.extend(names.map(|name| (Topic::Pattern.into(), name)));
+        drop(patterns);
+        let prefixes = self.far.prefixes.read();
+        all.extend(prefixes.keys().map(|name| (Followed::Prefix, name.clone())));
         all
     }
 }
@@ -461,9 +485,11 @@ pub struct Teller {
     number: u64,
     /// What is in the log before it was said, or is in `unsaid`.
     position: u64,
-    unsaid: Vec<(Topic, Bytes)>,
+    unsaid: Vec<(Followed, Bytes)>,
     /// Whether what the peer knows is void.
     is_new: bool,
+    /// Whether everything was said since the peer has last heard all.
+    is_anew: bool,
 }
 
 impl Teller {
@@ -483,6 +509,7 @@ impl Teller {
     /// After the position was taken: what changes meanwhile comes once more from the log.
     fn say_everything(&mut self) {
         self.is_new = true;
+        self.is_anew = true;
         self.unsaid = self.pubsub.all_names();
     }
 
@@ -512,11 +539,14 @@ impl Teller {
             Record::Reset.write(&mut payload);
         }
         while payload.len() < CHUNK_BYTES
-            && let Some((topic, name)) = self.unsaid.pop()
+            && let Some((what, name)) = self.unsaid.pop()
         {
-            let count = self.pubsub.subscriber_count(topic, &name);
+            let count = match what {
+                Followed::Topic(topic) => self.pubsub.subscriber_count(topic, &name),
+                Followed::Prefix => self.pubsub.far.followers(&name),
+            };
             Record::Subscribers {
-                topic,
+                what,
                 name: &name,
                 count: u32::try_from(count).unwrap_or(u32::MAX),
             }
@@ -532,7 +562,7 @@ impl Teller {
         match from {
             Some(from) => {
                 let new = log.changes.iter().skip(from as usize);
-                let new: HashSet<(Topic, Bytes)> = new.cloned().collect();
+                let new: HashSet<(Followed, Bytes)> = new.cloned().collect();
                 self.unsaid = new.into_iter().collect();
             }
             None => {
@@ -542,8 +572,9 @@ impl Teller {
         }
     }
 
-    /// The peer has heard all that was said. To be called when [`Teller::say_next`] has nothing more.
-    pub fn heard(&self) {
+    /// The peer has heard all that was said. To be called when [`Teller::say_next`] has nothing more. Whether it was told
+    /// everything anew: then it has not told us of changes meanwhile.
+    pub fn heard(&mut self) -> bool {
         let mut log = self.pubsub.far.log.lock();
         let mut tellers = log.tellers.iter_mut();
         if let Some(told) = tellers.find(|told| told.number == self.number) {
@@ -552,6 +583,7 @@ impl Teller {
         log.trim();
         drop(log);
         self.pubsub.far.told.notify_waiters();
+        std::mem::take(&mut self.is_anew)
     }
 
     /// Waits until there is something to say.
@@ -582,6 +614,8 @@ pub struct Ear {
     pubsub: Arc<PubSub>,
     peer: NodeId,
     connection: u64,
+    /// Written and read by the task of the connection.
+    speaks: AtomicBool,
 }
 
 impl Ear {
@@ -589,7 +623,9 @@ impl Ear {
     ///
     /// # Errors
     /// It is not what peers say; what stood before that counts.
-    pub fn hear(&self, mut payload: &[u8]) -> Result<(), Malformed> {
+    pub fn hear(&self, mut payload: &[u8]) -> Result<Heard, Malformed> {
+        let mut heard = Heard::default();
+        self.speaks.store(true, Ordering::Relaxed);
         let far = &self.pubsub.far;
         let (peer, connection) = (self.peer, self.connection);
         while let Some(record) = Record::read(&mut payload)? {
@@ -602,20 +638,31 @@ impl Ear {
                     let payload = Payload::new(payload, None);
                     self.pubsub.publish_here(topic, channel, &payload);
                 }
-                Record::Reset => far.change_wanted(|wanted| {
+                Record::Reset => {
+                    far.change_wanted(|wanted| {
+                        if wanted.is_current(peer, connection) {
+                            let (place, _) = wanted.peer(peer);
+                            wanted.void(place);
+                        }
+                    });
+                    // What it had to tell before this connection was there it did not.
+                    heard.is_lost = true;
+                }
+                Record::Subscribers { what, name, count } => far.change_wanted(|wanted| {
                     if wanted.is_current(peer, connection) {
-                        let (place, _) = wanted.peer(peer);
-                        wanted.void(place);
+                        wanted.note(peer, what, name, count);
                     }
                 }),
-                Record::Subscribers { topic, name, count } => far.change_wanted(|wanted| {
-                    if wanted.is_current(peer, connection) {
-                        wanted.note(peer, topic, name, count);
-                    }
-                }),
+                Record::Change { writer, key } => heard.note(writer, key),
+                Record::Lost => heard.is_lost = true,
             }
         }
-        Ok(())
+        Ok(heard)
+    }
+
+    /// Whether it has heard anything: other connections of a peer carry other things.
+    pub fn has_heard(&self) -> bool {
+        self.speaks.load(Ordering::Relaxed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The views of a small ring, byte for byte, in the forms of redis-server 7.0.15.
 
 use super::*;
+use crate::base::stats::{Distribution, Histogram};
 use crate::cluster::map::Change;
 use crate::cluster::slots::Pins;
 use crate::resp::reply::{Output, Protocol};
@@ -59,10 +60,22 @@ fn link(peer: u8, since_ms: Option<u64>) -> LinkInfo {
     }
 }
 
+/// Two that took 1 and 100 microseconds, and three that were not answered.
+fn forwards() -> Forwards {
+    let histogram = Histogram::default();
+    for nanos in [1_000, 100_000] {
+        histogram.add(Histogram::bucket(nanos), 1);
+    }
+    let mut took = Distribution::default();
+    histogram.collect(&mut took);
+    Forwards { took, errors: 3 }
+}
+
 struct Ring {
     map: Map,
     this: Node,
     links: Vec<LinkInfo>,
+    forwards: BTreeMap<NodeId, Forwards>,
     endpoint: EndpointType,
     has_lease: bool,
     requires_coverage: bool,
@@ -74,6 +87,7 @@ impl Ring {
             map: map(),
             this: node(1),
             links: vec![link(2, Some(900)), link(3, Some(901)), link(3, None)],
+            forwards: BTreeMap::from([(NodeId([2; 20]), forwards())]),
             endpoint: EndpointType::Ip,
             has_lease: true,
             requires_coverage: true,
@@ -88,6 +102,7 @@ impl Ring {
             has_lease: self.has_lease,
             requires_coverage: self.requires_coverage,
             links: &self.links,
+            forwards: &self.forwards,
             leader: Some((NodeId([3; 20]), 4)),
             counters: &[("keys_moved", 12)],
         }
@@ -269,13 +284,16 @@ fn the_state_of_the_cluster() {
          ring_bytes_sent:150\n\
          ring_bytes_received:120\n\
          ring_calls_waiting:3\n\
+         ring_forwards:2\n\
+         ring_forward_errors:3\n\
          ring_keys_moved:12\n\
          ring_nodes:3\n"
     );
     let nodes = format!(
         "ring_node0:id={one},address=10.0.0.1:7000,cluster_port=7101,bus=10.0.0.1:11000,state=up,weight=100,slots=101,incarnation=1\n\
          ring_node1:id={two},address=10.0.0.2:7000,cluster_port=7102,bus=10.0.0.2:12000,state=up,weight=100,slots=1,incarnation=1\n\
-         ring_node2:id={three},address=10.0.0.3:7000,cluster_port=7103,bus=10.0.0.3:13000,state=up,weight=100,slots=16282,incarnation=1\n"
+         ring_node2:id={three},address=10.0.0.3:7000,cluster_port=7103,bus=10.0.0.3:13000,state=up,weight=100,slots=16282,incarnation=1\n\
+         ring_forwards0:node={two},answered=2,errors=3,p50=1.023,p99=102.399,p99.9=102.399\n"
     );
     let plain = |text: String| text.replace("\r\n", "\n");
     assert_eq!(plain(info(&ring.facts())), format!("{redis}{ours}"));

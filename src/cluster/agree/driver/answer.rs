@@ -14,6 +14,7 @@ use super::Driver;
 use super::lead::Session;
 use crate::cluster::map::{Change, MAX_NODES, Map};
 use crate::cluster::node::{Node, NodeId, NodeState};
+use crate::cluster::slots::Pins;
 
 impl Driver {
     /// To a message of openraft.
@@ -49,8 +50,9 @@ impl Driver {
             Ask::Join {
                 node,
                 ring,
+                pins,
                 returns,
-            } => self.answer_join(node, &ring, returns).await,
+            } => self.answer_join(node, &ring, &pins, returns).await,
             Ask::Lease { node, incarnation } => self.answer_lease(node, incarnation),
             Ask::Propose(origin, change) => self.answer_propose(origin, change).await,
         }
@@ -127,7 +129,13 @@ impl Driver {
         }
     }
 
-    async fn answer_join(self: &Arc<Self>, node: Node, ring: &str, returns: bool) -> Answer {
+    async fn answer_join(
+        self: &Arc<Self>,
+        node: Node,
+        ring: &str,
+        pins: &Pins,
+        returns: bool,
+    ) -> Answer {
         if ring != self.identity().ring {
             return Answer::Refused("this is another ring".to_owned());
         }
@@ -139,6 +147,14 @@ impl Driver {
             None => return self.not_leader(),
         }
         let map = self.map();
+        if map.nodes.is_empty() && node.id != self.id {
+            // Whoever forms the ring is its first node.
+            return Answer::NotNow;
+        }
+        if map.epoch > 0 && map.pins != *pins {
+            let why = "its cluster-pin is not that of the ring: it has to be the same on all nodes";
+            return Answer::Refused(why.to_owned());
+        }
         match map.node(node.id) {
             Some(known) if known.incarnation > node.incarnation => {
                 return Answer::Refused("a later incarnation has joined".to_owned());

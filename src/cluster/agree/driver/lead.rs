@@ -173,7 +173,7 @@ impl Driver {
         if is_first != Some(true) {
             return;
         }
-        tracing::warn!(node = %id, "cluster: a node has failed: its lease is over");
+        tracing::warn!(node = %id, "cluster: a node was not heard of for long: its lease is over");
         let number = self.open_proposal();
         let change = Change::Failed(id, incarnation);
         let command = Command::Take(self.origin(number), change, vote.leader_id);

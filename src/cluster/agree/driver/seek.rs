@@ -27,10 +27,7 @@ impl Driver {
             } else {
                 tries += 1;
                 if tries.is_multiple_of(100) {
-                    tracing::warn!(
-                        tries,
-                        "cluster: no ring found yet, nor enough seeds to form one"
-                    );
+                    self.tell_why_not();
                 }
                 self.look_for_ring().await;
                 false
@@ -40,6 +37,19 @@ impl Driver {
                 self.wait_for_news().await;
             } else {
                 sleep(self.jittered(self.times.heartbeat())).await;
+            }
+        }
+    }
+
+    /// What an operator has to know of a node that finds no ring.
+    fn tell_why_not(&self) {
+        match self.store.ballot().voted.filter(|(id, _)| *id != self.id) {
+            Some((candidate, _)) => tracing::warn!(
+                %candidate,
+                "cluster: no ring found; this node has voted for another one to form it, and waits for that or its ring"
+            ),
+            None => {
+                tracing::warn!("cluster: no ring found, and not enough seeds answer to form one")
             }
         }
     }
@@ -56,6 +66,7 @@ impl Driver {
 
     /// In a ring: sees to it that the ring knows this node as it is. Whether it does.
     async fn stay(self: &Arc<Self>) -> bool {
+        self.tell_leader();
         if self.leader().is_none() {
             // All others may have come back with other addresses.
             self.greet().await;
@@ -69,6 +80,8 @@ impl Driver {
             }
             Some(node) if node.incarnation == identity.incarnation => {
                 self.seen.store(true, Ordering::Relaxed);
+                let is_leaving = node.state == NodeState::Leaving;
+                self.leaving.store(is_leaving, Ordering::Relaxed);
                 if node.state != NodeState::Failed {
                     self.note_joined(identity).await;
                     self.stand(Standing::Member);
@@ -77,18 +90,33 @@ impl Driver {
                 self.come_back(identity).await;
                 false
             }
-            Some(_) => {
+            Some(node) => {
+                let is_leaving = node.state == NodeState::Leaving;
+                self.leaving.store(is_leaving, Ordering::Relaxed);
                 self.join().await;
                 false
             }
             None if self.seen.load(Ordering::Relaxed) => {
-                self.drop_out(Standing::Forgotten);
+                self.removed().await;
                 true
             }
             None => {
                 self.join().await;
                 false
             }
+        }
+    }
+
+    /// Tells when another one leads, or nobody.
+    fn tell_leader(&self) {
+        let leader = self.leader();
+        let before = std::mem::replace(&mut *self.told_leader.lock(), leader);
+        match leader {
+            Some(leader) if before != Some(leader) => {
+                tracing::info!(%leader, term = self.status().term, "cluster: a leader is known");
+            }
+            None if before.is_some() => tracing::warn!("cluster: no leader is known"),
+            _ => {}
         }
     }
 
@@ -106,6 +134,21 @@ impl Driver {
             return;
         }
         self.join().await;
+    }
+
+    /// The ring does not know this node any more. Where that was its own wish it may come back, as a new one.
+    pub(super) async fn removed(&self) {
+        let was_leaving = self.leaving.load(Ordering::Relaxed);
+        if was_leaving {
+            let left = Identity {
+                left: true,
+                ..self.identity()
+            };
+            if let Err(error) = self.store.set_identity(left).await {
+                tracing::error!(%error, "cluster: the state file cannot be written");
+            }
+        }
+        self.drop_out(Standing::Forgotten);
     }
 
     async fn note_joined(&self, identity: Identity) {
@@ -127,11 +170,12 @@ impl Driver {
         let ask = Ask::Join {
             node: self.node(),
             ring: identity.ring.clone(),
+            pins: self.options.pins.clone(),
             returns: identity.joined,
         };
         match self.ask_leader(ask, self.times.timeout).await {
             Some(Answer::Granted) => self.note_joined(identity).await,
-            Some(Answer::Forgotten) => self.drop_out(Standing::Forgotten),
+            Some(Answer::Forgotten) => self.removed().await,
             Some(Answer::Refused(why)) => {
                 tracing::warn!(why, "cluster: the ring does not let this node in");
                 sleep(self.times.timeout).await;

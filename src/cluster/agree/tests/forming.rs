@@ -119,3 +119,41 @@ async fn a_name_of_both_families_is_one_node() {
     ring.whole().await;
     ring.shutdown().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_pins_otherwise_is_not_let_in() {
+    let mut ring = Ring::of(2, 1, 6);
+    ring.start(0).await;
+    ring.whole().await;
+    ring.pins.databases = vec![2];
+    ring.start(1).await;
+    ring.run(T * 3).await;
+    assert_eq!(ring.peers[1].status().standing, Standing::Seeking);
+    assert_eq!(ring.peers[0].owned(), SLOTS);
+    ring.kill(1).await;
+    ring.pins.databases = vec![1];
+    ring.start(1).await;
+    ring.whole().await;
+    ring.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_forms_the_ring_is_its_first_node() {
+    for seed in 20..24 {
+        let mut ring = Ring::of(3, 3, seed);
+        for index in 0..3 {
+            ring.start(index).await;
+        }
+        ring.whole().await;
+        let firsts: BTreeSet<NodeId> = ring
+            .peers
+            .iter()
+            .filter_map(|peer| peer.ear.0.lock().maps.first().cloned())
+            .filter(|map| map.nodes.len() == 1)
+            .map(|map| map.nodes[0].id)
+            .collect();
+        let leader = ring.leader();
+        assert_eq!(firsts, BTreeSet::from([ring.peers[leader].id()]));
+        ring.shutdown().await;
+    }
+}

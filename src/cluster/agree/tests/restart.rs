@@ -131,17 +131,38 @@ async fn a_node_that_leaves_is_forgotten_and_a_new_one_may_come() {
             .and_then(Peer::map)
             .expect("there is one");
         assert_eq!(map.node(id), None);
-        // With its old state it stays out; without, it joins.
+        // It left by its own wish: started again it is a new node.
         ring.start(index).await;
-        ring.until("it knows", T * 3, |ring| {
-            ring.peers[index].status().standing == Standing::Forgotten
-        })
-        .await;
+        assert_ne!(ring.peers[index].id(), id);
+        assert_eq!(ring.peers[index].status().incarnation, 1);
+        ring.whole().await;
+        ring.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_leave_at_once_and_come_back_as_one_ring() {
+    // Aim: what a supervisor does that stops all of them; the last one cannot leave, and none waits for the others.
+    for seed in 480..484 {
+        let mut ring = of_three(seed).await;
+        ring.moving = seed % 2 == 0;
+        let agreements: Vec<_> = ring
+            .running()
+            .filter_map(|peer| peer.agreement.clone())
+            .collect();
+        let leaving: Vec<_> = agreements
+            .into_iter()
+            .map(|agreement| tokio::spawn(async move { agreement.leave().await }))
+            .collect();
         ring.run(T * 2).await;
-        assert!(!ring.peers[index].serves());
-        ring.kill(index).await;
-        ring.peers[index].disk.set(Vec::new());
-        ring.start(index).await;
+        for (index, leave) in leaving.into_iter().enumerate() {
+            leave.abort();
+            ring.kill(index).await;
+        }
+        ring.moving = true;
+        for index in 0..3 {
+            ring.start(index).await;
+        }
         ring.whole().await;
         ring.shutdown().await;
     }
@@ -150,8 +171,9 @@ async fn a_node_that_leaves_is_forgotten_and_a_new_one_may_come() {
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_forgotten_while_it_serves_stops_first() {
     let mut ring = of_three(460).await;
-    let leader = ring.leader();
-    for index in [(leader + 1) % 3, leader] {
+    let mut leader = ring.leader();
+    for is_leader in [false, true] {
+        let index = if is_leader { leader } else { (leader + 1) % 3 };
         let id = ring.peers[index].id();
         let asker = ring.peers[(leader + 2) % 3]
             .agreement
@@ -169,6 +191,19 @@ async fn a_node_that_is_forgotten_while_it_serves_stops_first() {
         assert!(!ring.peers[index].serves());
         ring.kill(index).await;
         ring.whole().await;
+        // With its old state it stays out; without, it joins.
+        ring.start(index).await;
+        ring.until("it knows again", T * 3, |ring| {
+            ring.peers[index].status().standing == Standing::Forgotten
+        })
+        .await;
+        ring.run(T * 2).await;
+        assert!(!ring.peers[index].serves());
+        ring.kill(index).await;
+        ring.peers[index].disk.set(Vec::new());
+        ring.start(index).await;
+        ring.whole().await;
+        leader = ring.leader();
     }
     ring.shutdown().await;
 }

@@ -1,3 +1,5 @@
+//! Subscribers at other nodes: what peers are told, and what reaches them.
+
 use super::*;
 use crate::base::clock::Millis;
 use crate::state::clients::Client;
@@ -205,7 +207,7 @@ fn a_new_connection_begins_anew() {
     let mut payload = BytesMut::new();
     Record::Reset.write(&mut payload);
     Record::Subscribers {
-        topic: Topic::Channel,
+        what: Topic::Channel.into(),
         name: b"old",
         count: 1,
     }
@@ -329,7 +331,10 @@ fn whatever_happens_the_peer_knows_what_is() {
                     line.ear.hear(&payload).expect("well-formed");
                 }
             }
-            2..5 => {
+            2 => {
+                b.set_followers(&name, random.usize(..3));
+            }
+            3..5 => {
                 b.subscribe(topic, &name, client);
             }
             _ => b.unsubscribe(topic, &name, client.id),
@@ -338,11 +343,11 @@ fn whatever_happens_the_peer_knows_what_is() {
     line.say();
     let mut known: Vec<_> = {
         let wanted = a.far.wanted.read();
-        let topics = Topic::ALL.iter();
-        topics
-            .flat_map(|topic| {
-                let names = wanted.names[*topic as usize].iter();
-                names.map(|(name, who)| (*topic as usize, name.clone(), who[0].1))
+        let names = wanted.names.iter().zip(0..);
+        names
+            .flat_map(|(names, number): (_, usize)| {
+                let names = names.iter();
+                names.map(move |(name, who)| (number, name.clone(), who[0].1))
             })
             .collect()
     };
@@ -350,9 +355,12 @@ fn whatever_happens_the_peer_knows_what_is() {
     let mut real: Vec<_> = b
         .all_names()
         .into_iter()
-        .map(|(topic, name)| {
-            let count = b.subscriber_count(topic, &name) as u32;
-            (topic as usize, name, count)
+        .map(|(what, name)| {
+            let count = match what {
+                Followed::Topic(topic) => b.subscriber_count(topic, &name),
+                Followed::Prefix => b.far.followers(&name),
+            };
+            (what.number(), name, count as u32)
         })
         .collect();
     real.sort();

@@ -1,0 +1,184 @@
+//! Clients that know Redis Cluster, on the cluster face of a ring of three: redis-py, ioredis, node-redis, redis-cli.
+
+use std::process::Command;
+
+use crate::cli::{Running, is_installed};
+use crate::libraries::{path, python};
+use crate::nodes::{Ring, field};
+use crate::support::{Value, eventually};
+
+/// Runs a program with arguments to its end, which must be a good one: what it printed.
+#[track_caller]
+fn said(mut command: Command) -> String {
+    let output = Running::start(&mut command).finish(b"");
+    let all = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&all).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{text}",
+        output.status
+    );
+    text
+}
+
+fn ring() -> Ring {
+    let ring = Ring::of(3);
+    ring.settle();
+    ring
+}
+
+/// Runs a program of tests/clients on a ring.
+fn run(interpreter: &str, program: &str, test: &str, arguments: &[&str]) {
+    if !is_installed(interpreter, test) {
+        return;
+    }
+    let mut ring = ring();
+    let mut command = Command::new(interpreter);
+    command
+        .arg(path(program))
+        .arg(ring.cluster_port(0).to_string())
+        .args(arguments)
+        .env("NODE_PATH", path("target/clients/node_modules"))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    said(command);
+    for node in &mut ring.nodes {
+        assert!(node.is_alive(), "a node ended:\n{}", node.log());
+    }
+}
+
+#[test]
+fn redis_py_cluster_resp2() {
+    run(
+        &python(),
+        "tests/clients/redis_py_cluster.py",
+        "redis_py_cluster_resp2",
+        &["2"],
+    );
+}
+
+#[test]
+fn redis_py_cluster_resp3() {
+    run(
+        &python(),
+        "tests/clients/redis_py_cluster.py",
+        "redis_py_cluster_resp3",
+        &["3"],
+    );
+}
+
+#[test]
+fn ioredis_and_node_redis() {
+    run(
+        "node",
+        "tests/clients/cluster.js",
+        "ioredis_and_node_redis",
+        &[],
+    );
+}
+
+/// While a node joins and another leaves, clients that know the cluster see no error, and read what they wrote last.
+fn meanwhile(interpreter: &str, program: &str, test: &str) {
+    if !is_installed(interpreter, test) {
+        return;
+    }
+    let mut ring = ring();
+    let mut command = Command::new(interpreter);
+    command
+        .arg(path(program))
+        .arg(ring.cluster_port(0).to_string())
+        .env("NODE_PATH", path("target/clients/node_modules"))
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let load = Running::start(&mut command);
+    let written = |ring: &Ring| -> i64 {
+        match ring.client(0).line("GET written") {
+            Value::Bulk(text) => String::from_utf8_lossy(&text)
+                .parse()
+                .expect("it is counted"),
+            _ => 0,
+        }
+    };
+    let more = |ring: &Ring, than: i64| {
+        eventually("the load to go on", || {
+            (written(ring) > than + 100).then_some(())
+        });
+    };
+    more(&ring, 0);
+    ring.add(&[]);
+    ring.settle();
+    more(&ring, written(&ring));
+    let leaving = ring.aware(1).line("CLUSTER MYID").text();
+    let forget = format!("CLUSTER FORGET {leaving}");
+    assert_eq!(ring.aware(0).line(&forget), Value::ok());
+    let mut first = ring.aware(0);
+    eventually("the node to leave", || {
+        (field(&mut first, "cluster_known_nodes") == "3").then_some(())
+    });
+    more(&ring, written(&ring));
+    // The end of its input is its end.
+    let output = load.finish(b"");
+    let all = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&all));
+}
+
+#[test]
+fn redis_py_while_nodes_come_and_go() {
+    meanwhile(
+        &python(),
+        "tests/clients/redis_py_cluster_load.py",
+        "redis_py_while_nodes_come_and_go",
+    );
+}
+
+#[test]
+fn ioredis_while_nodes_come_and_go() {
+    meanwhile(
+        "node",
+        "tests/clients/cluster_load.js",
+        "ioredis_while_nodes_come_and_go",
+    );
+}
+
+/// redis-cli follows redirections, and its cluster manager finds nothing to complain of.
+#[test]
+fn redis_cli() {
+    if !is_installed("redis-cli", "redis_cli") {
+        return;
+    }
+    let ring = ring();
+    let cli = |node: usize, arguments: &[&str]| {
+        let port = ring.cluster_port(node).to_string();
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &port]).args(arguments);
+        said(command)
+    };
+    let manage = |what: &[&str]| {
+        let address = format!("127.0.0.1:{}", ring.cluster_port(1));
+        let mut command = Command::new("redis-cli");
+        command.args(["--cluster", what[0], &address]);
+        command.args(&what[1..]);
+        said(command)
+    };
+    for number in 0..30 {
+        let key = format!("key:{number}");
+        assert_eq!(cli(number % 3, &["-c", "SET", &key, "x"]), "OK\n");
+        assert_eq!(cli((number + 1) % 3, &["-c", "GET", &key]), "x\n");
+    }
+    let check = manage(&["check"]);
+    assert!(
+        check.contains("[OK] All nodes agree about slots configuration."),
+        "{check}"
+    );
+    assert!(check.contains("[OK] All 16384 slots covered."), "{check}");
+    assert!(check.contains("[OK] 30 keys in 3 masters."), "{check}");
+    assert!(
+        !check.contains("[WARNING]") && !check.contains("[ERR]"),
+        "{check}"
+    );
+    let info = manage(&["info"]);
+    assert!(info.contains("[OK] 30 keys in 3 masters."), "{info}");
+    let called = manage(&["call", "CLUSTER", "MYID"]);
+    for node in 0..3 {
+        let name = ring.aware(node).line("CLUSTER MYID").text();
+        assert!(called.contains(&name), "{called}");
+    }
+}

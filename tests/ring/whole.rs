@@ -1,0 +1,191 @@
+//! What goes to all nodes of a ring and comes back as one reply.
+
+use crate::nodes::Ring;
+use crate::support::{Client, Value, eventually};
+
+const KEYS: usize = 300;
+
+fn fill(client: &mut Client) {
+    for number in 0..KEYS {
+        client.send(&["SET", &format!("k{number}"), "v"]);
+    }
+    for _ in 0..KEYS {
+        assert_eq!(client.read().value, Value::ok());
+    }
+}
+
+fn keyspace(client: &mut Client) -> Vec<String> {
+    let info = client.info("keyspace");
+    info.lines().skip(1).map(str::to_owned).collect()
+}
+
+/// Aim: every node answers for all of them.
+#[test]
+fn each_node_tells_of_all_keys() {
+    let ring = Ring::of(3);
+    ring.is_balanced();
+    fill(&mut ring.client(0));
+    for node in 0..3 {
+        let mut client = ring.client(node);
+        assert_eq!(client.line("DBSIZE"), Value::Int(KEYS as i64));
+        let mut keys: Vec<String> = client
+            .line("KEYS *")
+            .items()
+            .iter()
+            .map(Value::text)
+            .collect();
+        keys.sort();
+        let mut all: Vec<String> = (0..KEYS).map(|number| format!("k{number}")).collect();
+        all.sort();
+        assert_eq!(keys, all);
+        let mut scanned = Vec::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let reply = client.run(&["SCAN", &cursor, "COUNT", "20"]).items();
+            scanned.extend(reply[1].items().iter().map(Value::text));
+            cursor = reply[0].text();
+            if cursor == "0" {
+                break;
+            }
+        }
+        scanned.sort();
+        assert_eq!(scanned, all);
+        assert!(client.line("RANDOMKEY").text().starts_with('k'));
+        assert_eq!(
+            keyspace(&mut client),
+            [format!("db0:keys={KEYS},expires=0,avg_ttl=0,subexpiry=0")]
+        );
+        // What does not tell keys asks nobody.
+        assert!(client.info("server").contains("redis_version"));
+    }
+    let mut client = ring.client(1);
+    client.line("SELECT 3");
+    client.line("SET other v EX 1000");
+    let lines = keyspace(&mut client);
+    assert_eq!(lines.len(), 2);
+    assert!(
+        lines[1].starts_with("db3:keys=1,expires=1,avg_ttl="),
+        "{}",
+        lines[1]
+    );
+    assert_eq!(client.line("SWAPDB 0 3"), Value::ok());
+    assert_eq!(ring.client(2).line("DBSIZE"), Value::Int(1));
+    assert_eq!(client.line("FLUSHDB"), Value::ok());
+    assert_eq!(client.line("DBSIZE"), Value::Int(0));
+    assert_eq!(ring.client(0).line("FLUSHALL"), Value::ok());
+    assert_eq!(ring.client(1).line("DBSIZE"), Value::Int(0));
+    assert_eq!(client.line("RANDOMKEY"), Value::NilBulk);
+}
+
+/// Aim: what a node says of itself it says alone, and within a transaction nothing goes to all.
+#[test]
+fn what_stays_here() {
+    let ring = Ring::of(2);
+    let mut client = ring.client(1);
+    assert_eq!(client.line("PING"), Value::simple("PONG"));
+    assert_eq!(client.line("CONFIG SET maxmemory-samples 7"), Value::ok());
+    assert_eq!(
+        ring.client(0).shown("CONFIG GET maxmemory-samples"),
+        r#"["maxmemory-samples", "5"]"#
+    );
+    assert_eq!(client.line("WAIT 0 0"), Value::Int(0));
+    assert_eq!(client.line("MULTI"), Value::ok());
+    assert!(client.line("DBSIZE").is_error());
+    assert_eq!(
+        client.line("EXEC").text(),
+        "EXECABORT Transaction discarded because of previous errors."
+    );
+}
+
+/// Aim: databases that are pinned are not exchanged: their keys would stand on the wrong nodes.
+#[test]
+fn pinned_databases_stay() {
+    let ring = Ring::with(2, &["--cluster-pin", "1"]);
+    let mut client = ring.client(0);
+    assert_eq!(
+        client.line("SWAPDB 0 2").text(),
+        "ERR databases cannot be exchanged while one of them is pinned to a slot (cluster-pin)"
+    );
+}
+
+/// Aim: a node that does not answer costs INFO a moment, and is told of.
+#[test]
+fn who_does_not_answer_is_missing() {
+    use rustix::process::Signal;
+    let ring = Ring::with(2, &["--cluster-node-timeout", "60000"]);
+    ring.is_balanced();
+    fill(&mut ring.client(0));
+    ring.nodes[1].signal(Signal::STOP);
+    let mut client = ring.client(0);
+    // It may answer once more before it stops.
+    let lines = eventually("it to be missing", || {
+        let lines = keyspace(&mut client);
+        (lines.len() == 2).then_some(lines)
+    });
+    ring.nodes[1].signal(Signal::CONT);
+    assert_eq!(lines[1], "keyspace_missing_nodes:1");
+    let keys = lines[0]
+        .strip_prefix("db0:keys=")
+        .expect("the line of database 0");
+    let keys: usize = keys
+        .split(',')
+        .next()
+        .expect("a number")
+        .parse()
+        .expect("a number");
+    assert!((1..KEYS).contains(&keys), "{keys}");
+    eventually("it to be there again", || {
+        (keyspace(&mut client).len() == 1).then_some(())
+    });
+}
+
+/// Aim: what waits at a node holds up nobody else who asks that node: messages, counts, the end of what it waits for.
+#[test]
+fn who_waits_holds_up_nobody() {
+    let ring = Ring::with(2, &["--busy-reply-threshold", "60000"]);
+    ring.is_balanced();
+    fill(&mut ring.client(0));
+    // A script without end at each node.
+    let mut running: Vec<Client> = (0..2).map(|node| ring.client(node)).collect();
+    let endless = "redis.call('GET', KEYS[1]) while true do end";
+    let stats = |client: &mut Client| client.line("FUNCTION STATS").items()[1].clone();
+    for (node, client) in running.iter_mut().enumerate() {
+        // One of the keys of this node: then it runs here.
+        let key = (0..KEYS).map(|number| format!("k{number}")).find(|key| {
+            let slot = client.line(&format!("CLUSTER KEYSLOT {key}")).int();
+            ring.owns(node, slot)
+        });
+        client.send(&["EVAL", endless, "1", &key.expect("it owns slots")]);
+        let mut other = ring.client(node);
+        eventually("the script to run", || {
+            (!stats(&mut other).is_nil()).then_some(())
+        });
+    }
+    let mut waiting: Vec<Client> = (0..40).map(|number| ring.client(number % 2)).collect();
+    for client in &mut waiting {
+        client.send(&["KEYS", "*"]);
+    }
+    let mut subscriber = ring.client_in_3(1);
+    subscriber.send(&["SUBSCRIBE", "c"]);
+    subscriber.read();
+    let mut client = ring.client(0);
+    for _ in 0..10 {
+        assert_eq!(client.line("PUBLISH c x"), Value::Int(1));
+        subscriber.read();
+        assert_eq!(
+            keyspace(&mut client),
+            [format!("db0:keys={KEYS},expires=0,avg_ttl=0,subexpiry=0")]
+        );
+    }
+    // Both nodes are asked.
+    eventually("both scripts to end", || {
+        let reply = client.line("SCRIPT KILL");
+        reply.text().starts_with("NOTBUSY").then_some(())
+    });
+    for client in &mut running {
+        assert!(client.read().value.text().contains("Script killed by user"));
+    }
+    for client in &mut waiting {
+        assert_eq!(client.read().value.items().len(), KEYS);
+    }
+}
