@@ -495,7 +495,6 @@ impl Worker {
     }
 
     /// Sends requests together: when that was, the replies, and who gave them. `None` when nothing was sent.
-    #[expect(clippy::type_complexity, reason = "it is said right above")]
     fn ask(
         &mut self,
         requests: &[Vec<String>],
