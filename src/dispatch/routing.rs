@@ -298,6 +298,13 @@ impl Runner {
         }
     }
 
+    /// Whether this node is alone: a member of the ring whose lease is over. Whom it cannot reach it need not try again.
+    pub fn is_cut_off(&self) -> bool {
+        self.routing
+            .as_ref()
+            .is_some_and(|routing| routing.view.mine != NOBODY && !routing.cluster.has_lease())
+    }
+
     /// Whether the batch ran requests by the lease, and the lease is over: then its replies must not be sent.
     pub fn has_lost_lease(&mut self) -> bool {
         self.routing.as_mut().is_some_and(|routing| {
@@ -460,6 +467,11 @@ impl Runner {
                 Routed::Here
             }
             (Route::Held, _) if is_queued => Routed::Here,
+            // What is held without a lease is held until somebody else has it.
+            (Route::Held, Face::Single | Face::Cluster) if !routing.has_lease => {
+                Routed::Refuse(CommandError::fixed("CLUSTERDOWN The cluster is down"))
+            }
+            (Route::Held, Face::Peer) if !routing.has_lease => Routed::Elsewhere(Step::NotHere),
             (Route::Held, _) => Routed::Elsewhere(Step::Contended),
             (_, Face::Peer) => Routed::Elsewhere(Step::NotHere),
             (Route::Nobody, _) => {

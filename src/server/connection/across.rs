@@ -128,7 +128,7 @@ impl<S: Stream> Connection<S> {
             for (part, reply) in self.run_parts(turn, Way::Client).await? {
                 match reply {
                     PartReply::Bytes(reply) => parts.push((part.keys, reply)),
-                    PartReply::NotThere if Instant::now() < deadline => open.extend(part.keys),
+                    PartReply::NotThere if self.may_try_until(deadline) => open.extend(part.keys),
                     PartReply::NotThere => {
                         parts.push((part.keys, Bytes::from_static(NOT_SERVED)));
                     }
@@ -212,7 +212,7 @@ impl<S: Stream> Connection<S> {
             if !is_late {
                 break;
             }
-            if Instant::now() >= deadline {
+            if !self.may_try_until(deadline) {
                 replies.push(Bytes::from_static(UNREACHABLE));
                 break;
             }
@@ -306,7 +306,7 @@ impl<S: Stream> Connection<S> {
             let replies = self.run_parts(turn, Way::All).await?;
             match replies.into_iter().next() {
                 Some((_, PartReply::Bytes(reply))) => return Some(reply),
-                _ if Instant::now() < deadline => {}
+                _ if self.may_try_until(deadline) => {}
                 _ => return Some(Bytes::from_static(UNREACHABLE)),
             }
             tokio::time::sleep(wait).await;

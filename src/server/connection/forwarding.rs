@@ -353,7 +353,7 @@ impl<S: Stream> Connection<S> {
             match done {
                 Asked::Done => return Some(()),
                 Asked::Gone => return None,
-                Asked::Elsewhere if Instant::now() < deadline => {}
+                Asked::Elsewhere if self.may_try_until(deadline) => {}
                 Asked::Elsewhere => {
                     Reply::new(output, session.protocol).error("CLUSTERDOWN Hash slot not served");
                     return Some(());
@@ -443,6 +443,11 @@ impl<S: Stream> Connection<S> {
                 Asked::Done
             }
         }
+    }
+
+    /// Whether what could not be had is to be tried again.
+    pub(super) fn may_try_until(&self, deadline: Instant) -> bool {
+        Instant::now() < deadline && !self.runner.is_cut_off()
     }
 
     /// Closes a connection whose replies were made by a lease that is over.
