@@ -5,6 +5,7 @@
 //!     6 | frame of requests                  run these at once: they wait for no key
 //!     2                                      how many keys there are: Vec<DatabaseTotal>
 //!     3                                      which libraries and scripts are known: Known
+//!     7                                      the map that is installed: Map
 //!     4                                      what became of all libraries: Vec<LibraryState>
 //!     5 | last SHA-1 seen, or nothing        loaded scripts behind it, by their SHA-1: Vec<LoadedScript>, empty at the end
 //! ```
@@ -28,6 +29,8 @@ pub enum Question {
     Known,
     /// What are the libraries?
     Libraries,
+    /// Who owns what? (Asked by who has left, and hears of no map any more.)
+    Map,
     /// What are the loaded scripts behind this one?
     Scripts(Bytes),
 }
@@ -46,6 +49,7 @@ impl Question {
             Question::Totals => (2, &[]),
             Question::Known => (3, &[]),
             Question::Libraries => (4, &[]),
+            Question::Map => (7, &[]),
             Question::Scripts(last) => (5, last),
         };
         [&[number], rest].concat()
@@ -62,6 +66,7 @@ impl Question {
             2 => Some(Question::Totals),
             3 => Some(Question::Known),
             4 => Some(Question::Libraries),
+            7 => Some(Question::Map),
             _ => None,
         }
     }

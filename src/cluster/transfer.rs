@@ -8,7 +8,7 @@
 //!                           2 | key | life | length u32, DUMP payload
 //!       Part        key | life | type u8 | raw u8 | elements u64 | is first, is last u8 | bytes
 //!       Complete    nothing
-//!       Abandon     nothing
+//!       Abandon     epoch u64: what the sender knows; the receiver waits until it knows as much
 //!       key:    database u32 | length u32, name
 //!       life:   expiry i64, the smallest number for none | use u8, u64
 //!     answer:   epoch u64 | verdict u8
@@ -64,7 +64,8 @@ pub enum What {
     /// Nothing is missing.
     Complete,
     /// Nothing will come of it.
-    Abandon,
+    #[expect(missing_docs, reason = "the doc of the variant says it")]
+    Abandon { epoch: u64 },
 }
 
 /// A key's name and database.
@@ -217,7 +218,9 @@ impl Request {
             }
             PART => What::Part(read_part(&mut payload)?),
             COMPLETE => What::Complete,
-            ABANDON => What::Abandon,
+            ABANDON => What::Abandon {
+                epoch: u64_of(&mut payload)?,
+            },
             _ => return Err(Malformed),
         };
         match payload.is_empty() {
@@ -241,8 +244,10 @@ pub fn write_complete(number: u64) -> Bytes {
 }
 
 /// Writes Abandon.
-pub fn write_abandon(number: u64) -> Bytes {
-    head(ABANDON, number).freeze()
+pub fn write_abandon(number: u64, epoch: u64) -> Bytes {
+    let mut payload = head(ABANDON, number);
+    payload.put_u64(epoch);
+    payload.freeze()
 }
 
 /// Writes a part.
@@ -558,7 +563,7 @@ mod tests {
             chunk.finish(),
             write_part(9, &part),
             write_complete(9),
-            write_abandon(9),
+            write_abandon(9, 5),
         ]
     }
 
@@ -577,7 +582,7 @@ mod tests {
             What::Keys(items),
             What::Part(part),
             What::Complete,
-            What::Abandon,
+            What::Abandon { epoch: 5 },
         ] = &read[..]
         else {
             panic!("{read:?}")

@@ -73,6 +73,10 @@ impl Asked {
             Some(Question::RunAtOnce(frame)) => return self.run(id, frame, answers, None),
             Some(Question::Totals) => to_answer(&database_totals(server)),
             Some(Question::Known) => to_answer(&known(server)),
+            Some(Question::Map) => match server.cluster.get() {
+                Some(cluster) => to_answer(&*cluster.view().map),
+                None => Vec::new(),
+            },
             Some(Question::Libraries) => to_answer(&server.functions.current().states()),
             Some(Question::Scripts(last)) => {
                 to_answer(&server.scripts.loaded_after(&last, SCRIPT_BYTES))

@@ -22,6 +22,7 @@ use super::wide;
 use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
 use crate::cluster::agree::{self, Agreement, Later, ProposeError, Store, Transport};
+use crate::cluster::ask::{Question, read_answer};
 use crate::cluster::bus::{self, Answers, Bus, CallError, Identity, Kind, Links, Service};
 use crate::cluster::copies::{self, Pushes};
 use crate::cluster::map::{Change, Map};
@@ -47,11 +48,14 @@ const TUNNELS_MAX: usize = 10_000;
 const TUNNEL_BYTES: usize = 64 * 1024;
 /// How long a node that has left goes on answering, and twice as long others keep their links to it.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How often one that has left asks where the keys are.
+const ASKS_AGAIN: Duration = Duration::from_millis(50);
 /// Ports between a node's port and its bus, where it does not say otherwise.
 const BUS_OFFSET: u16 = 10_000;
 
 /// A node that takes part.
 pub struct Ring {
+    cluster: Arc<Cluster>,
     agreement: Arc<Agreement>,
     serving: tokio::task::JoinHandle<()>,
     moving: tokio::task::JoinHandle<()>,
@@ -155,8 +159,9 @@ impl Ring {
             let _ = stopped.await;
         };
         let serving = tokio::spawn(bus::serve(listener, bus, service, stopped));
-        let wide = tokio::spawn(wide::run(Arc::clone(server), cluster));
+        let wide = tokio::spawn(wide::run(Arc::clone(server), Arc::clone(&cluster)));
         Ok(Ring {
+            cluster: Arc::clone(&cluster),
             agreement,
             serving,
             moving,
@@ -176,8 +181,13 @@ impl Ring {
         match tokio::time::timeout(limit, self.agreement.leave()).await {
             Ok(Ok(())) => {
                 tracing::info!("has left the ring");
-                // Whoever has not heard of it yet is told that the keys are elsewhere.
-                tokio::time::sleep(LAST_ANSWERS / 2).await;
+                // Whoever has not heard of it yet is told that the keys are elsewhere, and its own clients are served on; when
+                // several leave at once, it has to ask where the keys are by now.
+                let end = Instant::now() + LAST_ANSWERS / 2;
+                while Instant::now() < end {
+                    self.ask_for_map().await;
+                    tokio::time::sleep(ASKS_AGAIN).await;
+                }
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "could not leave the ring: the others take its slots, empty")
@@ -185,6 +195,28 @@ impl Ring {
             Err(_) => tracing::warn!(
                 "had no time to hand over all slots: the others take the rest, empty"
             ),
+        }
+    }
+
+    /// Takes over the map of one that is still in the ring, if it is a later one.
+    async fn ask_for_map(&self) {
+        let cluster = &self.cluster;
+        let view = cluster.view();
+        let others = view.map.nodes.iter().filter(|node| node.is_up());
+        for node in others.filter(|node| node.id != cluster.me) {
+            let question = Question::Map.to_payload();
+            let link = cluster.link(node, 0);
+            let Ok(ticket) = link.call(Kind::Ask, |payload| payload.extend_from_slice(&question))
+            else {
+                continue;
+            };
+            let answer = tokio::time::timeout(ASKS_AGAIN, ticket).await;
+            if let Ok(Ok(answer)) = answer
+                && let Some(map) = read_answer::<Map>(&answer)
+                && map.is_sound()
+            {
+                return cluster.install(Arc::new(map));
+            }
         }
     }
 

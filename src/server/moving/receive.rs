@@ -142,10 +142,15 @@ impl Importer {
             }
             What::Part(part) => self.part(session, part).await,
             What::Complete => self.complete(session),
-            What::Abandon => {
-                self.cluster.abandon(&session.slots);
-                *session = Session::default();
-                Ok(())
+            What::Abandon { epoch } => {
+                // With an older map it might give up what has become its own.
+                if self.catches_up(epoch).await || !session.is_complete {
+                    self.cluster.abandon(&session.slots);
+                    *session = Session::default();
+                    Ok(())
+                } else {
+                    Err(Verdict::Unknown)
+                }
             }
         };
         done.err().unwrap_or(Verdict::Done)
@@ -161,13 +166,14 @@ impl Importer {
         slots: SlotSet,
     ) -> Verdict {
         let cluster = &self.cluster;
+        // With an older map the transfer before would be given up although it has come to its end.
+        if !self.catches_up(epoch).await && session.is_complete {
+            return Verdict::Unknown;
+        }
         if session.number != 0 {
             cluster.abandon(&session.slots);
         }
         *session = Session::default();
-        cluster
-            .wait_for(CATCH_UP, |view| view.map.epoch >= epoch)
-            .await;
         let is_dead = |view: &View| view.dead.as_ref().is_some_and(|dead| dead.meets(&slots));
         loop {
             match cluster.expect(from, &slots) {
@@ -185,6 +191,13 @@ impl Importer {
         session.number = number;
         session.slots = slots;
         Verdict::Done
+    }
+
+    /// Waits until this node knows of this epoch. Whether it does.
+    async fn catches_up(&self, epoch: u64) -> bool {
+        self.cluster
+            .wait_for(CATCH_UP, |view| view.map.epoch >= epoch)
+            .await
     }
 
     fn complete(&self, session: &mut Session) -> Result<(), Verdict> {

@@ -657,7 +657,9 @@ impl<'m> Transfer<'m> {
     /// said later; that it has heard it is not waited for. If the connection breaks it finds out by itself.
     fn abandon(&mut self) {
         self.in_flight.clear();
-        let request = transfer::write_abandon(self.number);
+        // It may know less of what was agreed on than this node: what has become its own is not to be forgotten.
+        let epoch = self.moving.cluster.view().map.epoch;
+        let request = transfer::write_abandon(self.number, epoch);
         let told = self.moving.peers.call(&self.to, request);
         tokio::spawn(tokio::time::timeout(ANSWER, told));
     }
