@@ -139,6 +139,7 @@ mod tests {
             Question::Totals,
             Question::Known,
             Question::Libraries,
+            Question::Map,
             Question::Scripts(Bytes::new()),
             Question::Scripts(Bytes::from_static(b"sha")),
         ];
@@ -146,7 +147,7 @@ mod tests {
             let payload = Bytes::from(question.to_payload());
             assert_eq!(Question::read(payload), Some(question));
         }
-        for wrong in [&b""[..], b"\0", b"\x07", b"\x02x"] {
+        for wrong in [&b""[..], b"\0", b"\x08", b"\x02x"] {
             assert_eq!(Question::read(Bytes::from_static(wrong)), None);
         }
     }
