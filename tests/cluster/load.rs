@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::history::{Loss, Operation, What, violations};
 use crate::ring::{Node, Ring};
+use quoit::cluster::slots::slot_of;
+
 use crate::support::client::encode;
 use crate::support::{Client, Value, eventually};
 
@@ -173,7 +175,9 @@ pub struct Trouble {
     pub begin: u64,
     /// When it was known.
     pub end: u64,
-    /// Whether the connection of a node that was about to go was closed, which is no error.
+    /// Whether the connection was closed.
+    pub is_closed: bool,
+    /// Whether that was the connection of a node that was about to go, which is no error.
     pub is_farewell: bool,
 }
 
@@ -352,6 +356,19 @@ impl Report {
             slowest.map_or(0, |one| (one.end - one.begin) / 1000)
         );
         let wrong = violations(&self.operations, losses);
+        if let Some((key, _)) = wrong.first().and_then(|what| what.split_once(": ")) {
+            let mut of_key: Vec<_> = self.operations.iter().collect();
+            of_key.retain(|one| one.key == key);
+            of_key.sort_by_key(|one| one.begin);
+            println!("all of {key} (slot {}):", slot_of(key.as_bytes()));
+            for one in of_key {
+                let (begin, end) = (one.begin, one.end);
+                println!("  {begin} to {end} at node {}: {:?}", one.node, one.what);
+            }
+            for loss in losses {
+                println!("loss from {} to {} us", loss.begin, loss.end);
+            }
+        }
         assert!(
             wrong.is_empty(),
             "{} violations:\n{}\n{} errors: {:#?}",
@@ -481,7 +498,7 @@ impl Worker {
         requests: &[Vec<String>],
         what: String,
         begin: u64,
-        is_farewell: bool,
+        is_closed: bool,
     ) {
         let words: Vec<String> = requests.iter().map(|words| words.join(" ")).collect();
         self.seen.troubles.push(Trouble {
@@ -490,7 +507,8 @@ impl Worker {
             what,
             begin,
             end: self.shared.now(),
-            is_farewell,
+            is_closed,
+            is_farewell: is_closed && !self.shared.is_open(node),
         });
     }
 
@@ -515,8 +533,7 @@ impl Worker {
         if let Err(error) = &replies {
             self.client = None;
             // A node that is about to go closes its connections; it does not leave anybody waiting.
-            let is_farewell = !is_timeout(error) && !self.shared.is_open(node);
-            self.trouble(node, requests, error.to_string(), begin, is_farewell);
+            self.trouble(node, requests, error.to_string(), begin, !is_timeout(error));
         }
         Some((begin, replies, node))
     }
@@ -550,22 +567,16 @@ impl Worker {
                 Some(())
             }
             None => {
-                let is_farewell = !self.shared.is_open(number);
                 let request = vec![vec!["(connect)".to_owned(), what_for.to_owned()]];
-                self.trouble(
-                    number,
-                    &request,
-                    "no connection".to_owned(),
-                    begin,
-                    is_farewell,
-                );
+                self.trouble(number, &request, "no connection".to_owned(), begin, true);
                 None
             }
         }
     }
 }
 
-fn is_timeout(error: &io::Error) -> bool {
+/// Whether a read took too long.
+pub fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
