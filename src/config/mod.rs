@@ -134,6 +134,8 @@ impl Config {
         Row::all()
             .filter(|row| !row.has_effect() && row.is_set(&settings))
             .map(Row::name)
+            // A node of a ring keeps there who it is.
+            .filter(|name| !(settings.cluster_enabled && *name == "dir"))
             .collect()
     }
 

@@ -282,5 +282,8 @@ fn parameters() {
 }
 
 /// Parameters whose value is not the oracle's, with the reason.
-const OWN_DEFAULTS: &[(&str, &str)] =
-    &[("port", "free ports"), ("dir", "directories of their own")];
+const OWN_DEFAULTS: &[(&str, &str)] = &[
+    ("port", "free ports"),
+    ("dir", "directories of their own"),
+    ("cluster-node-timeout", "keys are back sooner"),
+];
