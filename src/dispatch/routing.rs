@@ -400,7 +400,7 @@ impl Runner {
             return Routed::Here;
         }
         let _ = is_asking;
-        let routed = self.by_slots(session, entry, &slots, is_queued);
+        let routed = self.by_slots(session, entry, &slots, is_queued, round);
         match (named(entry), &routed) {
             // Its client may name it by its SHA-1 from now on, wherever the keys are.
             (Some(Named::Text), Routed::Elsewhere(Step::Forward(_))) => {
@@ -433,6 +433,7 @@ impl Runner {
         entry: &'static Entry<Handler>,
         slots: &[u16],
         is_queued: bool,
+        round: u32,
     ) -> Routed {
         let Some(routing) = &mut self.routing else {
             return Routed::Here;
@@ -468,7 +469,9 @@ impl Runner {
             }
             (Route::Held, _) if is_queued => Routed::Here,
             // What is held without a lease is held until somebody else has it.
-            (Route::Held, Face::Single | Face::Cluster) if !routing.has_lease => {
+            (Route::Held, Face::Single | Face::Cluster)
+                if !routing.has_lease && round > HELD_ROUNDS =>
+            {
                 Routed::Refuse(CommandError::fixed("CLUSTERDOWN The cluster is down"))
             }
             (Route::Held, Face::Peer) if !routing.has_lease => Routed::Elsewhere(Step::NotHere),
@@ -621,6 +624,10 @@ impl Runner {
         }
     }
 }
+
+/// Rounds for which a held slot without a lease is waited for, a second or more: one that leaves loses its lease a moment before
+/// it hears who has its slots.
+const HELD_ROUNDS: u32 = 1000;
 
 const CROSS_SLOT: CommandError =
     CommandError::fixed("CROSSSLOT Keys in request don't hash to the same slot");

@@ -136,6 +136,13 @@ impl Node {
             .args(words)
             .arg(plain.get_program())
             .args(plain.get_args());
+        // As plain: without the parameters of this process.
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
