@@ -15,6 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::base::clock::Millis;
+use crate::cluster::node::NodeId;
 use crate::keyspace::waiting::{Cancel, Waiter};
 use crate::resp::reply::Output;
 
@@ -154,6 +155,11 @@ impl Client {
     pub fn unblock(&self, why: Cancel) -> bool {
         let waiter = self.waiter.lock().clone();
         waiter.is_some_and(|waiter| waiter.cancel(why))
+    }
+
+    /// Whoever at a peer has requests run here.
+    pub fn of_peer(id: u64, peer: NodeId, now: Millis) -> Client {
+        Client::new(id, format!("peer:{peer}"), String::new(), -1, false, now)
     }
 
     /// A client at its start.

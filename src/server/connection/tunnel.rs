@@ -7,10 +7,9 @@ use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 
+use super::forwarding::{write_unit, write_words};
 use super::{Connection, Stream};
-use crate::cluster::forward::write_request;
 use crate::cluster::tunnel::Tunnel;
-use crate::resp::decode::OwnedArguments;
 use crate::resp::reply::{Protocol, Reply};
 use crate::state::session::After;
 
@@ -55,19 +54,10 @@ impl<S: Stream> Connection<S> {
         };
         let transaction = self.session.take_transaction();
         let is_exec = transaction.is_some();
+        count += write_unit(&self.runner, transaction.as_deref(), request, &mut requests);
         if let Some(transaction) = transaction {
-            write_request(word("MULTI").as_arguments(), &mut requests);
-            for (id, queued, _) in transaction.queued() {
-                let spelled = self.runner.spelled_out_queued(id, queued);
-                let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
-                write_request(spelled.unwrap_or(queued), &mut requests);
-                count += 1;
-            }
-            count += 1;
             self.session.keep_spare(transaction);
         }
-        write_request(request, &mut requests);
-        count += 1;
         let is_wanted = self.runner.takes_reply(&mut self.session);
         if is_exec {
             self.session.take_watches();
@@ -134,15 +124,12 @@ impl<S: Stream> Connection<S> {
         if tunnel.is_resp3 != is_resp3 {
             tunnel.is_resp3 = is_resp3;
             let version = if is_resp3 { "3" } else { "2" };
-            let hello: OwnedArguments = ["HELLO", version].iter().collect();
-            write_request(hello.as_arguments(), requests);
+            write_words(&["HELLO", version], requests);
             count += 1;
         }
         if tunnel.database != self.session.database {
             tunnel.database = self.session.database;
-            let number = tunnel.database.to_string();
-            let select: OwnedArguments = ["SELECT", &number].iter().collect();
-            write_request(select.as_arguments(), requests);
+            write_words(&["SELECT", &tunnel.database.to_string()], requests);
             count += 1;
         }
         count
@@ -176,7 +163,3 @@ impl<S: Stream> Connection<S> {
 
 /// The client has left, or has to.
 struct Gone;
-
-fn word(word: &str) -> OwnedArguments {
-    [word].iter().collect()
-}
