@@ -103,7 +103,11 @@ pub fn write_received(count: usize, arguments: &[u8], payload: &mut BytesMut) {
     payload.extend_from_slice(arguments);
 }
 
+#[inline]
 fn write_count(sign: u8, count: usize, payload: &mut BytesMut) {
+    if count < 10 {
+        return payload.extend_from_slice(&[sign, b'0' + count as u8, b'\r', b'\n']);
+    }
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(count).as_bytes();
     payload.reserve(digits.len() + 3);
