@@ -25,7 +25,7 @@ use crate::cluster::ask::{Question, read_answer};
 use crate::cluster::bus::net::TcpListener;
 use crate::cluster::bus::{self, Answers, Bus, CallError, Identity, Kind, Links, Service};
 use crate::cluster::copies::{self, Pushes};
-use crate::cluster::map::{Change, Map};
+use crate::cluster::map::{Change, Map, NOBODY};
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::Pins;
 use crate::cluster::tunnel::{Piece, Tunnels};
@@ -48,8 +48,10 @@ const TUNNELS_MAX: usize = 10_000;
 const TUNNEL_BYTES: usize = 64 * 1024;
 /// How long a node that has left goes on answering, and twice as long others keep their links to it.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// How often one that has left asks where the keys are.
+/// How often one that has left asks where the keys are, how many it asks at most, and how long each may take.
 const ASKS_AGAIN: Duration = Duration::from_millis(50);
+const MOST_ASKED: usize = 3;
+const ANSWERS_WITHIN: Duration = Duration::from_millis(200);
 
 /// A node that takes part.
 pub struct Ring {
@@ -58,6 +60,8 @@ pub struct Ring {
     serving: tokio::task::JoinHandle<()>,
     moving: tokio::task::JoinHandle<()>,
     wide: tokio::task::JoinHandle<()>,
+    /// Once it leaves.
+    following: Option<tokio::task::JoinHandle<()>>,
     stop: tokio::sync::oneshot::Sender<()>,
     bus_port: u16,
 }
@@ -158,6 +162,7 @@ impl Ring {
             serving,
             moving,
             wide,
+            following: None,
             stop,
             bus_port,
         })
@@ -168,18 +173,15 @@ impl Ring {
         self.bus_port
     }
 
-    /// Hands all slots over and leaves, within `limit`.
-    pub async fn leave(&self, limit: Duration) {
+    /// Hands all slots over and leaves, within `limit`. Its own clients are served on until [`Ring::stop`].
+    pub async fn leave(&mut self, limit: Duration) {
+        let follow = follow(Arc::clone(&self.cluster));
+        self.following.get_or_insert_with(|| tokio::spawn(follow));
         match tokio::time::timeout(limit, self.agreement.leave()).await {
             Ok(Ok(())) => {
                 tracing::info!("has left the ring");
-                // Whoever has not heard of it yet is told that the keys are elsewhere, and its own clients are served on; when
-                // several leave at once, it has to ask where the keys are by now.
-                let end = Instant::now() + LAST_ANSWERS / 2;
-                while Instant::now() < end {
-                    self.ask_for_map().await;
-                    tokio::time::sleep(ASKS_AGAIN).await;
-                }
+                // Whoever has not heard of it yet is told that the keys are elsewhere.
+                tokio::time::sleep(LAST_ANSWERS / 2).await;
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "could not leave the ring: the others take its slots, empty")
@@ -190,35 +192,54 @@ impl Ring {
         }
     }
 
-    /// Takes over the map of one that is still in the ring, if it is a later one.
-    async fn ask_for_map(&self) {
-        let cluster = &self.cluster;
-        let view = cluster.view();
-        let others = view.map.nodes.iter().filter(|node| node.is_up());
-        for node in others.filter(|node| node.id != cluster.me) {
-            let question = Question::Map.to_payload();
-            let link = cluster.link(node, 0);
-            let Ok(ticket) = link.call(Kind::Ask, |payload| payload.extend_from_slice(&question))
-            else {
-                continue;
-            };
-            let answer = tokio::time::timeout(ASKS_AGAIN, ticket).await;
-            if let Ok(Ok(answer)) = answer
-                && let Some(map) = read_answer::<Map>(&answer)
-                && map.is_sound()
-            {
-                return cluster.install(Arc::new(map));
-            }
-        }
-    }
-
     /// Ends its part.
     pub async fn stop(self) {
         self.moving.abort();
         self.wide.abort();
+        if let Some(following) = self.following {
+            following.abort();
+        }
         self.agreement.shutdown().await;
         drop(self.stop);
         let _ = self.serving.await;
+    }
+}
+
+/// Asks the others where the keys are, again and again, while the log does not say so to a node that leaves: it ends for it
+/// with its removal, and keys may go on moving, as when several leave at once.
+async fn follow(cluster: Arc<Cluster>) {
+    loop {
+        if !cluster.has_lease() || cluster.view().mine == NOBODY {
+            ask_for_map(&cluster).await;
+        }
+        tokio::time::sleep(ASKS_AGAIN).await;
+    }
+}
+
+/// Takes over a later map of some that are still in the ring. They are chosen by chance: another that leaves may know no more
+/// than this one.
+async fn ask_for_map(cluster: &Cluster) {
+    let view = cluster.view();
+    let others = view.map.nodes.iter();
+    let mut others: Vec<&Node> = others
+        .filter(|node| node.is_up() && node.id != cluster.me)
+        .collect();
+    fastrand::shuffle(&mut others);
+    let question = Question::Map.to_payload();
+    for node in others.into_iter().take(MOST_ASKED) {
+        let link = cluster.link_for_all(node);
+        let Ok(ticket) = link.call(Kind::Ask, |payload| payload.extend_from_slice(&question))
+        else {
+            continue;
+        };
+        let answer = tokio::time::timeout(ANSWERS_WITHIN, ticket).await;
+        if let Ok(Ok(answer)) = answer
+            && let Some(map) = read_answer::<Map>(&answer)
+            && map.is_sound()
+            && map.epoch > view.map.epoch
+        {
+            return cluster.install(Arc::new(map));
+        }
     }
 }
 
