@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -18,6 +19,7 @@ use super::moving::receive::Importer;
 use super::moving::{self, Outcome};
 use super::peer::Executor;
 use super::wide;
+use crate::base::worker::Apart;
 use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
 use crate::cluster::agree::{self, Agreement, Later, ProposeError, Store, Transport};
@@ -58,7 +60,8 @@ pub struct Ring {
     cluster: Arc<Cluster>,
     agreement: Arc<Agreement>,
     serving: tokio::task::JoinHandle<()>,
-    moving: tokio::task::JoinHandle<()>,
+    /// Where keys move.
+    moving: Apart,
     wide: tokio::task::JoinHandle<()>,
     /// Once it leaves.
     following: Option<tokio::task::JoinHandle<()>>,
@@ -136,8 +139,12 @@ impl Ring {
         let movers = Arc::new(Movers {
             cluster: Arc::clone(&cluster),
             agreement: Arc::clone(&agreement),
+            patience: node_timeout,
+            main: Handle::current(),
         });
-        let moving = tokio::spawn(moving::run(
+        let moving = Apart::start("moving")
+            .map_err(|error| RingError(format!("no thread to move keys: {error}")))?;
+        moving.handle().spawn(moving::run(
             Arc::clone(server),
             Arc::clone(&cluster),
             movers,
@@ -147,6 +154,7 @@ impl Ring {
             server: Arc::clone(server),
             agreement: Arc::clone(&agreement),
             importer,
+            moving: moving.handle().clone(),
             asks: Asks::new(server),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -194,12 +202,12 @@ impl Ring {
 
     /// Ends its part.
     pub async fn stop(self) {
-        self.moving.abort();
         self.wide.abort();
         if let Some(following) = self.following {
             following.abort();
         }
         self.agreement.shutdown().await;
+        drop(self.moving);
         drop(self.stop);
         let _ = self.serving.await;
     }
@@ -374,6 +382,10 @@ const LANE_OF_KEYS: usize = LANES_MAX;
 struct Movers {
     cluster: Arc<Cluster>,
     agreement: Arc<Agreement>,
+    /// How long a node is waited for that has no connection yet.
+    patience: Duration,
+    /// Where the agreement runs.
+    main: Handle,
 }
 
 impl moving::Peers for Movers {
@@ -382,12 +394,14 @@ impl moving::Peers for Movers {
         let queued = link.call(Kind::Transfer, |payload| {
             payload.extend_from_slice(&request)
         });
+        let patience = self.patience;
         Box::pin(async move {
             match queued {
                 Ok(ticket) => ticket.await,
-                // The first request of all: the connection is made for it.
+                // The first request of all: the connection is made for it. A first attempt that fails says little of a node that
+                // has just joined and has all others to greet.
                 Err(CallError::NotConnected) => {
-                    link.connected().await?;
+                    link.connected_within(patience).await?;
                     link.call(Kind::Transfer, |payload| {
                         payload.extend_from_slice(&request)
                     })?
@@ -400,11 +414,16 @@ impl moving::Peers for Movers {
 
     fn propose(&self, change: Change) -> Later<Outcome> {
         let agreement = Arc::clone(&self.agreement);
+        let proposing = self
+            .main
+            .spawn(async move { agreement.propose(change).await });
         Box::pin(async move {
-            match agreement.propose(change).await {
-                Ok(_) => Outcome::Made,
-                Err(ProposeError::NoEffect | ProposeError::Refused(_)) => Outcome::NotMade,
-                Err(ProposeError::Unavailable | ProposeError::NotInRing) => Outcome::Unknown,
+            match proposing.await {
+                Ok(Ok(_)) => Outcome::Made,
+                Ok(Err(ProposeError::NoEffect | ProposeError::Refused(_))) => Outcome::NotMade,
+                Ok(Err(ProposeError::Unavailable | ProposeError::NotInRing)) | Err(_) => {
+                    Outcome::Unknown
+                }
             }
         })
     }
@@ -415,6 +434,8 @@ struct Peers {
     server: Arc<Server>,
     agreement: Arc<Agreement>,
     importer: Arc<Importer>,
+    /// Where keys are taken in.
+    moving: Handle,
     asks: Asks,
 }
 
@@ -431,6 +452,8 @@ struct Peer {
     clients: Arc<FarClients>,
     /// Ends of the tunnels of its clients.
     tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
+    /// Its keys on their way to where they are taken in; none before the first.
+    transfers: Option<mpsc::Sender<(u64, Bytes)>>,
 }
 
 impl Service for Peers {
@@ -445,6 +468,7 @@ impl Service for Peers {
             asked: self.asks.of(from, &clients),
             clients,
             tunnels: HashMap::new(),
+            transfers: None,
         }
     }
 
@@ -474,11 +498,16 @@ impl Service for Peers {
                     send(&answers, id, &answer);
                 });
             }
-            // One after the other: they come by a connection of their own.
             Kind::Transfer => {
-                let mut answer = BytesMut::new();
-                self.importer.handle(peer.id, payload, &mut answer).await;
-                send(answers, id, &answer);
+                let transfers = peer.transfers.get_or_insert_with(|| {
+                    let (transfers, incoming) = mpsc::channel(TRANSFERS);
+                    let importer = Arc::clone(&self.importer);
+                    self.moving
+                        .spawn(take_in(importer, peer.id, incoming, answers.clone()));
+                    transfers
+                });
+                // It ends with this node.
+                let _ = transfers.send((id, payload)).await;
             }
             Kind::Publish => {
                 match peer.ear.hear(&payload) {
@@ -496,6 +525,25 @@ impl Service for Peers {
             Kind::Track => copies::ended(&payload).for_each(|client| peer.clients.end(client)),
             _ => {}
         }
+    }
+}
+
+/// Requests of transfers of one peer that wait to be handled: a sender has fewer on their way. Beyond it the connection is not
+/// read.
+const TRANSFERS: usize = 16;
+
+/// Handles what one link of a peer sends of its keys, one after the other. The link is read meanwhile, so that a request that
+/// waits for long (for left-overs to be removed) is not taken for a node that is gone.
+async fn take_in(
+    importer: Arc<Importer>,
+    from: NodeId,
+    mut incoming: mpsc::Receiver<(u64, Bytes)>,
+    answers: Answers,
+) {
+    while let Some((id, request)) = incoming.recv().await {
+        let mut answer = BytesMut::new();
+        importer.handle(from, request, &mut answer).await;
+        send(&answers, id, &answer);
     }
 }
 
