@@ -738,8 +738,8 @@ async fn keys_move_while_the_requests_take_all_turns() {
 
 /// Tasks that are always ready.
 const BUSY: usize = 64;
-/// Turns of all of them while keys move: some dozens; a mover that has one turn when they have each had theirs needs thousands.
-const TURNS_MAX: usize = 400;
+/// Turns of all of them while keys move: a few; a mover that has one turn when they have each had theirs needs more than a hundred.
+const TURNS_MAX: usize = 50;
 
 /// Keys with some values, all of one slot.
 async fn set_some(net: &Net, user: &mut User, count: usize) {
@@ -828,7 +828,9 @@ async fn a_change_that_is_not_made_leaves_all_where_it_was() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().push(Outcome::NotMade);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Refused));
     assert!(net.cluster(0).view().held.is_none());
     assert_eq!(net.content(0).len(), 50);
@@ -859,7 +861,9 @@ async fn slots_stay_held_until_it_is_known_what_became_of_them() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().extend([Outcome::Unknown; 2]);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
     assert_eq!(net.proposals.load(Ordering::SeqCst), 3);
     assert_eq!(
@@ -1022,7 +1026,9 @@ async fn a_receiver_without_room_says_so() {
     set_some(&net, &mut user, 3).await;
     net.server(1).base_bytes.store(2, Ordering::SeqCst);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::NoRoom));
     assert_eq!(
         user.run(&net, &[b"GET", b"{tag}1"]).await,
@@ -1078,10 +1084,14 @@ async fn a_broken_connection_changes_nothing() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.is_broken.store(true, Ordering::SeqCst);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Broken));
     net.is_broken.store(false, Ordering::SeqCst);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
     assert_eq!(
         user.run(&net, &[b"GET", b"{tag}1"]).await,
@@ -1100,7 +1110,9 @@ async fn who_waits_for_a_key_waits_on_where_it_goes() {
     }
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
     // A client of the cluster face is sent there; one of the single face would not notice.
     let moved = format!("-MOVED {} 127.0.0.1:1\r\n", slot_of(b"tag"));
@@ -1130,7 +1142,9 @@ async fn who_waits_goes_on_waiting_when_nothing_moves() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().push(Outcome::NotMade);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Refused));
     let mut user = net.connect(0);
     assert_eq!(
@@ -1159,7 +1173,9 @@ async fn a_transaction_whose_keys_leave_is_not_run() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().push(Outcome::NotMade);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Refused));
     user.send(0, &[b"EXEC"]).await;
     assert_eq!(user.reply(0).await, b"*-1\r\n");
@@ -1180,7 +1196,9 @@ async fn databases_that_are_emptied_meanwhile_stay_empty() {
         listeners.departing.take(1).is_err(),
         "all has to be sent anew"
     );
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.keys), Ok(0));
     assert_eq!(net.content(1), BTreeMap::new());
 }
