@@ -13,7 +13,7 @@ use super::transaction::{Transaction, Watches};
 use crate::base::rng::Rng;
 use crate::cluster::ask::DatabaseTotal;
 use crate::cluster::node::NodeId;
-use crate::resp::reply::{Output, Protocol};
+use crate::resp::reply::{Mark, Output, Protocol};
 
 /// CLIENT REPLY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,19 @@ pub enum After {
     Drop,
     /// Sleeps first (DEBUG SLEEP).
     Sleep(Duration),
+    /// Has a peer end another client's wait first, and replaces the reply by what came of it: [`Session::asking`].
+    Unblock,
+}
+
+/// What a peer is to be asked for CLIENT UNBLOCK.
+#[derive(Debug)]
+pub struct Asking {
+    /// Where the reply begins.
+    pub mark: Mark,
+    /// Whose wait is to end.
+    pub client: Arc<Client>,
+    /// Whether with an error.
+    pub with_error: bool,
 }
 
 /// How many keys the nodes of a ring hold together.
@@ -91,6 +104,8 @@ pub struct Session {
     pub in_script: bool,
     /// What was asked of all nodes for the command that runs next, which takes it.
     pub totals: Option<Box<KeyTotals>>,
+    /// Belongs to [`After::Unblock`].
+    pub asking: Option<Asking>,
     /// Chance.
     pub rng: Rng,
 }
@@ -118,6 +133,7 @@ impl Session {
             spare: None,
             in_script: false,
             totals: None,
+            asking: None,
             rng: Rng::from_system(),
         }
     }

@@ -14,6 +14,9 @@ use super::{CallError, Kind, QUEUE_MAX, frame};
 /// A buffer that grew beyond this is not used again, so that one burst is not paid for ever after.
 const SPARE_MAX: usize = 1 << 20;
 
+/// Bytes from which those who can wait do not queue more.
+const ROOM: usize = 1 << 20;
+
 /// Bytes from which a frame is not shared any more: what is in it is not looked at before it is there whole.
 const SHARED_FRAME_MAX: usize = 32 << 10;
 
@@ -36,6 +39,8 @@ struct Queue {
     taken: usize,
     /// The connection's task, while it waits for frames.
     sleeper: Option<Waker>,
+    /// Those who wait until there is room.
+    waiting_for_room: Vec<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,17 +73,20 @@ impl Outbox {
         if queue.state != State::Closed {
             queue.state = State::Shut;
         }
-        queue.empty();
+        let woken = queue.empty();
+        drop(queue);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// No connection will be there again.
     pub(super) fn close(&self) {
         let mut queue = self.queue.lock();
         queue.state = State::Closed;
-        queue.empty();
+        let woken = queue.empty();
         let sleeper = queue.sleeper.take();
         drop(queue);
         wake(sleeper);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -201,7 +209,28 @@ impl Outbox {
             *batch = BytesMut::new();
         }
         batch.clear();
-        self.queue.lock().taken = 0;
+        let woken = {
+            let mut queue = self.queue.lock();
+            queue.taken = 0;
+            std::mem::take(&mut queue.waiting_for_room)
+        };
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready when less than [`ROOM`] is queued, or nothing will be sent any more: pushing says so then.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.queue.lock();
+        if queue.state != State::Open || queue.waiting() < ROOM {
+            return Poll::Ready(());
+        }
+        if !queue
+            .waiting_for_room
+            .iter()
+            .any(|waker| waker.will_wake(cx.waker()))
+        {
+            queue.waiting_for_room.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// For the connection's task, which is about to append frames itself and to look here after that: nobody needs to wake it.
@@ -215,10 +244,12 @@ impl Queue {
         self.frames.len() + self.taken
     }
 
-    fn empty(&mut self) {
+    /// Forgets all. Returns whom to wake, after the lock is released.
+    fn empty(&mut self) -> Vec<Waker> {
         self.frames = BytesMut::new();
         self.open = None;
         self.taken = 0;
+        std::mem::take(&mut self.waiting_for_room)
     }
 
     fn append_piece(

@@ -60,6 +60,11 @@ impl Answers {
         self.0.push_answer(Kind::Answer, id, write)
     }
 
+    /// Waits until so little is to be written that more may be queued without fear for the connection ([`super::QUEUE_MAX`]).
+    pub async fn room(&self) {
+        std::future::poll_fn(|context| self.0.poll_room(context)).await;
+    }
+
     /// Sends something unasked, behind the answers given before. As [`Answers::answer`] otherwise.
     pub fn push(&self, write: impl FnOnce(&mut BytesMut)) -> Result<(), TooLarge> {
         self.0.push_answer(Kind::Push, 0, write)

@@ -4,18 +4,29 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
+use super::forwarding::how_to_run;
 use super::{Connection, Stream};
-use crate::cluster::forward::write_request;
-use crate::cluster::tunnel::Tunnel;
+use crate::cluster::forward::{HowToRun, write_request};
+use crate::cluster::tunnel::{Next, Tunnel};
 use crate::resp::decode::OwnedArguments;
 use crate::resp::reply::{Protocol, Reply};
+use crate::state::clients::{Unblock, WaitsAt};
 use crate::state::session::After;
 
 /// What a peer's connection says of a request whose keys are elsewhere.
 pub(super) const NOT_HERE: &str = "NOTHERE";
+
+/// What a client is told whose request nobody knows the end of.
+const LOST: &str =
+    "CLUSTERDOWN the node that owns the keys was lost while the command waited there";
+
+/// Between two attempts to reach a peer.
+const RETRY: Duration = Duration::from_millis(5);
 
 impl<S: Stream> Connection<S> {
     /// Runs the request that was just decoded, or the transaction that it ends, at the peer of this index, and writes the
@@ -40,89 +51,153 @@ impl<S: Stream> Connection<S> {
         // What was unwatched here is unwatched there by its end.
         self.tunnels
             .retain(|tunnel| tunnel.node != node.id || tunnel.is_watching <= is_watching);
-        let found = self.tunnels.iter().position(|its| its.node == node.id);
-        let mut tunnel = match found {
-            Some(at) => self.tunnels.swap_remove(at),
-            None => Tunnel::open(&cluster, node, self.client().id),
-        };
-        let mut requests = BytesMut::new();
-        let mut count = self.prepare(&mut tunnel, &mut requests);
         let request = self.decoder.arguments(&self.input);
         let is_watch = self.runner.is_watch(request);
         let watched = match is_watch {
             true => self.runner.slots(&self.session, request),
             false => Vec::new(),
         };
-        let transaction = self.session.take_transaction();
-        let is_exec = transaction.is_some();
-        if let Some(transaction) = transaction {
+        let (requests, mut count) = self.tunnelled();
+        let how = how_to_run(&self.session);
+        if how.contains(HowToRun::REMEMBER) {
+            self.session.reads_at(node.id);
+        }
+        let client = self.client().id;
+        let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
+        // One that was lost meanwhile, and kept nothing, or whose link is not up yet, begins anew.
+        let mut tunnel = loop {
+            let found = self.tunnels.iter().position(|its| its.node == node.id);
+            let mut tunnel = match found {
+                Some(at) => self.tunnels.swap_remove(at),
+                None => Tunnel::open(&cluster, node, client),
+            };
+            let mut prepared = BytesMut::new();
+            let replies = self.prepare(&mut tunnel, &mut prepared);
+            prepared.extend_from_slice(&requests);
+            if tunnel.send(client, how, prepared).is_ok() {
+                count += replies;
+                break tunnel;
+            }
+            if tunnel.is_watching || !self.may_try_until(deadline) {
+                self.session.take_transaction();
+                self.session.take_watches();
+                self.answer_lost();
+                return true;
+            }
+            drop(tunnel);
+            tokio::time::sleep(RETRY).await;
+            if self.client().killed().is_some() {
+                self.session.after = After::Drop;
+                return true;
+            }
+            if cluster.version() != view.version {
+                return false;
+            }
+        };
+        drop(requests);
+        let mut reply = None;
+        let mut is_elsewhere = false;
+        for _ in 0..count {
+            reply = match self.reply_of(&mut tunnel).await {
+                Ok(reply) => reply,
+                Err(Gone) => {
+                    self.session.after = After::Drop;
+                    return true;
+                }
+            };
+            is_elsewhere |= reply
+                .as_ref()
+                .is_some_and(|reply| reply.starts_with(b"-NOTHERE"));
+            if reply.is_none() {
+                break;
+            }
+        }
+        self.session.client.set_waits(None);
+        let is_exec = self.session.take_transaction().is_some();
+        if is_elsewhere && !is_exec {
+            return false;
+        }
+        if is_exec {
+            self.session.take_watches();
+        }
+        let Some(reply) = reply else {
+            self.answer_lost();
+            return true;
+        };
+        let is_wanted = self.runner.takes_reply(&mut self.session);
+        if is_elsewhere {
+            // The watched keys were moved: nobody knows whether they were changed on the way.
+            if is_wanted {
+                Reply::new(&mut self.output, self.session.protocol).null_array();
+            }
+            return true;
+        }
+        if is_watch && reply.first() == Some(&b'+') {
+            self.session.watched_elsewhere.extend(watched);
+            tunnel.is_watching = true;
+        }
+        if is_exec {
+            tunnel.is_watching = false;
+        }
+        if is_wanted {
+            self.output.push_shared(reply);
+        }
+        self.tunnels.push(tunnel);
+        true
+    }
+
+    /// The request that was just decoded, or the transaction that it ends, as the peer is to run it, and how many replies
+    /// that has.
+    fn tunnelled(&self) -> (BytesMut, usize) {
+        let mut requests = BytesMut::new();
+        let mut count = 1;
+        if let Some(transaction) = self.session.transaction() {
             write_request(word("MULTI").as_arguments(), &mut requests);
+            count += 1;
             for (id, queued, _) in transaction.queued() {
                 let spelled = self.runner.spelled_out_queued(id, queued);
                 let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
                 write_request(spelled.unwrap_or(queued), &mut requests);
                 count += 1;
             }
-            count += 1;
-            self.session.keep_spare(transaction);
         }
-        write_request(request, &mut requests);
-        count += 1;
-        let is_wanted = self.runner.takes_reply(&mut self.session);
-        if is_exec {
-            self.session.take_watches();
+        write_request(self.decoder.arguments(&self.input), &mut requests);
+        (requests, count)
+    }
+
+    /// Answers a request whose owner was lost.
+    fn answer_lost(&mut self) {
+        if self.runner.takes_reply(&mut self.session) {
+            Reply::new(&mut self.output, self.session.protocol).error(LOST);
         }
-        let mut reply = None;
-        if tunnel.send(&requests).is_ok() {
-            let mut is_elsewhere = false;
-            for _ in 0..count {
-                reply = match self.reply_of(&mut tunnel).await {
-                    Ok(reply) => reply,
-                    Err(Gone) => {
-                        self.session.after = After::Drop;
-                        return true;
-                    }
-                };
-                is_elsewhere |= reply
-                    .as_ref()
-                    .is_some_and(|reply| reply.starts_with(b"-NOTHERE"));
-                if reply.is_none() {
-                    break;
-                }
-            }
-            if is_elsewhere && !is_exec {
-                return false;
-            }
-            if is_elsewhere {
-                // The watched keys were moved: nobody knows whether they were changed on the way.
-                if is_wanted {
-                    Reply::new(&mut self.output, self.session.protocol).null_array();
-                }
-                return true;
-            }
-        } else {
-            // The link may come up in a moment.
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+
+    /// Ends another client's wait at a peer, and replaces the reply that stands for it. `false` when the client is gone.
+    pub(super) async fn unblock_elsewhere(&mut self) -> bool {
+        let Some(asking) = self.session.asking.take() else {
+            return true;
+        };
+        // Nothing: CLIENT REPLY has taken it away.
+        let is_wanted = self.output.bytes_since(asking.mark) > 0;
+        self.output.truncate(asking.mark);
+        self.runner.end_batch();
+        // What the client sent before it may serve who waits.
+        if !self.forwarding.is_empty() && !self.settle().await {
+            return false;
         }
-        let mut written = Reply::new(&mut self.output, self.session.protocol);
-        match reply {
-            Some(reply) => {
-                if is_watch && reply.first() == Some(&b'+') {
-                    self.session.watched_elsewhere.extend(watched);
-                    tunnel.is_watching = true;
-                }
-                if is_exec {
-                    tunnel.is_watching = false;
-                }
-                if is_wanted {
-                    self.output.push_shared(reply);
-                }
-                self.tunnels.push(tunnel);
-            }
-            None if is_wanted => written.error(
-                "CLUSTERDOWN the node that owns the keys was lost while the command waited there",
-            ),
-            None => {}
+        let is_unblocked = match asking.client.unblock(asking.with_error) {
+            Unblock::Done(is_unblocked) => is_unblocked,
+            Unblock::Asked(answer) => tokio::select! {
+                // Lost: the wait ends by that.
+                answer = answer => answer.unwrap_or(false),
+                _ = super::killed(&self.session.client) => return false,
+                _ = self.server().shutdown.requested() => return false,
+            },
+        };
+        self.runner.begin_batch();
+        if is_wanted {
+            let mut reply = Reply::new(&mut self.output, self.session.protocol);
+            reply.integer(i64::from(is_unblocked));
         }
         true
     }
@@ -151,17 +226,26 @@ impl<S: Stream> Connection<S> {
     /// The next reply. Meanwhile replies and mail are sent, and what the client sends is kept; that it has left is seen by
     /// the read. `None`: the peer is gone.
     async fn reply_of(&mut self, tunnel: &mut Tunnel) -> Result<Option<Bytes>, Gone> {
-        poll_fn(|context| {
+        let done = poll_fn(|context| {
             self.client().register(context.waker());
             if let Some(mail) = self.session.client.take_mail() {
                 self.output.append(mail);
             }
-            while let Poll::Ready(reply) = tunnel.poll_reply(context) {
-                match reply {
-                    Some(push) if push.first() == Some(&b'>') => self.output.push_shared(push),
-                    reply => return Poll::Ready(Ok(reply)),
+            while let Poll::Ready(next) = tunnel.poll_next(context) {
+                match next {
+                    Next::Reply(push) if push.first() == Some(&b'>') => {
+                        self.output.push_shared(push);
+                    }
+                    Next::Reply(reply) => return Poll::Ready(Ok(Some(reply))),
+                    Next::Waits => {
+                        let place = WaitsAt::Peer(tunnel.handle());
+                        self.session.client.set_waits(Some(place));
+                        self.publish();
+                    }
+                    Next::End => return Poll::Ready(Ok(None)),
                 }
             }
+            self.held_elsewhere = tunnel.held_bytes();
             if self.client().killed().is_some()
                 || self.server().shutdown.is_requested()
                 || self.exchange(context).is_err()
@@ -170,7 +254,9 @@ impl<S: Stream> Connection<S> {
             }
             Poll::Pending
         })
-        .await
+        .await;
+        self.held_elsewhere = 0;
+        done
     }
 }
 
