@@ -30,7 +30,7 @@ use crate::cluster::tunnel::Tunnel;
 use crate::config::{OutputLimit, Settings};
 use crate::dispatch::{Blocked, Face, Migrating, Runner, Step, Sweeping, WINDOW};
 use crate::keyspace::waiting::{Cancel, Waiter};
-use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
+use crate::resp::decode::{Arguments, Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
 use crate::resp::spare::{INPUTS, Spare};
 use crate::state::Server;
@@ -413,15 +413,16 @@ impl<S: Stream> Connection<S> {
             self.session.after = After::Drop;
         }
         self.keeps_copies();
-        if let Some(subscriptions) = &mut self.session.subscriptions
-            && let Some(untold) = subscriptions.take_untold()
-        {
-            let server = Arc::clone(self.server());
-            server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
-        }
-        if let Some(tracker) = &mut self.session.tracker
-            && let Some(untold) = tracker.take_untold()
-        {
+        let Session {
+            subscriptions,
+            tracker,
+            ..
+        } = &mut self.session;
+        let untold = [
+            subscriptions.as_mut().and_then(|its| its.take_untold()),
+            tracker.as_mut().and_then(|its| its.take_untold()),
+        ];
+        for untold in untold.into_iter().flatten() {
             let server = Arc::clone(self.server());
             server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
         }
@@ -507,13 +508,9 @@ impl<S: Stream> Connection<S> {
             // What takes its time, or asks others, comes behind the replies that are still under way.
             if !matches!(step, Step::Done | Step::Contended | Step::Forward(_))
                 && !self.forwarding.is_empty()
+                && !self.settle_first().await
             {
-                self.runner.end_batch();
-                if !self.settle().await {
-                    self.session.after = After::Drop;
-                    return;
-                }
-                self.runner.begin_batch();
+                return;
             }
             match step {
                 Step::Done => return,
@@ -535,7 +532,18 @@ impl<S: Stream> Connection<S> {
                         return;
                     }
                 }
-                Step::Sweep(sweeping) => return self.sweep(sweeping).await,
+                Step::Sweep(sweeping) => {
+                    let Connection {
+                        decoder,
+                        input,
+                        session,
+                        output,
+                        runner,
+                        ..
+                    } = self;
+                    let request = decoder.arguments(input);
+                    return sweep_to_end(runner, session, sweeping, request, output).await;
+                }
                 Step::Blocked(blocked) => {
                     // Who was sent away by the keys' move does not wait longer than was asked.
                     let until = *until.get_or_insert(blocked.waiter.wait.until);
@@ -546,13 +554,7 @@ impl<S: Stream> Connection<S> {
                 }
                 Step::Migrate(migrating) => return self.migrate(*migrating).await,
                 Step::Forward(index) => {
-                    if !self.forward(index) {
-                        self.runner.end_batch();
-                        if !self.settle().await {
-                            self.session.after = After::Drop;
-                            return;
-                        }
-                        self.runner.begin_batch();
+                    if !self.forward(index) && self.settle_first().await {
                         self.forward(index);
                     }
                     return;
@@ -574,32 +576,6 @@ impl<S: Stream> Connection<S> {
                     let mut reply = Reply::new(&mut self.output, self.session.protocol);
                     return reply.error(tunnel::NOT_HERE);
                 }
-            }
-        }
-    }
-
-    /// Drives a sweep, with a turn for the others after each slice of time.
-    async fn sweep(&mut self, sweeping: Sweeping) {
-        let mut next = Some(sweeping);
-        let mut begun = Instant::now();
-        while let Some(sweeping) = next {
-            let Connection {
-                decoder,
-                input,
-                session,
-                output,
-                runner,
-                ..
-            } = self;
-            next = runner.sweep_step(session, sweeping, decoder.arguments(input), output);
-            if next.as_ref().is_some_and(Sweeping::is_held_up)
-                && self.server().scripts.has_long_runs()
-            {
-                rest(self.server(), 0).await;
-            }
-            if begun.elapsed() >= SLICE {
-                tokio::task::yield_now().await;
-                begun = Instant::now();
             }
         }
     }
@@ -1008,6 +984,31 @@ async fn killed(client: &Client) {
         }
     })
     .await;
+}
+
+/// Runs a sweep to its end, with a turn for the others after each slice of time.
+pub(super) async fn sweep_to_end(
+    runner: &mut Runner,
+    session: &mut Session,
+    sweeping: Sweeping,
+    request: Arguments<'_>,
+    output: &mut Output,
+) {
+    let mut next = Some(sweeping);
+    let mut begun = Instant::now();
+    while let Some(sweeping) = next {
+        next = runner.sweep_step(session, sweeping, request, output);
+        if next.as_ref().is_some_and(Sweeping::is_held_up)
+            && runner.server().scripts.has_long_runs()
+        {
+            let server = Arc::clone(runner.server());
+            rest(&server, 0).await;
+        }
+        if begun.elapsed() >= SLICE {
+            tokio::task::yield_now().await;
+            begun = Instant::now();
+        }
+    }
 }
 
 /// Lets others go on while a partition is locked: yields at first, then sleeps.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::connection::rest;
+use super::connection::{rest, sweep_to_end};
+use crate::cluster::DOWN;
 use crate::cluster::forward::{Answer, Head, HowToRun};
 use crate::cluster::node::NodeId;
 use crate::dispatch::{Face, Runner, Step, WINDOW};
@@ -41,14 +42,7 @@ pub struct Executor {
 impl Executor {
     /// For the requests of these clients of a peer.
     pub fn new(server: &Arc<Server>, peer: NodeId, clients: &Arc<FarClients>) -> Executor {
-        let client = Client::new(
-            server.clients.next_id(),
-            format!("peer:{peer}"),
-            String::new(),
-            -1,
-            false,
-            server.clock.now(),
-        );
+        let client = Client::of_peer(server.clients.next_id(), peer, server.clock.now());
         Executor {
             runner: Runner::new(Arc::clone(server))
                 .of_client(client.id)
@@ -166,22 +160,8 @@ impl Executor {
                     self.runner.begin_batch();
                 }
                 Step::Sweep(sweeping) => {
-                    let mut next = Some(sweeping);
-                    while let Some(sweeping) = next {
-                        let request = self.decoder.arguments(payload);
-                        let is_held_up = sweeping.is_held_up();
-                        next = self.runner.sweep_step(
-                            &mut self.session,
-                            sweeping,
-                            request,
-                            &mut self.output,
-                        );
-                        if is_held_up {
-                            rest(self.runner.server(), 0).await;
-                        } else {
-                            tokio::task::yield_now().await;
-                        }
-                    }
+                    let (runner, session) = (&mut self.runner, &mut self.session);
+                    sweep_to_end(runner, session, sweeping, request, &mut self.output).await;
                     return true;
                 }
                 Step::Blocked(blocked) => {
@@ -212,7 +192,7 @@ impl Executor {
         let begin = self.output.mark();
         for _ in 0..count {
             let mut reply = Reply::new(&mut self.output, self.session.protocol);
-            reply.error("CLUSTERDOWN The cluster is down");
+            reply.error(DOWN);
             self.ends.push(self.output.bytes_since(begin));
         }
     }

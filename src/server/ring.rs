@@ -31,7 +31,7 @@ use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::Pins;
 use crate::cluster::tunnel::pipe::{Came, PIECE_BYTES, Pipe};
 use crate::cluster::tunnel::{Piece, Tunnels};
-use crate::config::{ClusterFace, Pin, Settings};
+use crate::config::{ClusterFace, Pin, Seed, Settings, host_port};
 use crate::dispatch::Face;
 use crate::keyspace::effects::Interest;
 use crate::state::Server;
@@ -50,8 +50,6 @@ const TUNNELS_MAX: usize = 10_000;
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How often one that has left asks where the keys are.
 const ASKS_AGAIN: Duration = Duration::from_millis(50);
-/// Ports between a node's port and its bus, where it does not say otherwise.
-const BUS_OFFSET: u16 = 10_000;
 
 /// A node that takes part.
 pub struct Ring {
@@ -88,13 +86,7 @@ impl Ring {
         let wanted = match settings.cluster_bus_port {
             // Any free port begets another.
             0 if settings.port == 0 => 0,
-            0 if port > u16::MAX - BUS_OFFSET => {
-                return Err(RingError(format!(
-                    "port {port} leaves no room for the bus at {BUS_OFFSET} above it: set cluster-bus-port"
-                )));
-            }
-            0 => port + BUS_OFFSET,
-            other => other,
+            _ => settings.bus_port(),
         };
         let listener = listen(&settings, wanted).await?;
         let bus_port = listener.local_addr().map_or(wanted, |addr| addr.port());
@@ -118,7 +110,7 @@ impl Ring {
             return Err(RingError("this server is in a ring already".to_owned()));
         }
         server.keyspace.become_partial();
-        let seeds = seeds(&settings);
+        let seeds: Vec<String> = settings.cluster_seeds.iter().map(Seed::bus).collect();
         let ip = own_ip(&settings, &seeds).await;
         let options = agree::Options {
             node: node(&settings, store.id(), &ip, port, bus_port),
@@ -242,7 +234,7 @@ fn node(settings: &Settings, id: NodeId, ip: &str, port: u16, bus_port: u16) -> 
     let bus_port = given(settings.cluster_announce_bus_port, bus_port);
     Node {
         id,
-        bus: join(&bus_host, bus_port),
+        bus: host_port(&bus_host, bus_port),
         host,
         hostname: settings.cluster_announce_hostname.clone(),
         port,
@@ -259,19 +251,6 @@ fn node(settings: &Settings, id: NodeId, ip: &str, port: u16, bus_port: u16) -> 
         state: NodeState::Up,
         incarnation: 0,
     }
-}
-
-fn join(host: &str, port: u16) -> String {
-    match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
-    }
-}
-
-/// The buses of the seeds.
-fn seeds(settings: &Settings) -> Vec<String> {
-    let seeds = settings.cluster_seeds.iter();
-    seeds.map(|seed| join(&seed.host, seed.bus_port)).collect()
 }
 
 fn secret(settings: &Settings) -> Vec<u8> {
@@ -617,14 +596,7 @@ impl Peers {
         let pipe = Arc::<Pipe>::default();
         let (here, there) = tokio::io::duplex(PIECE_BYTES);
         let server = &self.server;
-        let mut client = Client::new(
-            server.clients.next_id(),
-            format!("peer:{peer}"),
-            String::new(),
-            -1,
-            false,
-            server.clock.now(),
-        );
+        let mut client = Client::of_peer(server.clients.next_id(), peer, server.clock.now());
         let to_peer = answers.clone();
         client.stands_for = Some(Box::new(StandsFor {
             writer: AtomicU64::new(client.id),

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::base::clock::Millis;
+use crate::cluster::node::NodeId;
 use crate::cluster::tunnel::Handle;
 use crate::keyspace::waiting::{Cancel, Waiter};
 use crate::resp::reply::Output;
@@ -219,6 +220,11 @@ impl Client {
                 Err(_) => Unblock::Done(false),
             },
         }
+    }
+
+    /// Whoever at a peer has requests run here.
+    pub fn of_peer(id: u64, peer: NodeId, now: Millis) -> Client {
+        Client::new(id, format!("peer:{peer}"), String::new(), -1, false, now)
     }
 
     /// A client at its start.

@@ -4,16 +4,14 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::forwarding::how_to_run;
+use super::forwarding::{Tries, how_to_run, write_unit, write_words};
 use super::{Connection, Stream};
-use crate::cluster::forward::{HowToRun, write_request};
+use crate::cluster::forward::HowToRun;
 use crate::cluster::tunnel::{Next, Tunnel};
-use crate::resp::decode::OwnedArguments;
 use crate::resp::reply::{Protocol, Reply};
 use crate::state::clients::{Unblock, WaitsAt};
 use crate::state::session::After;
@@ -24,9 +22,6 @@ pub(super) const NOT_HERE: &str = "NOTHERE";
 /// What a client is told whose request nobody knows the end of.
 const LOST: &str =
     "CLUSTERDOWN the node that owns the keys was lost while the command waited there";
-
-/// Between two attempts to reach a peer.
-const RETRY: Duration = Duration::from_millis(5);
 
 impl<S: Stream> Connection<S> {
     /// Runs the request that was just decoded, or the transaction that it ends, at the peer of this index, and writes the
@@ -57,13 +52,20 @@ impl<S: Stream> Connection<S> {
             true => self.runner.slots(&self.session, request),
             false => Vec::new(),
         };
-        let (requests, mut count) = self.tunnelled();
+        let mut requests = BytesMut::new();
+        let mut count = write_unit(
+            &self.runner,
+            self.session.transaction(),
+            request,
+            &mut requests,
+        );
         let how = how_to_run(&self.session);
         if how.contains(HowToRun::REMEMBER) {
             self.session.reads_at(node.id);
         }
         let client = self.client().id;
-        let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
+        let node_timeout = self.runner.settings().cluster_node_timeout;
+        let mut tries = Tries::until(Instant::now() + node_timeout);
         // One that was lost meanwhile, and kept nothing, or whose link is not up yet, begins anew.
         let mut tunnel = loop {
             let found = self.tunnels.iter().position(|its| its.node == node.id);
@@ -78,14 +80,13 @@ impl<S: Stream> Connection<S> {
                 count += replies;
                 break tunnel;
             }
-            if tunnel.is_watching || !self.may_try_until(deadline) {
-                self.session.take_transaction();
-                self.session.take_watches();
+            if tunnel.is_watching || !tries.again(self.runner.is_cut_off()).await {
+                if self.session.take_transaction().is_some() {
+                    self.session.take_watches();
+                }
                 self.answer_lost();
                 return true;
             }
-            drop(tunnel);
-            tokio::time::sleep(RETRY).await;
             if self.client().killed().is_some() {
                 self.session.after = After::Drop;
                 return true;
@@ -113,11 +114,12 @@ impl<S: Stream> Connection<S> {
             }
         }
         self.session.client.set_waits(None);
-        let is_exec = self.session.take_transaction().is_some();
+        let is_exec = self.session.transaction().is_some();
         if is_elsewhere && !is_exec {
             return false;
         }
-        if is_exec {
+        if let Some(transaction) = self.session.take_transaction() {
+            self.session.keep_spare(transaction);
             self.session.take_watches();
         }
         let Some(reply) = reply else {
@@ -144,25 +146,6 @@ impl<S: Stream> Connection<S> {
         }
         self.tunnels.push(tunnel);
         true
-    }
-
-    /// The request that was just decoded, or the transaction that it ends, as the peer is to run it, and how many replies
-    /// that has.
-    fn tunnelled(&self) -> (BytesMut, usize) {
-        let mut requests = BytesMut::new();
-        let mut count = 1;
-        if let Some(transaction) = self.session.transaction() {
-            write_request(word("MULTI").as_arguments(), &mut requests);
-            count += 1;
-            for (id, queued, _) in transaction.queued() {
-                let spelled = self.runner.spelled_out_queued(id, queued);
-                let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
-                write_request(spelled.unwrap_or(queued), &mut requests);
-                count += 1;
-            }
-        }
-        write_request(self.decoder.arguments(&self.input), &mut requests);
-        (requests, count)
     }
 
     /// Answers a request whose owner was lost.
@@ -209,15 +192,12 @@ impl<S: Stream> Connection<S> {
         if tunnel.is_resp3 != is_resp3 {
             tunnel.is_resp3 = is_resp3;
             let version = if is_resp3 { "3" } else { "2" };
-            let hello: OwnedArguments = ["HELLO", version].iter().collect();
-            write_request(hello.as_arguments(), requests);
+            write_words(&["HELLO", version], requests);
             count += 1;
         }
         if tunnel.database != self.session.database {
             tunnel.database = self.session.database;
-            let number = tunnel.database.to_string();
-            let select: OwnedArguments = ["SELECT", &number].iter().collect();
-            write_request(select.as_arguments(), requests);
+            write_words(&["SELECT", &tunnel.database.to_string()], requests);
             count += 1;
         }
         count
@@ -262,7 +242,3 @@ impl<S: Stream> Connection<S> {
 
 /// The client has left, or has to.
 struct Gone;
-
-fn word(word: &str) -> OwnedArguments {
-    [word].iter().collect()
-}
