@@ -500,17 +500,12 @@ async fn answer(
     payload: Bytes,
     answers: Answers,
 ) -> Box<Executor> {
-    let done = executor.run(payload).await;
-    if done.is_err() {
-        tracing::warn!("a frame of requests of a peer could not be read");
-    }
-    let sent = match done {
-        Ok(()) => answers.answer(id, |answer| executor.write(answer)),
-        Err(_) => answers.answer(id, |_| {}),
-    };
-    if sent.is_err() {
-        // Longer than a frame may be: the caller hears so by an empty one.
-        let _ = answers.answer(id, |_| {});
+    match executor.run(payload).await {
+        Ok(()) => executor.answer(id, &answers).await,
+        Err(_) => {
+            tracing::warn!("a frame of requests of a peer could not be read");
+            send(&answers, id, &[]);
+        }
     }
     executor
 }

@@ -3,6 +3,7 @@
 //! Whoever sends appends a whole frame under the lock; the task of the connection swaps the buffer for an empty one and writes
 //! it whole. It is woken once, by the first who appends while it sleeps: its waker is here only while it does.
 
+use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
@@ -26,11 +27,15 @@ pub(super) struct Outbox {
     /// Protects the queue. Innermost but for the tickets of a link; held while a payload is written into the buffer, never
     /// while anybody is woken or a socket is written.
     queue: Mutex<Queue>,
+    /// Held by who sends something in parts, one at a time.
+    pub(super) turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     state: State,
+    /// Counts the connections: what was begun on one does not go on with the next.
+    connection: u64,
     /// Whole frames without MACs.
     frames: BytesMut,
     /// Where the last frame begins, and its kind, if more may be added to it.
@@ -64,6 +69,7 @@ impl Outbox {
             return false;
         }
         queue.state = State::Open;
+        queue.connection += 1;
         true
     }
 
@@ -118,6 +124,38 @@ impl Outbox {
         drop(queue);
         wake(sleeper);
         Ok(id)
+    }
+
+    /// Begins what goes in parts: its id, which is asked for under the lock, and the connection it goes by.
+    pub(super) fn begin(
+        &self,
+        id: impl FnOnce() -> Result<u64, CallError>,
+    ) -> Result<(u64, u64), CallError> {
+        let queue = self.queue.lock();
+        match queue.state {
+            State::Open => Ok((id()?, queue.connection)),
+            _ => Err(CallError::NotConnected),
+        }
+    }
+
+    /// Queues a part of it, or its end, when there is room; [`PART_BYTES`](super::long::PART_BYTES) at most.
+    pub(super) async fn push_part(
+        &self,
+        (id, connection): (u64, u64),
+        kind: Kind,
+        part: &[u8],
+    ) -> Result<(), CallError> {
+        poll_fn(|cx| self.poll_room(cx)).await;
+        let sleeper = {
+            let mut queue = self.queue.lock();
+            if queue.state != State::Open || queue.connection != connection {
+                return Err(CallError::NotConnected);
+            }
+            queue.append(kind, |payload| payload.extend_from_slice(part), || Ok(id))?;
+            queue.sleeper.take()
+        };
+        wake(sleeper);
+        Ok(())
     }
 
     /// Queues a piece of payload that may share a frame with others of its kind, to which no answer is wanted: pieces that are

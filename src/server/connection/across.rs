@@ -333,7 +333,7 @@ impl<S: Stream> Connection<S> {
                 Way::Client => (cluster.link(node, client), Kind::Forward),
                 Way::All => (cluster.link_for_all(node), Kind::Ask),
             };
-            let ticket = link.call(kind, |buffer| buffer.extend_from_slice(&payload));
+            let ticket = self.call_long(&link, kind, &payload).await?;
             under_way.push((part, ticket));
         }
         let mut replies = Vec::with_capacity(under_way.len() + 1);

@@ -12,6 +12,7 @@
 //! it in the frame; they are routed anew, one after the other ([`Connection::settle`]), within cluster-node-timeout. So it
 //! is with a script that the peer does not know by its SHA-1: when this node knows the text, that goes with the request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{Connection, Stream, rest};
 use crate::cluster::NOT_SERVED;
-use crate::cluster::bus::{CallError, Kind, Ticket};
+use crate::cluster::bus::{CallError, Kind, Link, Ticket};
 use crate::cluster::forward::{Answer, Head, HowToRun, write_request};
 use crate::cluster::node::NodeId;
 use crate::dispatch::{Runner, Step};
@@ -206,15 +207,29 @@ impl<S: Stream> Connection<S> {
             return true;
         };
         let client = self.client().id;
-        let tickets: SmallVec<[Result<Ticket, CallError>; 4]> = frames
+        let link = |frame: &Frame| cluster.link_to(frame.node, &frame.address, client);
+        let mut tickets: SmallVec<[Option<Result<Ticket, CallError>>; 4]> = frames
             .iter()
             .map(|frame| {
-                let link = cluster.link_to(frame.node, &frame.address, client);
-                link.call(Kind::Forward, |buffer| {
-                    buffer.extend_from_slice(&frame.payload)
+                let is_short = frame.payload.len() <= FULL_BYTES;
+                is_short.then(|| {
+                    link(frame).call(Kind::Forward, |buffer| {
+                        buffer.extend_from_slice(&frame.payload)
+                    })
                 })
             })
             .collect();
+        for (ticket, frame) in tickets.iter_mut().zip(frames.iter()) {
+            if ticket.is_none() {
+                let Some(called) = self
+                    .call_long(&link(frame), Kind::Forward, &frame.payload)
+                    .await
+                else {
+                    return false;
+                };
+                *ticket = Some(called);
+            }
+        }
         // All of the batch share it: a node that is gone is waited for once.
         let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
         let mut local = match marks {
@@ -222,7 +237,7 @@ impl<S: Stream> Connection<S> {
             None => Output::new(),
         };
         let mut answers = SmallVec::<[(Answered, Requests<'_>); 4]>::new();
-        for (ticket, frame) in tickets.into_iter().zip(frames.iter()) {
+        for (ticket, frame) in tickets.into_iter().flatten().zip(frames.iter()) {
             let Some(answered) = self.answered(ticket, frame.count).await else {
                 return false;
             };
@@ -286,7 +301,7 @@ impl<S: Stream> Connection<S> {
         count: usize,
         deadline: Instant,
     ) -> Option<Output> {
-        let mut session = Session::new(std::sync::Arc::clone(&self.session.client), true);
+        let mut session = Session::new(Arc::clone(&self.session.client), true);
         session.database = requests.frame.database;
         session.no_touch = requests.frame.how.contains(HowToRun::NO_TOUCH);
         if requests.frame.how.contains(HowToRun::RESP3) {
@@ -395,7 +410,9 @@ impl<S: Stream> Connection<S> {
             &mut payload,
         );
         let link = cluster.link(node, head.client);
-        let ticket = link.call(Kind::Forward, |buffer| buffer.extend_from_slice(&payload));
+        let Some(ticket) = self.call_long(&link, Kind::Forward, &payload).await else {
+            return Asked::Gone;
+        };
         let Some(answered) = self.answered(ticket, count).await else {
             return Asked::Gone;
         };
@@ -416,6 +433,20 @@ impl<S: Stream> Connection<S> {
         }
         session.take_transaction();
         Asked::Done
+    }
+
+    /// Sends a frame of any length. `None` when the client is gone.
+    pub(super) async fn call_long(
+        &mut self,
+        link: &Arc<Link>,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Option<Result<Ticket, CallError>> {
+        tokio::select! {
+            biased;
+            ticket = link.call_long(kind, payload) => Some(ticket),
+            _ = super::killed(&self.session.client) => None,
+        }
     }
 
     /// What came of a frame of so many requests. `None` when the client is gone.
