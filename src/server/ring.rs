@@ -421,6 +421,8 @@ struct FarEnd {
 impl Drop for FarEnd {
     fn drop(&mut self) {
         self.pipe.end();
+        // Also while it waits for another server (MIGRATE).
+        self.client.kill(false);
     }
 }
 

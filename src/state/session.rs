@@ -182,12 +182,19 @@ impl Session {
 
     /// Takes the keys of WATCH; they are watched until what is returned is dropped.
     pub fn take_watches(&mut self) -> Option<Watches> {
-        self.watched_elsewhere.clear();
+        let had_others = !std::mem::take(&mut self.watched_elsewhere).is_empty();
         let taken = self.watches.take();
-        if taken.is_some() {
+        if taken.is_some() || had_others {
             self.client.watched.store(0, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// Notes keys that it watches at a peer, by their slots.
+    pub fn watches_elsewhere(&mut self, slots: Vec<u16>) {
+        self.watched_elsewhere.extend(slots);
+        let count = self.watched_elsewhere.len() as u32;
+        self.client.watched.store(count, Ordering::Relaxed);
     }
 
     /// For whom the keys that it reads are to be remembered: the client's id, as a rule; 0 for nobody.

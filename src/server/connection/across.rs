@@ -46,6 +46,7 @@ impl<S: Stream> Connection<S> {
         let request = self.decoder.arguments(&self.input).to_owned();
         let request = request.as_arguments();
         let reader = self.session.reader();
+        self.runner.show_sent(&self.session, None, request);
         let is_wanted = self.runner.takes_reply(&mut self.session);
         let mut output = Output::new();
         // Its part here must not take its mail, which comes behind the whole reply.

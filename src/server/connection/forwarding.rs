@@ -148,6 +148,8 @@ impl<S: Stream> Connection<S> {
             request,
             &mut frame.payload,
         );
+        self.runner
+            .show_sent(&self.session, transaction.as_deref(), request);
         let flags = match transaction {
             Some(transaction) => {
                 let flags = transaction.flags();

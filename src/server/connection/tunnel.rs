@@ -96,6 +96,9 @@ impl<S: Stream> Connection<S> {
             }
         };
         drop(requests);
+        let request = self.decoder.arguments(&self.input);
+        self.runner
+            .show_sent(&self.session, self.session.transaction(), request);
         let mut reply = None;
         let mut is_elsewhere = false;
         for _ in 0..count {
@@ -135,7 +138,7 @@ impl<S: Stream> Connection<S> {
             return true;
         }
         if is_watch && reply.first() == Some(&b'+') {
-            self.session.watched_elsewhere.extend(watched);
+            self.session.watches_elsewhere(watched);
             tunnel.is_watching = true;
         }
         if is_exec {
