@@ -564,6 +564,7 @@ fn client_kill(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'
 /// Closes what fits and says how many; the caller itself after its reply.
 fn kill(caller: &mut Caller<'_>, filter: &Filter<'_>) -> i64 {
     let mut killed = 0;
+    let mut waiting = Vec::new();
     for client in caller.server.clients.snapshot() {
         let own = client.id == caller.session.client.id;
         if !filter.fits(&client, caller.now) || own && filter.spares_caller {
@@ -574,8 +575,20 @@ fn kill(caller: &mut Caller<'_>, filter: &Filter<'_>) -> i64 {
             caller.session.after = After::Close;
         } else {
             client.kill(false);
+            if client.waits_at_peer() {
+                waiting.push(client);
+            }
         }
         killed += 1;
+    }
+    // What the caller sends next does not serve who is killed.
+    if !waiting.is_empty() && !caller.in_transaction && caller.session.after == After::Nothing {
+        caller.session.asking = Some(Asking {
+            mark: None,
+            clients: waiting,
+            with_error: false,
+        });
+        caller.session.after = After::Unblock;
     }
     killed
 }
@@ -741,8 +754,8 @@ fn client_unblock(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Repl
         // The peer at which it waits says what came of it. EXEC does not wait for that.
         Some(client) if client.waits_at_peer() && !caller.in_transaction => {
             caller.session.asking = Some(Asking {
-                mark: reply.mark(),
-                client: Arc::clone(client),
+                mark: Some(reply.mark()),
+                clients: vec![Arc::clone(client)],
                 with_error,
             });
             caller.session.after = After::Unblock;

@@ -39,17 +39,17 @@ pub enum After {
     Drop,
     /// Sleeps first (DEBUG SLEEP).
     Sleep(Duration),
-    /// Has a peer end another client's wait first, and replaces the reply by what came of it: [`Session::asking`].
+    /// Has peers end other clients' waits first, and waits for what comes of it: [`Session::asking`].
     Unblock,
 }
 
-/// What a peer is to be asked for CLIENT UNBLOCK.
+/// What peers are to be asked for CLIENT UNBLOCK and CLIENT KILL.
 #[derive(Debug)]
 pub struct Asking {
-    /// Where the reply begins.
-    pub mark: Mark,
-    /// Whose wait is to end.
-    pub client: Arc<Client>,
+    /// Where the reply begins, if it is to be replaced by whether a wait was ended.
+    pub mark: Option<Mark>,
+    /// Whose waits are to end.
+    pub clients: Vec<Arc<Client>>,
     /// Whether with an error.
     pub with_error: bool,
 }

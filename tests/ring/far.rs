@@ -76,10 +76,10 @@ fn waits_are_ended_at_the_entry() {
     waiting.send(&["BRPOP", &key, "0"]);
     blocked(&mut admin, 1);
     assert_eq!(admin.run(&["CLIENT", "KILL", "ID", &id]), Value::Int(1));
-    assert!(waiting.is_closed());
-    blocked(&mut admin, 0);
     assert_eq!(admin.run(&["RPUSH", &key, "kept"]), Value::Int(1));
     assert_eq!(admin.run(&["LLEN", &key]), Value::Int(1));
+    assert!(waiting.is_closed());
+    blocked(&mut admin, 0);
 }
 
 /// Aim: of a wait that is ended while elements come, either the client has the element or the list, and the reply to CLIENT

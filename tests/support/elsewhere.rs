@@ -14,6 +14,14 @@ pub fn tests_ring() -> bool {
     std::env::var("QUOIT_TEST_RING").is_ok_and(|value| value == "1")
 }
 
+/// Whether a test is to be left out since a ring does this otherwise, for that reason.
+pub fn ring_differs(reason: &str) -> bool {
+    if tests_ring() {
+        println!("left out: {reason}");
+    }
+    tests_ring()
+}
+
 /// Whether a server with these arguments can be a node like that.
 pub fn can_be_a_node(arguments: &[&str]) -> bool {
     let alone = [

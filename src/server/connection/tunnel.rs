@@ -105,6 +105,7 @@ impl<S: Stream> Connection<S> {
             reply = match self.reply_of(&mut tunnel).await {
                 Ok(reply) => reply,
                 Err(Gone) => {
+                    self.stop_waiting().await;
                     self.session.after = After::Drop;
                     return true;
                 }
@@ -158,34 +159,56 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Ends another client's wait at a peer, and replaces the reply that stands for it. `false` when the client is gone.
+    /// Ends other clients' waits at peers, and replaces the reply that stands for what comes of it. `false` when the client is
+    /// gone.
     pub(super) async fn unblock_elsewhere(&mut self) -> bool {
         let Some(asking) = self.session.asking.take() else {
             return true;
         };
         // Nothing: CLIENT REPLY has taken it away.
-        let is_wanted = self.output.bytes_since(asking.mark) > 0;
-        self.output.truncate(asking.mark);
+        let mark = asking
+            .mark
+            .filter(|mark| self.output.bytes_since(*mark) > 0);
+        if let Some(mark) = mark {
+            self.output.truncate(mark);
+        }
         self.runner.end_batch();
         // What the client sent before it may serve who waits.
         if !self.forwarding.is_empty() && !self.settle().await {
             return false;
         }
-        let is_unblocked = match asking.client.unblock(asking.with_error) {
-            Unblock::Done(is_unblocked) => is_unblocked,
-            Unblock::Asked(answer) => tokio::select! {
-                // Lost: the wait ends by that.
-                answer = answer => answer.unwrap_or(false),
-                _ = super::killed(&self.session.client) => return false,
-                _ = self.server().shutdown.requested() => return false,
-            },
-        };
+        let clients = asking.clients.iter();
+        let asked: Vec<Unblock> = clients
+            .map(|client| client.unblock(asking.with_error))
+            .collect();
+        let mut is_unblocked = false;
+        for unblock in asked {
+            is_unblocked |= match unblock {
+                Unblock::Done(is_unblocked) => is_unblocked,
+                Unblock::Asked(answer) => tokio::select! {
+                    // Lost: the wait ends by that.
+                    answer = answer => answer.unwrap_or(false),
+                    _ = super::killed(&self.session.client) => return false,
+                    _ = self.server().shutdown.requested() => return false,
+                },
+            };
+        }
         self.runner.begin_batch();
-        if is_wanted {
+        if mark.is_some() {
             let mut reply = Reply::new(&mut self.output, self.session.protocol);
             reply.integer(i64::from(is_unblocked));
         }
         true
+    }
+
+    /// The client leaves: it waits no more when this returns, as far as the peer can be reached, and takes no element with it.
+    async fn stop_waiting(&mut self) {
+        if let Unblock::Asked(answer) = self.client().unblock(false) {
+            let patience = self.runner.settings().cluster_node_timeout;
+            // Whatever came of it.
+            let _ = tokio::time::timeout(patience, answer).await;
+        }
+        self.client().set_waits(None);
     }
 
     /// Brings a tunnel to the client's database and protocol. How many replies that will have.
