@@ -25,6 +25,8 @@ use crate::state::tracking::far::FarClients;
 
 /// Bytes of replies from which an answer may have to go in parts.
 const LONG_BYTES: usize = 1024 * 1024;
+/// Bytes of replies that end a frame: its sender asks for the rest when its client has read.
+const ENOUGH_BYTES: usize = 16 * 1024 * 1024;
 /// How long a frame of a later epoch waits for this node to catch up.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
@@ -151,7 +153,11 @@ impl Executor {
             if !self.request(payload).await {
                 return Ok(());
             }
-            self.ends.push(self.output.bytes_since(begin));
+            let bytes = self.output.bytes_since(begin);
+            self.ends.push(bytes);
+            if bytes >= ENOUGH_BYTES && self.session.transaction().is_none() {
+                return Ok(());
+            }
         }
     }
 

@@ -12,14 +12,16 @@
 //! it in the frame; they are routed anew, one after the other ([`Connection::settle`]), within cluster-node-timeout. So it
 //! is with a script that the peer does not know by its SHA-1: when this node knows the text, that goes with the request.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{Connection, Stream, rest};
+use super::{Connection, OUTPUT_PAUSE, Stream, rest};
 use crate::cluster::NOT_SERVED;
 use crate::cluster::bus::{CallError, Kind, Link, Ticket};
 use crate::cluster::forward::{Answer, Head, HowToRun, write_request};
@@ -72,6 +74,8 @@ struct Place {
 
 /// Bytes of requests from which a batch ends: they are sent before more are gathered.
 const FULL_BYTES: usize = 1024 * 1024;
+/// Requests from which it ends: their replies may be much longer.
+const FULL_COUNT: usize = 1024;
 
 impl Forwarding {
     /// Whether nothing is to be sent.
@@ -96,7 +100,7 @@ impl Forwarding {
 
     /// Whether it should be sent before more is gathered.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= FULL_BYTES
+        self.bytes >= FULL_BYTES || self.places.len() >= FULL_COUNT
     }
 }
 
@@ -233,7 +237,8 @@ impl<S: Stream> Connection<S> {
             }
         }
         // All of the batch share it: a node that is gone is waited for once.
-        let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
+        let node_timeout = self.runner.settings().cluster_node_timeout;
+        let mut deadline = Instant::now() + node_timeout;
         let mut local = match marks {
             Some((first, _)) => self.output.take_since(*first),
             None => Output::new(),
@@ -274,6 +279,12 @@ impl<S: Stream> Connection<S> {
                     if let Answered::By(answer) = answered {
                         while answer.take_reply().is_some() {}
                     }
+                    if self.output.len_bytes() >= OUTPUT_PAUSE {
+                        if !self.is_read().await {
+                            return false;
+                        }
+                        deadline = Instant::now() + node_timeout;
+                    }
                     let Some(output) = self.again(requests, place.requests, deadline).await else {
                         return false;
                     };
@@ -293,6 +304,27 @@ impl<S: Stream> Connection<S> {
         }
         self.output.append(local);
         true
+    }
+
+    /// Waits until the client has read so much that more may be asked for. `false` when it is gone.
+    async fn is_read(&mut self) -> bool {
+        poll_fn(|context| {
+            if self.output.len_bytes() < OUTPUT_PAUSE {
+                return Poll::Ready(true);
+            }
+            self.client().register(context.waker());
+            if self.client().killed().is_some()
+                || self.server().shutdown.is_requested()
+                || self.exchange(context).is_err()
+            {
+                return Poll::Ready(false);
+            }
+            match self.output.len_bytes() < OUTPUT_PAUSE {
+                true => Poll::Ready(true),
+                false => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// Runs requests of a frame wherever their keys are now, and returns the reply of the last. `None` when the client is
