@@ -20,7 +20,7 @@ use crate::commands;
 use crate::config::EndpointType;
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::state::session::{ReplyMode, Session};
-use crate::state::transaction::Watches;
+use crate::state::transaction::{Transaction, Watches};
 use crate::table::keys::locate;
 use crate::table::lookup::Entry;
 use crate::table::{Across, CommandError, Flags, Merge, Scope};
@@ -279,6 +279,24 @@ impl Runner {
         self.routing
             .as_ref()
             .map_or(Flags::WRITE, |routing| routing.flags)
+    }
+
+    /// Shows to those who watch (MONITOR) what goes to a peer: a request, or the transaction that it ends.
+    pub fn show_sent(
+        &self,
+        session: &Session,
+        transaction: Option<&Transaction>,
+        request: Arguments<'_>,
+    ) {
+        if !self.server.monitors.any() {
+            return;
+        }
+        for (id, queued, _) in transaction.iter().flat_map(|it| it.queued()) {
+            self.show(session, self.table.entry(id).command, queued);
+        }
+        if let Some(entry) = self.table.find_request(&request) {
+            self.show(session, entry.command, request);
+        }
     }
 
     /// Whether the client wants the reply to the request that somebody else runs (CLIENT REPLY). Asked once for each.
@@ -630,11 +648,13 @@ fn is_for_all(entry: &Entry<Handler>) -> bool {
         || matches!(entry.handler, Handler::Data(commands::Handler::Sweep(_)))
 }
 
-/// Whether what it leaves behind at the owner outlives the request: a place in a queue of waiting clients, watched keys.
+/// Whether what it leaves behind at the owner outlives the request (a place in a queue of waiting clients, watched keys), or it
+/// waits for another server there.
 fn lives_on(entry: &Entry<Handler>) -> bool {
     matches!(
         entry.handler,
-        Handler::Data(commands::Handler::Block(_)) | Handler::Admin(admin::Handler::Immediate(_))
+        Handler::Data(commands::Handler::Block(_) | commands::Handler::Migrate(_))
+            | Handler::Admin(admin::Handler::Immediate(_))
     )
 }
 

@@ -34,7 +34,7 @@ use crate::resp::decode::{Arguments, Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
 use crate::resp::spare::{INPUTS, Spare};
 use crate::state::Server;
-use crate::state::clients::{Client, ClientKind, client_flags};
+use crate::state::clients::{Client, ClientKind, WaitsAt, client_flags};
 use crate::state::session::{After, ReplyMode, Session};
 use crate::state::tracking::{LOSS_BYTES, write_loss};
 use crate::state::transaction::Transaction;
@@ -95,6 +95,7 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
         registered: None,
         forwarding: Forwarding::default(),
         tunnels: Vec::new(),
+        held_elsewhere: 0,
     };
     let registered = Registered {
         server: &server,
@@ -139,7 +140,7 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.waiter.cancel(Cancel::Gone);
         self.server.keyspace.waiting.remove(self.waiter);
-        self.client.set_waiter(None);
+        self.client.set_waits(None);
     }
 }
 
@@ -158,6 +159,8 @@ struct Connection<S> {
     forwarding: Forwarding,
     /// Its connections at peers.
     tunnels: Vec<Tunnel>,
+    /// Bytes of a reply that comes through one of them, and is not whole yet.
+    held_elsewhere: usize,
 }
 
 /// Why a batch ended.
@@ -348,6 +351,7 @@ impl<S: Stream> Connection<S> {
         // What was there before the requests came does not come behind their replies.
         self.take_mail();
         self.keeps_copies();
+        self.stand_for();
         let now = self.runner.now();
         self.client()
             .last_interaction
@@ -382,6 +386,12 @@ impl<S: Stream> Connection<S> {
                         break BatchEnd::Idle;
                     }
                     self.runner.begin_batch();
+                }
+                After::Unblock => {
+                    if !self.unblock_elsewhere().await {
+                        self.session.after = After::Drop;
+                        break BatchEnd::Idle;
+                    }
                 }
             }
             if self.session.authenticated != was_authenticated {
@@ -435,6 +445,16 @@ impl<S: Stream> Connection<S> {
     fn leave_input(&mut self) {
         if self.input.is_empty() {
             INPUTS.with(|spare| spare.leave(std::mem::take(&mut self.input)));
+        }
+    }
+
+    /// The requests of a peer's client are that client's.
+    #[inline]
+    fn stand_for(&mut self) {
+        if let Some(stands_for) = &self.session.client.stands_for {
+            self.runner
+                .set_client(stands_for.writer.load(Ordering::Relaxed));
+            self.session.reads_for = stands_for.reader.load(Ordering::Relaxed);
         }
     }
 
@@ -555,6 +575,10 @@ impl<S: Stream> Connection<S> {
                     }
                     rest(self.server(), round).await;
                     round = self.runner.next_round(round);
+                    if self.client().killed().is_some() {
+                        self.session.after = After::Drop;
+                        return;
+                    }
                 }
                 Step::Across => return self.across().await,
                 Step::Totals => self.ask_totals().await,
@@ -612,7 +636,9 @@ impl<S: Stream> Connection<S> {
             client: Arc::clone(&self.session.client),
             waiter: &waiter,
         };
-        waits.client.set_waiter(Some(Arc::clone(&waiter)));
+        waits
+            .client
+            .set_waits(Some(WaitsAt::Here(Arc::clone(&waiter))));
         self.publish();
         let (end, mail) = self.served(&waiter, until).await;
         drop(waits);
@@ -895,7 +921,7 @@ impl<S: Stream> Connection<S> {
 
     /// Closes a client whose unsent replies are over the limit of its class. `false` says so.
     fn check_output_limit(&mut self) -> bool {
-        let pending = self.output.len_bytes() as u64;
+        let pending = (self.output.len_bytes() + self.held_elsewhere) as u64;
         if pending == 0 {
             self.over_soft_since = None;
             return true;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -27,15 +28,17 @@ use crate::cluster::ask::{Question, read_answer};
 use crate::cluster::bus::net::TcpListener;
 use crate::cluster::bus::{self, Answers, Bus, CallError, Identity, Kind, Links, Service};
 use crate::cluster::copies::{self, Pushes};
+use crate::cluster::forward::HowToRun;
 use crate::cluster::map::{Change, Map, NOBODY};
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::Pins;
+use crate::cluster::tunnel::pipe::{Came, PIECE_BYTES, Pipe};
 use crate::cluster::tunnel::{Piece, Tunnels};
 use crate::config::{ClusterFace, Pin, Seed, Settings, host_port};
 use crate::dispatch::Face;
 use crate::keyspace::effects::Interest;
 use crate::state::Server;
-use crate::state::clients::Client;
+use crate::state::clients::{Client, StandsFor, Unblock};
 use crate::state::pubsub::far::Ear;
 use crate::state::pubsub::far::prefixes::Heard;
 use crate::state::tracking::far::FarClients;
@@ -46,8 +49,6 @@ const VERSION: u32 = 1;
 const LANES_MAX: usize = 4;
 /// Tunnels of one link.
 const TUNNELS_MAX: usize = 10_000;
-/// Bytes of a tunnel on their way in each direction.
-const TUNNEL_BYTES: usize = 64 * 1024;
 /// How long a node that has left goes on answering, and twice as long others keep their links to it.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How often one that has left asks where the keys are, how many it asks at most, and how long each may take.
@@ -451,9 +452,23 @@ struct Peer {
     /// Its clients whose requests come by it.
     clients: Arc<FarClients>,
     /// Ends of the tunnels of its clients.
-    tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
+    tunnels: HashMap<u64, FarEnd>,
     /// Its keys on their way to where they are taken in; none before the first.
     transfers: Option<mpsc::Sender<(u64, Bytes)>>,
+}
+
+/// Our end of a tunnel of a peer's client.
+struct FarEnd {
+    pipe: Arc<Pipe>,
+    client: Arc<Client>,
+}
+
+impl Drop for FarEnd {
+    fn drop(&mut self) {
+        self.pipe.end();
+        // Also while it waits for another server (MIGRATE).
+        self.client.kill(false);
+    }
 }
 
 impl Service for Peers {
@@ -557,17 +572,12 @@ async fn answer(
     payload: Bytes,
     answers: Answers,
 ) -> Box<Executor> {
-    let done = executor.run(payload).await;
-    if done.is_err() {
-        tracing::warn!("a frame of requests of a peer could not be read");
-    }
-    let sent = match done {
-        Ok(()) => answers.answer(id, |answer| executor.write(answer)),
-        Err(_) => answers.answer(id, |_| {}),
-    };
-    if sent.is_err() {
-        // Longer than a frame may be: the caller hears so by an empty one.
-        let _ = answers.answer(id, |_| {});
+    match executor.run(payload).await {
+        Ok(()) => executor.answer(id, &answers).await,
+        Err(_) => {
+            tracing::warn!("a frame of requests of a peer could not be read");
+            send(&answers, id, &[]);
+        }
     }
     executor
 }
@@ -607,86 +617,123 @@ impl Peers {
         Box::new(Executor::new(&self.server, peer.id, &peer.clients))
     }
 
-    /// Hands a piece to its tunnel, which begins with its first.
+    /// Hands a piece to its tunnel, which begins with the word for whom it is.
     fn piece(&self, peer: &mut Peer, mut payload: Bytes, answers: &Answers) {
         let Ok((number, piece)) = Piece::read(&mut payload) else {
             return;
         };
-        if piece == Piece::End {
-            peer.tunnels.remove(&number);
-            return;
-        }
-        peer.tunnels.retain(|_, pieces| !pieces.is_closed());
-        if !peer.tunnels.contains_key(&number) {
+        if let Piece::For { .. } = piece
+            && !peer.tunnels.contains_key(&number)
+        {
+            peer.tunnels
+                .retain(|_, end| Arc::strong_count(&end.pipe) > 1);
             if peer.tunnels.len() >= TUNNELS_MAX {
-                push(answers, Piece::End, number, &[]);
+                push(answers, number, &Piece::End);
                 return;
             }
-            let pieces = self.open(number, peer.id, answers);
-            peer.tunnels.insert(number, pieces);
+            let end = self.open(number, peer.id, answers);
+            peer.tunnels.insert(number, end);
         }
-        // A client sends one request and waits for its reply: more pieces than fit are not from one of us.
-        let bytes = Bytes::copy_from_slice(&payload);
-        let taken = peer
-            .tunnels
-            .get(&number)
-            .map(|pieces| pieces.try_send(bytes));
-        if !matches!(taken, Some(Ok(()))) {
+        let Some(end) = peer.tunnels.get(&number) else {
+            // It has ended here, and the peer hears of that.
+            return;
+        };
+        let is_kept = match piece {
+            Piece::Data(bytes) => end.pipe.receive(&bytes).is_ok(),
+            Piece::Credit(bytes) => end.pipe.receive_credit(bytes as usize).is_ok(),
+            Piece::For { client, how } => {
+                end.stand_for(client, how, &peer.clients);
+                true
+            }
+            Piece::Unblock { with_error } => {
+                let unblock = end.client.unblock(with_error);
+                let is_unblocked = matches!(unblock, Unblock::Done(true));
+                push(answers, number, &Piece::Unblocked(is_unblocked));
+                true
+            }
+            Piece::End | Piece::Waits | Piece::Unblocked(_) => false,
+        };
+        if !is_kept {
             peer.tunnels.remove(&number);
         }
     }
 
-    /// Serves a client of a peer as one of our own.
-    fn open(&self, number: u64, peer: NodeId, answers: &Answers) -> mpsc::Sender<Bytes> {
-        let (pieces, incoming) = mpsc::channel(64);
-        let (here, there) = tokio::io::duplex(TUNNEL_BYTES);
+    /// Serves a client of a peer.
+    fn open(&self, number: u64, peer: NodeId, answers: &Answers) -> FarEnd {
+        let pipe = Arc::<Pipe>::default();
+        let (here, there) = tokio::io::duplex(PIECE_BYTES);
         let server = &self.server;
-        let client = Client::of_peer(server.clients.next_id(), peer, server.clock.now());
+        let mut client = Client::of_peer(server.clients.next_id(), peer, server.clock.now());
+        let to_peer = answers.clone();
+        client.stands_for = Some(Box::new(StandsFor {
+            writer: AtomicU64::new(client.id),
+            reader: AtomicU64::new(0),
+            tell: Box::new(move || push(&to_peer, number, &Piece::Waits)),
+        }));
+        // Not among our own clients: its node lists and counts it, and closes it for what it does.
         let client = Arc::new(client);
-        // Its own node has counted it against maxclients.
-        server.clients.add(Arc::clone(&client), usize::MAX);
-        let serving = connection::serve(Arc::clone(server), there, client, Face::Peer);
+        let serving = connection::serve(Arc::clone(server), there, Arc::clone(&client), Face::Peer);
         tokio::spawn(serving);
-        tokio::spawn(carry(number, here, incoming, answers.clone()));
-        pieces
+        tokio::spawn(carry(number, here, Arc::clone(&pipe), answers.clone()));
+        FarEnd { pipe, client }
+    }
+}
+
+impl FarEnd {
+    /// What follows are requests of this client of the peer.
+    fn stand_for(&self, client: u64, how: HowToRun, clients: &FarClients) {
+        let Some(stands_for) = &self.client.stands_for else {
+            return;
+        };
+        let reader = match how.contains(HowToRun::REMEMBER) {
+            true => clients.reader(client),
+            false => 0,
+        };
+        stands_for
+            .writer
+            .store(clients.writer(client), Ordering::Relaxed);
+        stands_for.reader.store(reader, Ordering::Relaxed);
     }
 }
 
 /// Sends a piece of a tunnel back: far less than a frame may be.
-fn push(answers: &Answers, piece: Piece, number: u64, bytes: &[u8]) {
+fn push(answers: &Answers, number: u64, piece: &Piece) {
     let sent = answers.push(|payload| {
         payload.put_u8(copies::TUNNEL);
-        piece.write(number, bytes, payload);
+        piece.write(number, payload);
     });
     debug_assert!(sent.is_ok());
 }
 
 /// Carries the bytes of a tunnel between the bus and the connection, until either ends.
-async fn carry(
-    number: u64,
-    stream: DuplexStream,
-    mut incoming: mpsc::Receiver<Bytes>,
-    answers: Answers,
-) {
+async fn carry(number: u64, stream: DuplexStream, pipe: Arc<Pipe>, answers: Answers) {
     let (mut read, mut write) = tokio::io::split(stream);
-    let mut buffer = BytesMut::new();
     let write_all = async {
-        while let Some(bytes) = incoming.recv().await {
+        let mut taken = 0;
+        while let Came::Bytes(bytes) = poll_fn(|context| pipe.poll(context)).await {
             if write.write_all(&bytes).await.is_err() {
                 break;
+            }
+            if let Some(credit) = pipe.took(bytes.len(), &mut taken) {
+                push(&answers, number, &Piece::Credit(credit as u32));
             }
         }
     };
     let read_all = async {
-        while read
-            .read_buf(&mut buffer)
-            .await
-            .is_ok_and(|bytes| bytes > 0)
-        {
-            let bytes = buffer.split();
-            push(&answers, Piece::Data, number, &bytes);
+        let mut buffer = BytesMut::new();
+        while let Some(credit) = pipe.credit().await {
+            // What many tunnels have to say must not fill the link's queue.
+            answers.room().await;
+            buffer.reserve(PIECE_BYTES);
+            let mut free = (&mut buffer).limit(credit.min(PIECE_BYTES));
+            if !read.read_buf(&mut free).await.is_ok_and(|bytes| bytes > 0) {
+                break;
+            }
+            let bytes = buffer.split().freeze();
+            pipe.spend(bytes.len());
+            push(&answers, number, &Piece::Data(bytes));
         }
-        push(&answers, Piece::End, number, &[]);
+        push(&answers, number, &Piece::End);
     };
     tokio::select! {
         () = write_all => {}

@@ -46,6 +46,7 @@ impl<S: Stream> Connection<S> {
         let request = self.decoder.arguments(&self.input).to_owned();
         let request = request.as_arguments();
         let reader = self.session.reader();
+        self.runner.show_sent(&self.session, None, request);
         let is_wanted = self.runner.takes_reply(&mut self.session);
         let mut output = Output::new();
         // Its part here must not take its mail, which comes behind the whole reply.
@@ -333,7 +334,7 @@ impl<S: Stream> Connection<S> {
                 Way::Client => (cluster.link(node, client), Kind::Forward),
                 Way::All => (cluster.link_for_all(node), Kind::Ask),
             };
-            let ticket = link.call(kind, |buffer| buffer.extend_from_slice(&payload));
+            let ticket = self.call_long(&link, kind, &payload).await?;
             under_way.push((part, ticket));
         }
         let mut replies = Vec::with_capacity(under_way.len() + 1);

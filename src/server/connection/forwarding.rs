@@ -12,15 +12,18 @@
 //! it in the frame; they are routed anew, one after the other ([`Connection::settle`]), within cluster-node-timeout. So it
 //! is with a script that the peer does not know by its SHA-1: when this node knows the text, that goes with the request.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{Connection, Stream, rest};
+use super::{Connection, OUTPUT_PAUSE, Stream, rest};
 use crate::cluster::NOT_SERVED;
-use crate::cluster::bus::{CallError, Kind, Ticket};
+use crate::cluster::bus::{CallError, Kind, Link, Ticket};
 use crate::cluster::forward::{Answer, Head, HowToRun, write_received, write_request};
 use crate::cluster::node::NodeId;
 use crate::dispatch::{Runner, Step};
@@ -71,6 +74,8 @@ struct Place {
 
 /// Bytes of requests from which a batch ends: they are sent before more are gathered.
 const FULL_BYTES: usize = 1024 * 1024;
+/// Requests from which it ends: their replies may be much longer.
+const FULL_COUNT: usize = 1024;
 
 impl Forwarding {
     /// Whether nothing is to be sent.
@@ -95,7 +100,7 @@ impl Forwarding {
 
     /// Whether it should be sent before more is gathered.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= FULL_BYTES
+        self.bytes >= FULL_BYTES || self.places.len() >= FULL_COUNT
     }
 }
 
@@ -150,6 +155,8 @@ impl<S: Stream> Connection<S> {
             }
             (unit, _) => write_unit(&self.runner, unit.as_deref(), request, &mut frame.payload),
         };
+        self.runner
+            .show_sent(&self.session, transaction.as_deref(), request);
         let flags = match transaction {
             Some(transaction) => {
                 let flags = transaction.flags();
@@ -209,23 +216,38 @@ impl<S: Stream> Connection<S> {
             return true;
         };
         let client = self.client().id;
-        let tickets: SmallVec<[Result<Ticket, CallError>; 4]> = frames
+        let link = |frame: &Frame| cluster.link_to(frame.node, &frame.address, client);
+        let mut tickets: SmallVec<[Option<Result<Ticket, CallError>>; 4]> = frames
             .iter()
             .map(|frame| {
-                let link = cluster.link_to(frame.node, &frame.address, client);
-                link.call(Kind::Forward, |buffer| {
-                    buffer.extend_from_slice(&frame.payload)
+                let is_short = frame.payload.len() <= FULL_BYTES;
+                is_short.then(|| {
+                    link(frame).call(Kind::Forward, |buffer| {
+                        buffer.extend_from_slice(&frame.payload)
+                    })
                 })
             })
             .collect();
+        for (ticket, frame) in tickets.iter_mut().zip(frames.iter()) {
+            if ticket.is_none() {
+                let Some(called) = self
+                    .call_long(&link(frame), Kind::Forward, &frame.payload)
+                    .await
+                else {
+                    return false;
+                };
+                *ticket = Some(called);
+            }
+        }
         // All of the batch share it: a node that is gone is waited for once.
-        let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
+        let node_timeout = self.runner.settings().cluster_node_timeout;
+        let mut deadline = Instant::now() + node_timeout;
         let mut local = match marks {
             Some((first, _)) => self.output.take_since(*first),
             None => Output::new(),
         };
         let mut answers = SmallVec::<[(Answered, Requests<'_>); 4]>::new();
-        for (ticket, frame) in tickets.into_iter().zip(frames.iter()) {
+        for (ticket, frame) in tickets.into_iter().flatten().zip(frames.iter()) {
             let Some(answered) = self.answered(ticket, frame.count).await else {
                 return false;
             };
@@ -255,6 +277,12 @@ impl<S: Stream> Connection<S> {
                     if let Answered::By(answer) = answered {
                         answer.skip(answer.left());
                     }
+                    if self.output.len_bytes() >= OUTPUT_PAUSE {
+                        if !self.is_read().await {
+                            return false;
+                        }
+                        deadline = Instant::now() + node_timeout;
+                    }
                     let Some(output) = self.again(requests, place.requests, deadline).await else {
                         return false;
                     };
@@ -273,6 +301,27 @@ impl<S: Stream> Connection<S> {
         true
     }
 
+    /// Waits until the client has read so much that more may be asked for. `false` when it is gone.
+    async fn is_read(&mut self) -> bool {
+        poll_fn(|context| {
+            if self.output.len_bytes() < OUTPUT_PAUSE {
+                return Poll::Ready(true);
+            }
+            self.client().register(context.waker());
+            if self.client().killed().is_some()
+                || self.server().shutdown.is_requested()
+                || self.exchange(context).is_err()
+            {
+                return Poll::Ready(false);
+            }
+            match self.output.len_bytes() < OUTPUT_PAUSE {
+                true => Poll::Ready(true),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+
     /// Runs requests of a frame wherever their keys are now, and returns the reply of the last. `None` when the client is
     /// gone.
     async fn again(
@@ -281,7 +330,7 @@ impl<S: Stream> Connection<S> {
         count: usize,
         deadline: Instant,
     ) -> Option<Output> {
-        let mut session = Session::new(std::sync::Arc::clone(&self.session.client), true);
+        let mut session = Session::new(Arc::clone(&self.session.client), true);
         session.database = requests.frame.database;
         session.no_touch = requests.frame.how.contains(HowToRun::NO_TOUCH);
         if requests.frame.how.contains(HowToRun::RESP3) {
@@ -390,7 +439,9 @@ impl<S: Stream> Connection<S> {
             &mut payload,
         );
         let link = cluster.link(node, head.client);
-        let ticket = link.call(Kind::Forward, |buffer| buffer.extend_from_slice(&payload));
+        let Some(ticket) = self.call_long(&link, Kind::Forward, &payload).await else {
+            return Asked::Gone;
+        };
         let Some(answered) = self.answered(ticket, count).await else {
             return Asked::Gone;
         };
@@ -411,6 +462,20 @@ impl<S: Stream> Connection<S> {
         }
         session.take_transaction();
         Asked::Done
+    }
+
+    /// Sends a frame of any length. `None` when the client is gone.
+    pub(super) async fn call_long(
+        &mut self,
+        link: &Arc<Link>,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Option<Result<Ticket, CallError>> {
+        tokio::select! {
+            biased;
+            ticket = link.call_long(kind, payload) => Some(ticket),
+            _ = super::killed(&self.session.client) => None,
+        }
     }
 
     /// What came of a frame of so many requests. `None` when the client is gone.
