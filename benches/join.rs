@@ -129,7 +129,7 @@ fn run(options: &Options, dir: &Path) -> bool {
     let begun = Instant::now();
     load.phase.store(DURING, Ordering::SeqCst);
     nodes.push(Node::start(&options.server, 3, ports[3], &seeds, dir));
-    let mut most = vec![0; 4];
+    let mut most = [0; 4];
     let mut joined = None;
     let took = loop {
         for (most, node) in most.iter_mut().zip(&nodes) {

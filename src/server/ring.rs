@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -128,7 +129,10 @@ impl Ring {
             seed: fastrand::u64(..),
         };
         let transport = Arc::new(OverLinks(Arc::clone(&cluster)));
-        let sink = Arc::new(Sink(Arc::clone(&cluster)));
+        let sink = Arc::new(Sink {
+            cluster: Arc::clone(&cluster),
+            departed: Arc::default(),
+        });
         let agreement = Agreement::start(options, store, transport, sink)
             .await
             .map_err(|error| RingError(error.to_string()))?;
@@ -354,25 +358,56 @@ impl Transport for OverLinks {
 }
 
 /// Where the agreement tells what it came to.
-struct Sink(Arc<Cluster>);
+struct Sink {
+    cluster: Arc<Cluster>,
+    /// Who is not in the ring any more, and since when. A leaf lock.
+    departed: Arc<Mutex<Departed>>,
+}
+
+/// Nodes that are gone. Those of the last [`LAST_ANSWERS`].
+#[derive(Debug, Default)]
+struct Departed(HashMap<NodeId, Instant>);
+
+impl Departed {
+    /// Notes who was in a map and is in the next no more.
+    fn note(&mut self, before: &Map, after: &Map, now: Instant) {
+        self.0.retain(|_, since| now < *since + LAST_ANSWERS);
+        let was = before.nodes.iter().filter(|node| is_alive(node));
+        let gone = was.filter(|node| !after.node(node.id).is_some_and(is_alive));
+        self.0.extend(gone.map(|node| (node.id, now)));
+    }
+
+    /// Whether links to a node are of use.
+    fn may_answer(&self, id: NodeId, map: &Map, now: Instant) -> bool {
+        let lately = |since: &Instant| now < *since + LAST_ANSWERS;
+        map.node(id).is_some_and(is_alive) || self.0.get(&id).is_some_and(lately)
+    }
+}
+
+fn is_alive(node: &Node) -> bool {
+    node.state != NodeState::Failed
+}
 
 impl agree::Sink for Sink {
     fn install(&self, map: Arc<Map>) {
-        self.0.install(map);
-        let cluster = Arc::clone(&self.0);
+        let before = self.cluster.view();
+        self.departed.lock().note(&before.map, &map, Instant::now());
+        self.cluster.install(map);
+        let (cluster, departed) = (Arc::clone(&self.cluster), Arc::clone(&self.departed));
         tokio::spawn(async move {
-            // What is under way to a node that has left is still answered.
+            // What is under way to a node that has left is still answered, however often the map changes meanwhile.
             tokio::time::sleep(LAST_ANSWERS).await;
-            let view = cluster.view();
-            let is_alive = |node: &Node| node.state != NodeState::Failed;
-            cluster
-                .links
-                .retain(&|id| view.map.node(id).is_some_and(is_alive));
+            let now = Instant::now();
+            cluster.links.retain(&|id| {
+                // The present view each time: a link may have been made for a node that came just now.
+                let view = cluster.view();
+                departed.lock().may_answer(id, &view.map, now)
+            });
         });
     }
 
     fn renew_lease(&self, until: Instant) {
-        self.0.set_lease(until);
+        self.cluster.set_lease(until);
     }
 }
 
@@ -738,5 +773,49 @@ async fn carry(number: u64, stream: DuplexStream, pipe: Arc<Pipe>, answers: Answ
     tokio::select! {
         () = write_all => {}
         () = read_all => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(numbers: &[u8]) -> Map {
+        let mut map = Map::new(Pins::default());
+        map.nodes = numbers
+            .iter()
+            .map(|number| Node {
+                id: NodeId([*number; 20]),
+                bus: String::new(),
+                host: String::new(),
+                hostname: String::new(),
+                port: 0,
+                cluster_port: 0,
+                weight: Node::DEFAULT_WEIGHT,
+                state: NodeState::Up,
+                incarnation: 1,
+            })
+            .collect();
+        map
+    }
+
+    /// Aim: who has left answers what is under way for a second from then on; changes of the map just before it left do not
+    /// cut that short.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_left_is_heard_for_a_while() {
+        let begun = Instant::now();
+        let (both, one) = (map(&[1, 2]), map(&[1]));
+        let [first, second, third] = [1, 2, 3].map(|number| NodeId([number; 20]));
+        let mut departed = Departed::default();
+        departed.note(&both, &both, begun);
+        departed.note(&both, &one, begun + LAST_ANSWERS / 2);
+        let at = |time| begun + time;
+        assert!(departed.may_answer(second, &one, at(LAST_ANSWERS)));
+        assert!(!departed.may_answer(second, &one, at(LAST_ANSWERS * 3 / 2)));
+        assert!(departed.may_answer(second, &both, at(LAST_ANSWERS * 9)));
+        assert!(departed.may_answer(first, &one, at(LAST_ANSWERS * 9)));
+        assert!(!departed.may_answer(third, &both, begun));
+        departed.note(&one, &one, at(LAST_ANSWERS * 2));
+        assert!(departed.0.is_empty());
     }
 }

@@ -47,6 +47,9 @@ const PROGRESS_EVERY: usize = 32;
 const LEAVE: Duration = Duration::from_millis(15);
 /// How long the last changes may take.
 const LAST: Duration = Duration::from_millis(30);
+/// How long the receiver may take to say that it has all. Beyond what the hold should last: all that is left is to have the
+/// change made, and to begin anew would hold the slots once more.
+const SAY_SO: Duration = Duration::from_millis(200);
 /// Holds that may come to nothing before fewer slots are tried.
 const HOLDS: usize = 8;
 /// The hold from which the last resort takes its time.
@@ -70,6 +73,8 @@ pub enum Failure {
     Refused,
     /// The receiver could not be reached, or did not answer.
     Broken,
+    /// The receiver did not answer in the time that slots may be held.
+    Slow,
     /// Something here runs for too long to be waited for.
     Busy,
 }
@@ -81,6 +86,7 @@ impl fmt::Display for Failure {
             Failure::NoRoom => "the receiver has no room: see its maxmemory and maxmemory-policy",
             Failure::Refused => "refused, the map has changed",
             Failure::Broken => "the receiver cannot be reached",
+            Failure::Slow => "the receiver takes too long to answer",
             Failure::Busy => "a command runs for too long",
         })
     }
@@ -506,9 +512,10 @@ impl<'m> Transfer<'m> {
 
     async fn complete(&mut self, until: Instant) -> Result<(), Failure> {
         self.push(transfer::write_complete(self.number)).await?;
+        let until = until.max(Instant::now() + SAY_SO);
         let done = self.answered_down_to(0, until).await;
         done.map_err(|why| match why {
-            Failure::TooMuch => Failure::Broken,
+            Failure::TooMuch => Failure::Slow,
             other => other,
         })?;
         let change = Change::Moved {

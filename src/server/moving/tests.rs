@@ -1,7 +1,7 @@
 //! Two servers in one process: a map that tests change, and a wire in memory.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -57,6 +57,8 @@ struct Net {
     proposals: AtomicUsize,
     /// Calls that are not answered from this one on; their connection breaks.
     is_broken: AtomicBool,
+    /// Answers to one that holds slots come this much later, in milliseconds.
+    late_ms: AtomicU64,
 }
 
 /// One member's way to the others.
@@ -103,6 +105,7 @@ impl Net {
             outcomes: Mutex::default(),
             proposals: AtomicUsize::new(0),
             is_broken: AtomicBool::new(false),
+            late_ms: AtomicU64::new(0),
         });
         for (member, inbox) in net.members.iter().zip(inboxes) {
             let importer = Arc::clone(&member.importer);
@@ -308,7 +311,16 @@ impl Peers for Way {
                 .send((self.from, request, answer))
                 .expect("it is received");
         }
-        Box::pin(async move { answered.await.map_err(|_| CallError::Broken) })
+        let (net, from) = (Arc::clone(&self.net), self.from);
+        Box::pin(async move {
+            let answer = answered.await.map_err(|_| CallError::Broken)?;
+            let sender = net.members.iter().find(|one| one.cluster.me == from);
+            if sender.is_some_and(|one| one.cluster.view().held.is_some()) {
+                let late = net.late_ms.load(Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(late)).await;
+            }
+            Ok(answer)
+        })
     }
 
     fn propose(&self, change: Change) -> Later<Outcome> {
@@ -690,6 +702,23 @@ async fn no_write_is_lost_while_keys_move() {
     net.check_accounts();
     assert!(expected.texts.len() > 100, "the writers have written");
     tasks.iter().for_each(JoinHandle::abort);
+}
+
+/// Aim: a receiver that is busy says a little late that it has all; that was taken for one that cannot be reached, and all was
+/// sent once more.
+#[tokio::test]
+async fn a_receiver_that_answers_a_little_late_is_waited_for() {
+    let net = Net::new(2, &[]);
+    let mut user = net.connect(0);
+    set_some(&net, &mut user, 10).await;
+    net.late_ms.store(60, Ordering::SeqCst);
+    net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
+    let moving = net.moving(0);
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
+    assert_eq!(moved.map(|moved| moved.slots), Ok(1));
+    assert_eq!(net.proposals.load(Ordering::SeqCst), 1);
 }
 
 /// Aim: requests that take all turns of their runtime do not keep keys from moving.
