@@ -123,7 +123,7 @@ impl Importer {
             What::Keys(_) | What::Part(_) if session.is_complete => Err(Verdict::Unknown),
             What::Keys(items) => {
                 let mut done = self.make_room();
-                let mut begun = std::time::Instant::now();
+                let mut begun = Instant::now();
                 for item in items {
                     if done.is_err() {
                         break;
@@ -135,7 +135,7 @@ impl Importer {
                     // The sender keeps to its share; this keeps others from waiting.
                     if begun.elapsed() >= TURN {
                         tokio::task::yield_now().await;
-                        begun = std::time::Instant::now();
+                        begun = Instant::now();
                     }
                 }
                 done

@@ -1,0 +1,107 @@
+//! Many seeds of each kind, on all cores.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, Once};
+use std::time::Instant;
+
+use crate::schedule::{Failure, Kind, Report, run};
+use crate::support::scaled;
+use crate::world::note_panics;
+
+/// Failures after which it is enough.
+const FAILURES: usize = 5;
+/// Polls of whole servers nest deeply in a debug build.
+const STACK_BYTES: usize = 32 << 20;
+
+fn prepare() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        note_panics();
+        if std::env::var("QUOIT_TEST_SEED").is_ok() {
+            let level = std::env::var("QUOIT_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
+            let level: tracing::Level = level.parse().expect("QUOIT_TEST_LOG is a level");
+            let _ = tracing_subscriber::fmt()
+                .with_max_level(level)
+                .with_ansi(false)
+                .without_time()
+                .try_init();
+        }
+    });
+}
+
+/// Runs a seed on a thread of its own: what is left behind by one does not meet the next.
+fn run_alone(kind: Kind, seed: u64) -> Result<Report, Failure> {
+    let thread = std::thread::Builder::new()
+        .stack_size(STACK_BYTES)
+        .spawn(move || run(kind, seed))
+        .expect("there is room for a thread");
+    thread.join().unwrap_or_else(|_| {
+        Err(Failure {
+            wrong: "the simulation itself panicked".to_owned(),
+            story: String::new(),
+        })
+    })
+}
+
+fn run_many(kind: Kind, default: usize) {
+    prepare();
+    let only = std::env::var("QUOIT_TEST_SEED").ok();
+    let only: Option<u64> = only.map(|text| text.parse().expect("QUOIT_TEST_SEED is a number"));
+    let first = only.unwrap_or(1);
+    let count = if only.is_some() {
+        1
+    } else {
+        scaled("QUOIT_TEST_SEEDS", default) as u64
+    };
+    let (next, failed) = (AtomicU64::new(first), AtomicUsize::new(0));
+    let (told, operations) = (Mutex::new(()), AtomicUsize::new(0));
+    let begun = Instant::now();
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while failed.load(Ordering::Relaxed) < FAILURES {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    let begun = Instant::now();
+                    let done = run_alone(kind, seed);
+                    let _told = told.lock().expect("nobody panics with it");
+                    match done {
+                        Ok(report) => {
+                            operations.fetch_add(report.operations, Ordering::Relaxed);
+                            println!(
+                                "{kind:?} seed {seed}: {} operations, {} errors, {} epochs, {} losses, healed in {:?}, trace {:016x}, took {:?}",
+                                report.operations, report.errors, report.epochs, report.losses, report.healed, report.trace, begun.elapsed()
+                            );
+                        }
+                        Err(failure) => {
+                            failed.fetch_add(1, Ordering::Relaxed);
+                            println!(
+                                "{kind:?} seed {seed} FAILED (replay with QUOIT_TEST_SEED={seed}):\n{}\n{}\n",
+                                failure.story, failure.wrong
+                            );
+                        }
+                    }
+                }
+            });
+        }
+    });
+    println!(
+        "{kind:?}: {} operations, {:?}",
+        operations.into_inner(),
+        begun.elapsed()
+    );
+    assert_eq!(failed.into_inner(), 0, "seeds failed; see above");
+}
+
+#[test]
+fn nodes_come_and_leave_and_no_client_notices() {
+    run_many(Kind::Calm, 100);
+}
+
+#[test]
+fn whatever_fails_nothing_is_lost_but_with_its_owner() {
+    run_many(Kind::Storm, 200);
+}
