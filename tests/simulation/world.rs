@@ -10,10 +10,10 @@ use std::time::Duration;
 use quoit::base::clock::{Clock, Millis};
 use quoit::cluster::agree::disk;
 use quoit::cluster::map::{Map, NOBODY};
-use quoit::cluster::node::NodeState;
+use quoit::cluster::node::{NodeId, NodeState};
 use quoit::cluster::slots::SLOTS;
 use quoit::cluster::{Owner, SlotSet, View};
-use quoit::config::{Config, Machine, Memory, Secret, Seed, Settings};
+use quoit::config::{BindAddress, Config, Machine, Memory, Secret, Seed, Settings};
 use quoit::server::simulated;
 use quoit::state::Server;
 
@@ -30,6 +30,8 @@ pub const SEEDS: usize = 3;
 /// The time on the wall when a simulation begins.
 const EPOCH: Millis = Millis(1_700_000_000_000);
 /// How long a server that ends waits for its slots and its clients.
+/// Less than passes between the end of a lease and the moment at which others may take the slots (cluster/agree/member.rs).
+const A_MOMENT: Duration = Duration::from_millis(T.as_millis() as u64 / 10);
 const GRACE: Duration = Duration::from_secs(10);
 
 thread_local! {
@@ -66,6 +68,8 @@ struct Seen {
     version: u64,
     view: Arc<View>,
     has_lease: bool,
+    /// When it had one last.
+    had_lease: Duration,
     /// The slots it would serve, were its lease running.
     ready: SlotSet,
 }
@@ -78,6 +82,19 @@ struct Peer {
     phase: Cell<Phase>,
     server: RefCell<Option<Arc<Server>>>,
     seen: RefCell<Option<Seen>>,
+}
+
+impl Peer {
+    fn id(&self) -> Option<NodeId> {
+        let server = self.server.borrow();
+        let cluster = server.as_ref().and_then(|server| server.cluster.get());
+        cluster.map(|cluster| cluster.me)
+    }
+
+    fn had_lease_since(&self, time: Duration) -> bool {
+        let seen = self.seen.borrow();
+        seen.as_ref().is_some_and(|seen| seen.had_lease >= time)
+    }
 }
 
 /// What the hosts and the one who steps them share.
@@ -97,11 +114,15 @@ impl Shared {
             .push(format!("{:>9.3} s  {what}", at.as_secs_f64()));
     }
 
-    /// The addresses of nodes that take clients.
+    /// The addresses of nodes that take clients: those that have been in the ring since they started.
     pub fn open(&self) -> Vec<(usize, IpAddr)> {
         let peers = self.peers.borrow();
         let open = peers.iter().enumerate();
-        let open = open.filter(|(_, peer)| peer.phase.get() == Phase::Up);
+        let has_joined = |peer: &Peer| {
+            let seen = peer.seen.borrow();
+            seen.as_ref().is_some_and(|seen| !seen.had_lease.is_zero())
+        };
+        let open = open.filter(|(_, peer)| peer.phase.get() == Phase::Up && has_joined(peer));
         open.map(|(index, peer)| (index, peer.ip)).collect()
     }
 
@@ -117,6 +138,8 @@ pub struct World {
     pub shared: Rc<Shared>,
     /// Each map, and when it was first seen.
     maps: BTreeMap<u64, (Duration, Arc<Map>)>,
+    /// Nodes that were there, their lease running, when a map was first seen: who has gone with it has given its slots away.
+    alive: BTreeMap<u64, Vec<NodeId>>,
 }
 
 /// What went wrong.
@@ -126,7 +149,7 @@ impl World {
     /// Hosts for `nodes` servers, none of which runs.
     pub fn new(seed: u64, nodes: usize) -> World {
         fastrand::seed(seed);
-        let mut sim = turmoil::Builder::new()
+        let sim = turmoil::Builder::new()
             .rng_seed(seed)
             .simulation_duration(Duration::from_secs(100_000))
             .tick_duration(STEP)
@@ -157,6 +180,7 @@ impl World {
             sim,
             shared,
             maps: BTreeMap::new(),
+            alive: BTreeMap::new(),
         }
     }
 
@@ -275,10 +299,14 @@ impl World {
             if map.epoch == 0 {
                 continue;
             }
-            let (_, same) = self
-                .maps
-                .entry(map.epoch)
-                .or_insert_with(|| (now, Arc::clone(map)));
+            let (_, same) = self.maps.entry(map.epoch).or_insert_with(|| {
+                let alive = peers
+                    .iter()
+                    .filter(|peer| peer.had_lease_since(now.saturating_sub(A_MOMENT)));
+                self.alive
+                    .insert(map.epoch, alive.filter_map(|peer| peer.id()).collect());
+                (now, Arc::clone(map))
+            });
             if !Arc::ptr_eq(same, map) && **same != **map {
                 return Err(format!("epoch {} has two maps", map.epoch));
             }
@@ -338,7 +366,9 @@ impl World {
     /// The ends of owners: whose slots were taken from them, and when.
     pub fn losses(&self) -> Vec<Loss> {
         let mut losses = Vec::new();
-        for ((_, (_, before)), (_, (at, after))) in self.maps.iter().zip(self.maps.iter().skip(1)) {
+        for ((_, (_, before)), (epoch, (at, after))) in
+            self.maps.iter().zip(self.maps.iter().skip(1))
+        {
             for (index, node) in before.nodes.iter().enumerate() {
                 let later = after.node(node.id);
                 let is_same = later.is_some_and(|later| {
@@ -349,7 +379,11 @@ impl World {
                     .iter()
                     .map(|owner| usize::from(*owner) == index)
                     .collect();
-                if is_same || node.state == NodeState::Failed || !slots.contains(&true) {
+                let has_left = later.is_none()
+                    && node.state == NodeState::Leaving
+                    && self.alive[epoch].contains(&node.id);
+                if is_same || has_left || node.state == NodeState::Failed || !slots.contains(&true)
+                {
                     continue;
                 }
                 losses.push(Loss {
@@ -456,8 +490,12 @@ async fn watch(shared: Rc<Shared>, peer: Rc<Peer>) {
         };
         let (version, has_lease) = (cluster.version(), cluster.has_lease());
         let mut seen = peer.seen.borrow_mut();
+        let now = turmoil::sim_elapsed().unwrap_or_default();
+        let before = seen.as_ref().map_or(Duration::ZERO, |seen| seen.had_lease);
+        let had_lease = if has_lease { now } else { before };
         match &mut *seen {
             Some(seen) if seen.version == version => {
+                seen.had_lease = had_lease;
                 if seen.has_lease != has_lease {
                     seen.has_lease = has_lease;
                     shared.is_dirty.set(true);
@@ -469,6 +507,7 @@ async fn watch(shared: Rc<Shared>, peer: Rc<Peer>) {
                 *seen = Some(Seen {
                     version,
                     has_lease,
+                    had_lease,
                     ready: all
                         .filter(|slot| view.owner(*slot) == Owner::Here)
                         .collect(),
@@ -489,6 +528,10 @@ fn settings(shared: &Shared, index: usize) -> Settings {
     };
     Settings {
         port: PORT,
+        bind: vec![BindAddress {
+            host: "*".to_owned(),
+            optional: false,
+        }],
         maxmemory: Memory::Bytes(0),
         cluster_enabled: true,
         cluster_name: "simulated".to_owned(),
