@@ -117,9 +117,11 @@ impl Worker {
         tokio::time::sleep(long).await;
     }
 
-    /// Writes until it is to end: SET of half of the keys, INCR of the others.
+    /// Writes until it is to end: SET of half of the keys; the numbers of the others are pushed to lists, whose lengths tell
+    /// whether each write was done once.
     pub async fn write_all(mut self, writer: usize) -> turmoil::Result {
         let mut numbers = [0; KEYS];
+        let mut lengths = [0; KEYS];
         while self.goes_on() {
             self.rest().await;
             // Some at once, which may go to several nodes.
@@ -134,10 +136,8 @@ impl Worker {
             for index in &indexes {
                 let name = self.load.name(writer * KEYS + index);
                 let number = (numbers[*index] + 1).to_string();
-                requests.push(match is_counter(*index) {
-                    true => vec!["INCR".to_owned(), name],
-                    false => vec!["SET".to_owned(), name, number],
-                });
+                let command = if is_list(*index) { "RPUSH" } else { "SET" };
+                requests.push(vec![command.to_owned(), name, number]);
             }
             let Some((begin, mut replies, node)) = self.ask(&requests).await else {
                 continue;
@@ -145,29 +145,33 @@ impl Worker {
             replies.resize(requests.len(), None);
             for ((index, request), reply) in indexes.into_iter().zip(&requests).zip(replies) {
                 let number = numbers[index] + 1;
-                let expected = match is_counter(index) {
-                    true => Value::Int(number as i64),
-                    false => Value::ok(),
-                };
                 let name = request[1].clone();
-                if reply.as_ref() == Some(&expected) {
-                    numbers[index] = number;
-                    self.load.note(name, What::Wrote(number), begin, node);
-                    continue;
-                }
-                match reply {
-                    // What it counted up from was there when it was done.
-                    Some(Value::Int(other)) => {
-                        let before = u64::try_from(other - 1).ok().filter(|other| *other > 0);
-                        self.load
-                            .note(name.clone(), What::Read(before), begin, node);
+                let length = match &reply {
+                    Some(Value::Int(length)) if is_list(index) => *length,
+                    Some(reply) if *reply == Value::ok() && !is_list(index) => 1,
+                    other => {
+                        if let Some(other) = other {
+                            self.trouble(node, request, format!("{other:?}"), begin);
+                        }
+                        self.load.note(name, What::Tried(number), begin, node);
+                        numbers[index] = 0;
+                        lengths[index] = 0;
+                        self.load.generations.borrow_mut()[writer * KEYS + index] += 1;
+                        continue;
                     }
-                    Some(other) => self.trouble(node, request, format!("{other:?}"), begin),
-                    None => {}
+                };
+                if is_list(index) && length != lengths[index] + 1 {
+                    // Either what was there is gone, or this was done twice.
+                    if length != 1 {
+                        let before = lengths[index];
+                        let what = format!("a list of {before} has {length} after one was pushed");
+                        self.trouble(node, request, what, begin);
+                    }
+                    self.load.note(name.clone(), What::Read(None), begin, node);
                 }
-                self.load.note(name, What::Tried(number), begin, node);
-                numbers[index] = 0;
-                self.load.generations.borrow_mut()[writer * KEYS + index] += 1;
+                numbers[index] = number;
+                lengths[index] = length;
+                self.load.note(name, What::Wrote(number), begin, node);
             }
         }
         Ok(())
@@ -179,10 +183,11 @@ impl Worker {
         while self.goes_on() {
             self.rest().await;
             let count = if self.rng.bool() { 1 } else { 6 };
-            let names: Vec<String> = (0..count)
-                .map(|_| self.load.name(self.rng.usize(..keys)))
-                .collect();
-            self.read(names).await;
+            // MGET is only for texts.
+            let step = if self.rng.bool() { 2 } else { 1 };
+            let some = (0..count).map(|_| self.rng.usize(..keys) / step * step);
+            let some: Vec<usize> = some.collect();
+            self.read(some).await;
         }
         Ok(())
     }
@@ -195,47 +200,57 @@ impl Worker {
             self.connect_to(node, ip).await;
             self.requests_left = usize::MAX;
             for first in (0..keys).step_by(8) {
-                let some = first..keys.min(first + 8);
-                let names = some.map(|key| self.load.name(key)).collect();
-                self.read(names).await;
+                self.read((first..keys.min(first + 8)).collect()).await;
             }
         }
         Ok(())
     }
 
-    async fn read(&mut self, names: Vec<String>) {
-        let is_one = names.len() > 1 && self.rng.bool();
+    async fn read(&mut self, keys: Vec<usize>) {
+        let name = |key: &usize| self.load.name(*key);
+        let names: Vec<String> = keys.iter().map(name).collect();
+        let are_texts = keys.iter().all(|key| !is_list(*key));
+        let is_one = are_texts && keys.len() > 1 && self.rng.bool();
         let requests: Vec<Vec<String>> = if is_one {
             let words = std::iter::once("MGET").chain(names.iter().map(String::as_str));
             vec![words.map(str::to_owned).collect()]
         } else {
-            let get = |name: &String| vec!["GET".to_owned(), name.clone()];
-            names.iter().map(get).collect()
+            let words = keys
+                .iter()
+                .zip(&names)
+                .map(|(key, name)| match is_list(*key) {
+                    true => vec!["LRANGE", name, "-1", "-1"],
+                    false => vec!["GET", name],
+                });
+            words
+                .map(|words| words.into_iter().map(str::to_owned).collect())
+                .collect()
         };
         let Some((begin, mut replies, node)) = self.ask(&requests).await else {
             return;
         };
-        if let [Some(Value::Array(items))] = &replies[..] {
+        if is_one && let [Some(Value::Array(items))] = &replies[..] {
             replies = items.iter().cloned().map(Some).collect();
         }
-        let expected = if is_one && replies.len() == 1 {
-            1
-        } else {
-            names.len()
-        };
-        for (at, (name, reply)) in names.into_iter().zip(replies).take(expected).enumerate() {
+        for (at, (name, reply)) in names.into_iter().zip(replies).enumerate() {
+            let Some(reply) = reply else {
+                continue;
+            };
             let value = match &reply {
-                Some(Value::NilBulk) => None,
-                Some(Value::Bulk(bytes)) => {
-                    let text = String::from_utf8_lossy(bytes);
+                Value::Array(items) => items.first().cloned().unwrap_or(Value::NilBulk),
+                other => other.clone(),
+            };
+            let value = match value {
+                Value::NilBulk => None,
+                Value::Bulk(bytes) => {
+                    let text = String::from_utf8_lossy(&bytes);
                     Some(text.parse().unwrap_or(u64::MAX))
                 }
-                Some(other) => {
+                _ => {
                     let request = requests.get(at).unwrap_or(&requests[0]).clone();
-                    self.trouble(node, &request, format!("{other:?}"), begin);
+                    self.trouble(node, &request, format!("{reply:?}"), begin);
                     continue;
                 }
-                None => continue,
             };
             self.load.note(name, What::Read(value), begin, node);
         }
@@ -328,6 +343,7 @@ impl Connected {
     }
 }
 
-fn is_counter(index: usize) -> bool {
-    index % 2 == 1
+/// Whether a key is one of lists.
+fn is_list(key: usize) -> bool {
+    key % 2 == 1
 }

@@ -15,6 +15,12 @@ const READERS: usize = 2;
 /// joined, and all slots have moved to where they belong.
 const WHOLE: Duration = T.saturating_mul(12);
 
+/// Errors that a client has to expect when nodes die and the network fails.
+const ALLOWED: &[&str] = &[
+    "-CLUSTERDOWN ",
+    "-ERR the node that owns the key was lost before it answered: the command may have been executed",
+];
+
 /// What may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -265,8 +271,7 @@ impl Run {
     fn judge(&mut self, load: &Load) -> Result<(), Wrong> {
         let losses = self.world.losses();
         let troubles = load.troubles.borrow();
-        let refused =
-            |what: &str| what.starts_with("-CLUSTERDOWN ") || what.contains("CLUSTERDOWN");
+        let refused = |what: &str| ALLOWED.iter().any(|allowed| what.starts_with(allowed));
         let bad: Vec<_> = troubles
             .iter()
             .filter(|trouble| match self.kind {
