@@ -1,8 +1,16 @@
 //! Many seeds of each kind, on all cores.
 
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Instant;
+
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::schedule::{Failure, Kind, Report, run};
 use crate::support::scaled;
@@ -15,32 +23,68 @@ const STACK_BYTES: usize = 32 << 20;
 
 fn prepare() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        note_panics();
-        if std::env::var("QUOIT_TEST_SEED").is_ok() {
-            let level = std::env::var("QUOIT_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
-            let level: tracing::Level = level.parse().expect("QUOIT_TEST_LOG is a level");
-            let _ = tracing_subscriber::fmt()
-                .with_max_level(level)
-                .with_ansi(false)
-                .without_time()
-                .try_init();
-        }
-    });
+    ONCE.call_once(note_panics);
 }
 
-/// Runs a seed on a thread of its own: what is left behind by one does not meet the next.
+/// What the servers of a simulation log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut log = self.0.lock().expect("nobody panics with it");
+        log.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The time in the simulation.
+struct Simulated;
+
+impl FormatTime for Simulated {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let now = turmoil::sim_elapsed().unwrap_or_default();
+        write!(writer, "{:>9.3}", now.as_secs_f64())
+    }
+}
+
+/// Runs a seed on a thread of its own: what is left behind by one does not meet the next. What its servers log is written to
+/// a file if it fails.
 fn run_alone(kind: Kind, seed: u64) -> Result<Report, Failure> {
+    let log = Log::default();
+    let writer = log.clone();
+    let level = std::env::var("QUOIT_TEST_LOG").unwrap_or_else(|_| "debug".to_owned());
+    let level: tracing::Level = level.parse().expect("QUOIT_TEST_LOG is a level");
+    let of_servers = Targets::new()
+        .with_target("quoit", level)
+        .with_target("openraft", tracing::Level::WARN);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_timer(Simulated)
+        .with_writer(move || writer.clone());
+    let subscriber = tracing_subscriber::registry().with(of_servers).with(layer);
     let thread = std::thread::Builder::new()
         .stack_size(STACK_BYTES)
-        .spawn(move || run(kind, seed))
+        .spawn(move || tracing::subscriber::with_default(subscriber, || run(kind, seed)))
         .expect("there is room for a thread");
-    thread.join().unwrap_or_else(|_| {
+    let mut done = thread.join().unwrap_or_else(|_| {
         Err(Failure {
             wrong: "the simulation itself panicked".to_owned(),
             story: String::new(),
         })
-    })
+    });
+    if let Err(failure) = &mut done {
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{kind:?}-{seed}.log"));
+        let log = log.0.lock().expect("nobody panics with it");
+        if std::fs::write(&file, &*log).is_ok() {
+            failure.wrong += &format!("\nthe logs of its servers: {}", file.display());
+        }
+    }
+    done
 }
 
 fn run_many(kind: Kind, default: usize) {

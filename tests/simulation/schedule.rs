@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use quoit::cluster::slots::slot_of;
+
 use crate::clients::{Load, Worker};
 use crate::history::{Operation, violations};
 use crate::world::{Phase, SEEDS, T, World, Wrong};
@@ -291,16 +293,11 @@ impl Run {
         let found = violations(&operations, &losses);
         wrong.extend(found.iter().take(10).cloned());
         if let Some((key, _)) = found.first().and_then(|what| what.split_once(": ")) {
-            wrong.push(format!(
-                "all of {key}, slot {}:",
-                quoit::cluster::slots::slot_of(key.as_bytes())
-            ));
+            wrong.push(format!("all of {key}, slot {}:", slot_of(key.as_bytes())));
             for one in operations.iter().filter(|one| one.key == key) {
                 wrong.push(format!("  {one:?}"));
             }
-            for (epoch, at) in self.world.times_of_epochs() {
-                wrong.push(format!("  epoch {epoch} from {at:?}"));
-            }
+            wrong.push(self.world.story_of(slot_of(key.as_bytes())));
         }
         match wrong.is_empty() {
             true => Ok(()),

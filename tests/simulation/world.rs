@@ -401,6 +401,19 @@ impl World {
         self.maps.len()
     }
 
+    /// What became of a slot: when each map was first seen in which it had another owner.
+    pub fn story_of(&self, slot: u16) -> String {
+        let (mut text, mut before) = (String::new(), None);
+        for (epoch, (at, map)) in &self.maps {
+            let owner = map.owner(slot);
+            let owner = owner.map(|node| (node.id, node.incarnation, node.state));
+            if before.replace(owner) != Some(owner) {
+                text += &format!("  epoch {epoch} at {at:?}: {owner:?}\n");
+            }
+        }
+        text
+    }
+
     /// When each epoch was first seen.
     pub fn times_of_epochs(&self) -> impl Iterator<Item = (u64, Duration)> {
         self.maps.iter().map(|(epoch, (at, _))| (*epoch, *at))
