@@ -92,11 +92,8 @@ fn run_many(kind: Kind, default: usize) {
     let only = std::env::var("QUOIT_TEST_SEED").ok();
     let only: Option<u64> = only.map(|text| text.parse().expect("QUOIT_TEST_SEED is a number"));
     let first = only.unwrap_or(1);
-    let count = if only.is_some() {
-        1
-    } else {
-        scaled("QUOIT_TEST_SEEDS", default) as u64
-    };
+    let default = if only.is_some() { 1 } else { default };
+    let count = scaled("QUOIT_TEST_SEEDS", default) as u64;
     let (next, failed) = (AtomicU64::new(first), AtomicUsize::new(0));
     let (told, operations) = (Mutex::new(()), AtomicUsize::new(0));
     let begun = Instant::now();
@@ -148,4 +145,9 @@ fn nodes_come_and_leave_and_no_client_notices() {
 #[test]
 fn whatever_fails_nothing_is_lost_but_with_its_owner() {
     run_many(Kind::Storm, 200);
+}
+
+#[test]
+fn whoever_was_cut_off_comes_back_and_nothing_is_lost_since() {
+    run_many(Kind::Cuts, 50);
 }

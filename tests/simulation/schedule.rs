@@ -30,6 +30,8 @@ pub enum Kind {
     Calm,
     /// They die and come back, too, and the network fails in all ways.
     Storm,
+    /// Some are cut off for so long that they are taken for dead, and come back: each time their slots go and return.
+    Cuts,
 }
 
 /// A run that went well.
@@ -88,6 +90,10 @@ impl Run {
         let rest = self.rng.u64(10..500);
         self.world.run(Duration::from_millis(rest))?;
         for _ in 0..self.rng.usize(3..9) {
+            if self.kind == Kind::Cuts {
+                self.cut_and_heal()?;
+                continue;
+            }
             self.event();
             let rest = match self.rng.u32(0..3) {
                 0 => self.rng.u64(1..50),
@@ -145,11 +151,25 @@ impl Run {
         Ok(took)
     }
 
+    /// A few are cut off until the others have their slots, then not any more, until they have them again.
+    fn cut_and_heal(&mut self) -> Result<(), Wrong> {
+        let up = self.world.in_phase(Phase::Up);
+        self.cut(&up);
+        let rest = T + Duration::from_millis(self.rng.u64(0..1000));
+        self.world.run(rest)?;
+        self.heal();
+        if self.rng.bool() {
+            self.whole()?;
+        }
+        let rest = self.rng.u64(0..700);
+        self.world.run(Duration::from_millis(rest))
+    }
+
     /// Something happens, if it can.
     fn event(&mut self) {
         let kinds = match self.kind {
             Kind::Calm => 2,
-            Kind::Storm => 9,
+            Kind::Storm | Kind::Cuts => 9,
         };
         let up = self.world.in_phase(Phase::Up);
         // More than half of the members are always there: otherwise nothing can be agreed on.
@@ -203,7 +223,12 @@ impl Run {
 
     /// A few are cut off from the others.
     fn cut(&mut self, up: &[usize]) {
-        let count = self.rng.usize(1..=up.len().div_ceil(2));
+        // Less than half, or the others cannot go on either.
+        let most = match self.kind {
+            Kind::Cuts => (up.len() - 1) / 2,
+            Kind::Calm | Kind::Storm => up.len().div_ceil(2),
+        };
+        let count = self.rng.usize(1..=most);
         let mut side = up.to_vec();
         self.rng.shuffle(&mut side);
         side.truncate(count);
@@ -279,7 +304,9 @@ impl Run {
             .filter(|trouble| match self.kind {
                 // A node that has left closes its connections.
                 Kind::Calm => trouble.is_error || trouble.is_hang,
-                Kind::Storm => trouble.is_hang || trouble.is_error && !refused(&trouble.what),
+                Kind::Storm | Kind::Cuts => {
+                    trouble.is_hang || trouble.is_error && !refused(&trouble.what)
+                }
             })
             .collect();
         let mut wrong = Vec::new();
