@@ -1,6 +1,7 @@
 //! Clients on hosts of their own, which write and read at any node and note all they see.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -34,6 +35,21 @@ pub struct Trouble {
     pub is_error: bool,
     /// No reply came in time, from a node that was there all the while.
     pub is_hang: bool,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, node, hangs) = (
+            self.at,
+            self.node,
+            if self.is_hang { " (hangs)" } else { "" },
+        );
+        write!(
+            f,
+            "at {at:?}, node-{node}: {}: {}{hangs}",
+            self.request, self.what
+        )
+    }
 }
 
 /// What all clients of a simulation share.

@@ -140,6 +140,8 @@ pub struct World {
     maps: BTreeMap<u64, (Duration, Arc<Map>)>,
     /// Nodes that were there, their lease running, when a map was first seen: who has gone with it has given its slots away.
     alive: BTreeMap<u64, Vec<NodeId>>,
+    /// Whether all clients had ended at the last step.
+    pub clients_ended: bool,
 }
 
 /// What went wrong.
@@ -181,6 +183,7 @@ impl World {
             shared,
             maps: BTreeMap::new(),
             alive: BTreeMap::new(),
+            clients_ended: false,
         }
     }
 
@@ -280,7 +283,7 @@ impl World {
         if let Some(panic) = PANIC.with(|panic| panic.borrow_mut().take()) {
             return Err(format!("a panic: {panic}"));
         }
-        stepped.map_err(|error| format!("a host failed: {error}"))?;
+        self.clients_ended = stepped.map_err(|error| format!("a host failed: {error}"))?;
         match self.shared.is_dirty.replace(false) {
             true => self.check(),
             false => Ok(()),
