@@ -13,12 +13,11 @@ use super::{Caller, Done, Handler, help, timeout_ms, tracking};
 use crate::base::clock::Millis;
 use crate::base::worker::give_worker_away;
 use crate::data::number;
-use crate::keyspace::waiting::Cancel;
 use crate::resp::reply::Reply;
 use crate::state::Server;
-use crate::state::clients::{Client, ClientKind, client_flags};
+use crate::state::clients::{Client, ClientKind, Unblock, client_flags};
 use crate::state::pause::PauseMode;
-use crate::state::session::{After, ReplyMode};
+use crate::state::session::{After, Asking, ReplyMode};
 use crate::table::{Args, Command, CommandError, Family, Flags, Row};
 
 /// Of all subcommands.
@@ -565,6 +564,7 @@ fn client_kill(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'
 /// Closes what fits and says how many; the caller itself after its reply.
 fn kill(caller: &mut Caller<'_>, filter: &Filter<'_>) -> i64 {
     let mut killed = 0;
+    let mut waiting = Vec::new();
     for client in caller.server.clients.snapshot() {
         let own = client.id == caller.session.client.id;
         if !filter.fits(&client, caller.now) || own && filter.spares_caller {
@@ -575,8 +575,20 @@ fn kill(caller: &mut Caller<'_>, filter: &Filter<'_>) -> i64 {
             caller.session.after = After::Close;
         } else {
             client.kill(false);
+            if client.waits_at_peer() {
+                waiting.push(client);
+            }
         }
         killed += 1;
+    }
+    // What the caller sends next does not serve who is killed.
+    if !waiting.is_empty() && !caller.in_transaction && caller.session.after == After::Nothing {
+        caller.session.asking = Some(Asking {
+            mark: None,
+            clients: waiting,
+            with_error: false,
+        });
+        caller.session.after = After::Unblock;
     }
     killed
 }
@@ -725,10 +737,10 @@ fn client_setname(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Repl
 
 fn client_unblock(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
     let id = args.bytes()?;
-    let why = if args.is_empty() || args.keyword("TIMEOUT") {
-        Cancel::Timeout
+    let with_error = if args.is_empty() || args.keyword("TIMEOUT") {
+        false
     } else if args.keyword("ERROR") {
-        Cancel::Unblocked
+        true
     } else {
         return Err(CommandError::fixed(
             "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR",
@@ -738,8 +750,23 @@ fn client_unblock(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Repl
     let clients = caller.server.clients.snapshot();
     let found = clients.iter().find(|client| client.id as i64 == id);
     // Who waits for the end of a pause cannot be woken, as in Redis.
-    let is_unblocked = found.is_some_and(|client| client.unblock(why));
-    reply.integer(i64::from(is_unblocked));
+    match found {
+        // The peer at which it waits says what came of it. EXEC does not wait for that.
+        Some(client) if client.waits_at_peer() && !caller.in_transaction => {
+            caller.session.asking = Some(Asking {
+                mark: Some(reply.mark()),
+                clients: vec![Arc::clone(client)],
+                with_error,
+            });
+            caller.session.after = After::Unblock;
+            reply.integer(0);
+        }
+        Some(client) => match client.unblock(with_error) {
+            Unblock::Done(is_unblocked) => reply.integer(i64::from(is_unblocked)),
+            Unblock::Asked(_) => reply.integer(1),
+        },
+        None => reply.integer(0),
+    }
     Ok(())
 }
 

@@ -32,6 +32,7 @@
 pub mod auth;
 pub mod frame;
 pub mod link;
+mod long;
 mod outbox;
 pub mod serve;
 mod tickets;
@@ -62,6 +63,10 @@ pub mod net {
 /// The longest frame of a peer that has proven itself, without its length field. A longer one is refused by the sender
 /// ([`CallError::TooLarge`]) and ends the connection if it is sent all the same.
 pub const FRAME_MAX: usize = 64 << 20;
+
+/// The longest call or answer that goes in several frames ([`Link::call_long`], [`Answers::answer_long`]): twice the longest
+/// argument of a request.
+pub const LONG_MAX: usize = (1 << 30) + FRAME_MAX;
 
 /// The longest message of a handshake.
 pub const HANDSHAKE_MAX: usize = 1 << 10;
@@ -115,6 +120,8 @@ pub enum Kind {
     Ping = 131,
     /// The sign of life.
     Pong = 132,
+    /// The beginning of the call or answer of this id, or what follows it; the frame with its end comes last.
+    Part = 133,
 }
 
 impl Kind {
@@ -134,6 +141,7 @@ impl Kind {
             130 => Kind::Push,
             131 => Kind::Ping,
             132 => Kind::Pong,
+            133 => Kind::Part,
             _ => return None,
         })
     }
@@ -148,7 +156,7 @@ pub enum CallError {
     Broken,
     /// [`QUEUE_MAX`] or [`TICKETS_MAX`] is reached; nothing was sent.
     Full,
-    /// Longer than [`FRAME_MAX`]; nothing was sent.
+    /// Longer than [`FRAME_MAX`] or [`LONG_MAX`]; nothing was sent.
     TooLarge,
     /// No answer in the given time: what was asked may or may not have been done.
     TimedOut,

@@ -50,6 +50,11 @@ use tunnel::Tunnels;
 
 use crate::keyspace::Foreign;
 
+/// What a client is told whose request nobody may run: this node has no contact with the others, or slots have no owner.
+pub const DOWN: &str = "CLUSTERDOWN The cluster is down";
+/// What a client is told whose key nobody has.
+pub const NOT_SERVED: &str = "CLUSTERDOWN Hash slot not served";
+
 /// A set of slots, a bit each.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SlotSet(Box<[u64; SLOTS / 64]>);
@@ -175,8 +180,6 @@ impl View {
 pub struct Cluster {
     /// This node.
     pub me: NodeId,
-    /// The pins of the configuration; nodes with others cannot join.
-    pub pins: Pins,
     /// Connections to the peers.
     pub links: Links,
     /// Clients' connections that go on at peers.
@@ -219,10 +222,9 @@ impl Cluster {
         tunnels: Arc<Tunnels>,
         lanes: usize,
     ) -> Cluster {
-        let map = Arc::new(Map::new(pins.clone()));
+        let map = Arc::new(Map::new(pins));
         Cluster {
             me,
-            pins,
             links,
             tunnels,
             moved: transfer::Counts::default(),

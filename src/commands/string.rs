@@ -322,7 +322,6 @@ pub const ROWS: &[Row<Handler>] = &[
             flags: Flags::WRITE.union(Flags::DENYOOM),
             keys: &[KeySpec::range(1, -1, 2, KeyAccess::OW_INSERT)],
             scope: Scope::Keys,
-            across: Across::Split,
             tips: &["request_policy:multi_shard", "response_policy:agg_min"],
             ..Command::NEW
         },

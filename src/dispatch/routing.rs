@@ -12,15 +12,16 @@ use super::{Handler, Runner, Step, is_exec, keys_of};
 use crate::admin::cluster::view::endpoint;
 use crate::admin::{self, Named};
 use crate::cluster::map::NOBODY;
+use crate::cluster::node::NodeState;
 use crate::cluster::route::{Route, route};
 use crate::cluster::slots::Pins;
-use crate::cluster::{Cluster, Owner, View};
+use crate::cluster::{Cluster, DOWN, NOT_SERVED, Owner, View};
 use crate::commands;
 use crate::config::EndpointType;
 use crate::resp::decode::{Arguments, OwnedArguments};
 use crate::state::session::{ReplyMode, Session};
-use crate::state::transaction::Watches;
-use crate::table::keys::{Shape, locate};
+use crate::state::transaction::{Transaction, Watches};
+use crate::table::keys::locate;
 use crate::table::lookup::Entry;
 use crate::table::{Across, CommandError, Flags, Merge, Scope};
 
@@ -63,8 +64,6 @@ pub(super) struct Routing {
     relied: bool,
     /// Whether a peer whose request is run may know the text of a script that this node does not.
     wants_texts: bool,
-    /// Whether ASKING came before.
-    is_asking: bool,
     /// Of the command that was routed last.
     flags: Flags,
 }
@@ -90,7 +89,6 @@ impl Routing {
             has_lease: false,
             relied: false,
             wants_texts: false,
-            is_asking: false,
             flags: Flags::empty(),
         })
     }
@@ -173,7 +171,7 @@ impl Runner {
         match routing.view.owner(routing.slot(database, key)) {
             Owner::Here | Owner::Held => Ok(None),
             Owner::Peer(index) => Ok(Some(index)),
-            Owner::Nobody => Err(CommandError::fixed("CLUSTERDOWN Hash slot not served")),
+            Owner::Nobody => Err(CommandError::fixed(NOT_SERVED)),
         }
     }
 
@@ -190,7 +188,6 @@ impl Runner {
             .find_map(|tip| tip.strip_prefix("response_policy:"));
         let merge = match policy {
             Some("agg_sum") => Merge::Sum,
-            Some("agg_min") => Merge::First,
             Some("agg_logical_and") => Merge::And,
             Some("one_succeeded") => Merge::AnySuccess,
             Some("all_succeeded") => Merge::First,
@@ -284,6 +281,24 @@ impl Runner {
             .map_or(Flags::WRITE, |routing| routing.flags)
     }
 
+    /// Shows to those who watch (MONITOR) what goes to a peer: a request, or the transaction that it ends.
+    pub fn show_sent(
+        &self,
+        session: &Session,
+        transaction: Option<&Transaction>,
+        request: Arguments<'_>,
+    ) {
+        if !self.server.monitors.any() {
+            return;
+        }
+        for (id, queued, _) in transaction.iter().flat_map(|it| it.queued()) {
+            self.show(session, self.table.entry(id).command, queued);
+        }
+        if let Some(entry) = self.table.find_request(&request) {
+            self.show(session, entry.command, request);
+        }
+    }
+
     /// Whether the client wants the reply to the request that somebody else runs (CLIENT REPLY). Asked once for each.
     pub fn takes_reply(&mut self, session: &mut Session) -> bool {
         self.tally.skip();
@@ -298,11 +313,14 @@ impl Runner {
         }
     }
 
-    /// Whether this node is alone: a member of the ring whose lease is over. Whom it cannot reach it need not try again.
+    /// Whether this node is alone: a member of the ring whose lease is over. Whom it cannot reach it need not try again. One that
+    /// leaves is not: its lease ends when it is removed, and it hears of that last.
     pub fn is_cut_off(&self) -> bool {
-        self.routing
-            .as_ref()
-            .is_some_and(|routing| routing.view.mine != NOBODY && !routing.cluster.has_lease())
+        self.routing.as_ref().is_some_and(|routing| {
+            let nodes = &routing.view.map.nodes;
+            let me = nodes.get(usize::from(routing.view.mine));
+            me.is_some_and(|me| me.state != NodeState::Leaving) && !routing.cluster.has_lease()
+        })
     }
 
     /// Whether the batch ran requests by the lease, and the lease is over: then its replies must not be sent.
@@ -375,7 +393,6 @@ impl Runner {
         {
             return Routed::Elsewhere(Step::Totals);
         }
-        let is_asking = std::mem::take(&mut routing.is_asking);
         let mut slots = Slots::new();
         if is_exec(entry) {
             // It will be refused.
@@ -392,14 +409,13 @@ impl Runner {
                 self.watched_slots(session, &mut slots);
             }
         }
-        if slots.is_empty() && is_script(entry) {
+        if slots.is_empty() && named(entry).is_some() {
             // Without keys of its own it can reach all that is where its database is pinned to.
             slots.extend(self.pinned_slot(session.database));
         }
         if slots.is_empty() {
             return Routed::Here;
         }
-        let _ = is_asking;
         let routed = self.by_slots(session, entry, &slots, is_queued, round);
         match (named(entry), &routed) {
             // Its client may name it by its SHA-1 from now on, wherever the keys are.
@@ -450,7 +466,7 @@ impl Runner {
             && !routing.view.is_covered
             && !reads_when_down
         {
-            return Routed::Refuse(CommandError::fixed("CLUSTERDOWN The cluster is down"));
+            return Routed::Refuse(CommandError::fixed(DOWN));
         }
         if routing.face == Face::Cluster && slots.iter().any(|slot| *slot != slots[0]) {
             return Routed::Refuse(CROSS_SLOT);
@@ -458,7 +474,7 @@ impl Runner {
         match (route(&routing.view, slots.iter().copied()), routing.face) {
             (Route::Here, face) if !routing.has_lease && !reads_when_down => match face {
                 Face::Peer => Routed::Elsewhere(Step::NotHere),
-                _ => Routed::Refuse(CommandError::fixed("CLUSTERDOWN The cluster is down")),
+                _ => Routed::Refuse(CommandError::fixed(DOWN)),
             },
             (Route::Here, _) if is_exec(entry) && !session.watched_elsewhere.is_empty() => {
                 Routed::Refuse(CommandError::fixed("ERR the watched keys were moved"))
@@ -472,14 +488,12 @@ impl Runner {
             (Route::Held, Face::Single | Face::Cluster)
                 if !routing.has_lease && round > HELD_ROUNDS =>
             {
-                Routed::Refuse(CommandError::fixed("CLUSTERDOWN The cluster is down"))
+                Routed::Refuse(CommandError::fixed(DOWN))
             }
             (Route::Held, Face::Peer) if !routing.has_lease => Routed::Elsewhere(Step::NotHere),
             (Route::Held, _) => Routed::Elsewhere(Step::Contended),
             (_, Face::Peer) => Routed::Elsewhere(Step::NotHere),
-            (Route::Nobody, _) => {
-                Routed::Refuse(CommandError::fixed("CLUSTERDOWN Hash slot not served"))
-            }
+            (Route::Nobody, _) => Routed::Refuse(CommandError::fixed(NOT_SERVED)),
             (Route::Several, _) if matches!(entry.command.across, Across::Split) && !is_queued => {
                 Routed::Elsewhere(Step::Across)
             }
@@ -521,11 +535,6 @@ impl Runner {
         let Some(routing) = &self.routing else {
             return;
         };
-        if let Shape::Single(index) = entry.shape {
-            let key = arguments.get(index).unwrap_or_default();
-            slots.push(routing.slot(database, key));
-            return;
-        }
         let other = match entry.command.scope {
             Scope::KeysAndDatabase(find) => find(&arguments).ok().flatten(),
             _ => None,
@@ -639,11 +648,13 @@ fn is_for_all(entry: &Entry<Handler>) -> bool {
         || matches!(entry.handler, Handler::Data(commands::Handler::Sweep(_)))
 }
 
-/// Whether what it leaves behind at the owner outlives the request: a place in a queue of waiting clients, watched keys.
+/// Whether what it leaves behind at the owner outlives the request (a place in a queue of waiting clients, watched keys), or it
+/// waits for another server there.
 fn lives_on(entry: &Entry<Handler>) -> bool {
     matches!(
         entry.handler,
-        Handler::Data(commands::Handler::Block(_)) | Handler::Admin(admin::Handler::Immediate(_))
+        Handler::Data(commands::Handler::Block(_) | commands::Handler::Migrate(_))
+            | Handler::Admin(admin::Handler::Immediate(_))
     )
 }
 
@@ -653,10 +664,6 @@ fn named(entry: &Entry<Handler>) -> Option<Named> {
         Handler::Admin(admin::Handler::Script(call)) => Some(call.named),
         _ => None,
     }
-}
-
-fn is_script(entry: &Entry<Handler>) -> bool {
-    matches!(entry.handler, Handler::Admin(admin::Handler::Script(_)))
 }
 
 fn is_watch(entry: &Entry<Handler>) -> bool {

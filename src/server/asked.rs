@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
@@ -107,14 +107,13 @@ impl Asked {
                 None => None,
             };
             let mut executor = Executor::new(&server, peer, &clients);
-            let mut answer = BytesMut::new();
             match executor.run(frame).await {
-                Ok(()) => executor.write(&mut answer),
+                Ok(()) => executor.answer(id, &answers).await,
                 Err(_) => {
                     tracing::warn!(%peer, "a request of a peer for all nodes could not be read");
+                    send(&answers, id, &[]);
                 }
             }
-            send(&answers, id, &answer);
         });
         self.runs.insert(id, run.abort_handle());
     }

@@ -31,11 +31,11 @@ use crate::cluster::tunnel::Tunnel;
 use crate::config::{OutputLimit, Settings};
 use crate::dispatch::{Blocked, Face, Migrating, Runner, Step, Sweeping, WINDOW};
 use crate::keyspace::waiting::{Cancel, Waiter};
-use crate::resp::decode::{Decoder, Limits, ProtocolError, Status};
+use crate::resp::decode::{Arguments, Decoder, Limits, ProtocolError, Status};
 use crate::resp::reply::{Output, Protocol, Reply};
 use crate::resp::spare::{INPUTS, Spare};
 use crate::state::Server;
-use crate::state::clients::{Client, ClientKind, client_flags};
+use crate::state::clients::{Client, ClientKind, WaitsAt, client_flags};
 use crate::state::session::{After, ReplyMode, Session};
 use crate::state::tracking::{LOSS_BYTES, write_loss};
 use crate::state::transaction::Transaction;
@@ -96,6 +96,7 @@ pub async fn serve<S: Stream>(server: Arc<Server>, stream: S, client: Arc<Client
         registered: None,
         forwarding: Forwarding::default(),
         tunnels: Vec::new(),
+        held_elsewhere: 0,
     };
     let registered = Registered {
         server: &server,
@@ -140,7 +141,7 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         self.waiter.cancel(Cancel::Gone);
         self.server.keyspace.waiting.remove(self.waiter);
-        self.client.set_waiter(None);
+        self.client.set_waits(None);
     }
 }
 
@@ -159,6 +160,8 @@ struct Connection<S> {
     forwarding: Forwarding,
     /// Its connections at peers.
     tunnels: Vec<Tunnel>,
+    /// Bytes of a reply that comes through one of them, and is not whole yet.
+    held_elsewhere: usize,
 }
 
 /// Why a batch ended.
@@ -349,6 +352,7 @@ impl<S: Stream> Connection<S> {
         // What was there before the requests came does not come behind their replies.
         self.take_mail();
         self.keeps_copies();
+        self.stand_for();
         let now = self.runner.now();
         self.client()
             .last_interaction
@@ -384,6 +388,12 @@ impl<S: Stream> Connection<S> {
                     }
                     self.runner.begin_batch();
                 }
+                After::Unblock => {
+                    if !self.unblock_elsewhere().await {
+                        self.session.after = After::Drop;
+                        break BatchEnd::Idle;
+                    }
+                }
             }
             if self.session.authenticated != was_authenticated {
                 limits = self.limits();
@@ -400,19 +410,24 @@ impl<S: Stream> Connection<S> {
             .commands
             .fetch_add(requests as u64, Ordering::Relaxed);
         self.runner.end_batch();
-        if !self.forwarding.is_empty() && !self.settle().await {
-            self.session.after = After::Drop;
+        self.decoder.release(&mut self.input);
+        if !self.forwarding.is_empty() {
+            self.leave_input();
+            if !self.settle().await {
+                self.session.after = After::Drop;
+            }
         }
         self.keeps_copies();
-        if let Some(subscriptions) = &mut self.session.subscriptions
-            && let Some(untold) = subscriptions.take_untold()
-        {
-            let server = Arc::clone(self.server());
-            server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
-        }
-        if let Some(tracker) = &mut self.session.tracker
-            && let Some(untold) = tracker.take_untold()
-        {
+        let Session {
+            subscriptions,
+            tracker,
+            ..
+        } = &mut self.session;
+        let untold = [
+            subscriptions.as_mut().and_then(|its| its.take_untold()),
+            tracker.as_mut().and_then(|its| its.take_untold()),
+        ];
+        for untold in untold.into_iter().flatten() {
             let server = Arc::clone(self.server());
             server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
         }
@@ -420,12 +435,28 @@ impl<S: Stream> Connection<S> {
             self.refuse_unsure();
         }
         self.take_mail();
-        self.decoder.release(&mut self.input);
         if std::mem::replace(&mut self.session.after, After::Nothing) == After::Drop {
             self.output = Output::new();
             return Ok(BatchEnd::Close);
         }
         Ok(end)
+    }
+
+    /// Leaves the buffer of what was read to the worker's next connection, while this one waits.
+    fn leave_input(&mut self) {
+        if self.input.is_empty() {
+            INPUTS.with(|spare| spare.leave(std::mem::take(&mut self.input)));
+        }
+    }
+
+    /// The requests of a peer's client are that client's.
+    #[inline]
+    fn stand_for(&mut self) {
+        if let Some(stands_for) = &self.session.client.stands_for {
+            self.runner
+                .set_client(stands_for.writer.load(Ordering::Relaxed));
+            self.session.reads_for = stands_for.reader.load(Ordering::Relaxed);
+        }
     }
 
     /// What it reads now it may keep.
@@ -488,13 +519,9 @@ impl<S: Stream> Connection<S> {
             // What takes its time, or asks others, comes behind the replies that are still under way.
             if !matches!(step, Step::Done | Step::Contended | Step::Forward(_))
                 && !self.forwarding.is_empty()
+                && !self.settle_first().await
             {
-                self.runner.end_batch();
-                if !self.settle().await {
-                    self.session.after = After::Drop;
-                    return;
-                }
-                self.runner.begin_batch();
+                return;
             }
             match step {
                 Step::Done => return,
@@ -516,7 +543,18 @@ impl<S: Stream> Connection<S> {
                         return;
                     }
                 }
-                Step::Sweep(sweeping) => return self.sweep(sweeping).await,
+                Step::Sweep(sweeping) => {
+                    let Connection {
+                        decoder,
+                        input,
+                        session,
+                        output,
+                        runner,
+                        ..
+                    } = self;
+                    let request = decoder.arguments(input);
+                    return sweep_to_end(runner, session, sweeping, request, output).await;
+                }
                 Step::Blocked(blocked) => {
                     // Who was sent away by the keys' move does not wait longer than was asked.
                     let until = *until.get_or_insert(blocked.waiter.wait.until);
@@ -527,13 +565,7 @@ impl<S: Stream> Connection<S> {
                 }
                 Step::Migrate(migrating) => return self.migrate(*migrating).await,
                 Step::Forward(index) => {
-                    if !self.forward(index) {
-                        self.runner.end_batch();
-                        if !self.settle().await {
-                            self.session.after = After::Drop;
-                            return;
-                        }
-                        self.runner.begin_batch();
+                    if !self.forward(index) && self.settle_first().await {
                         self.forward(index);
                     }
                     return;
@@ -544,6 +576,10 @@ impl<S: Stream> Connection<S> {
                     }
                     rest(self.server(), round).await;
                     round = self.runner.next_round(round);
+                    if self.client().killed().is_some() {
+                        self.session.after = After::Drop;
+                        return;
+                    }
                 }
                 Step::Across => return self.across().await,
                 Step::Totals => self.ask_totals().await,
@@ -551,32 +587,6 @@ impl<S: Stream> Connection<S> {
                     let mut reply = Reply::new(&mut self.output, self.session.protocol);
                     return reply.error(tunnel::NOT_HERE);
                 }
-            }
-        }
-    }
-
-    /// Drives a sweep, with a turn for the others after each slice of time.
-    async fn sweep(&mut self, sweeping: Sweeping) {
-        let mut next = Some(sweeping);
-        let mut begun = Instant::now();
-        while let Some(sweeping) = next {
-            let Connection {
-                decoder,
-                input,
-                session,
-                output,
-                runner,
-                ..
-            } = self;
-            next = runner.sweep_step(session, sweeping, decoder.arguments(input), output);
-            if next.as_ref().is_some_and(Sweeping::is_held_up)
-                && self.server().scripts.has_long_runs()
-            {
-                rest(self.server(), 0).await;
-            }
-            if begun.elapsed() >= SLICE {
-                tokio::task::yield_now().await;
-                begun = Instant::now();
             }
         }
     }
@@ -627,7 +637,9 @@ impl<S: Stream> Connection<S> {
             client: Arc::clone(&self.session.client),
             waiter: &waiter,
         };
-        waits.client.set_waiter(Some(Arc::clone(&waiter)));
+        waits
+            .client
+            .set_waits(Some(WaitsAt::Here(Arc::clone(&waiter))));
         self.publish();
         let (end, mail) = self.served(&waiter, until).await;
         drop(waits);
@@ -910,7 +922,7 @@ impl<S: Stream> Connection<S> {
 
     /// Closes a client whose unsent replies are over the limit of its class. `false` says so.
     fn check_output_limit(&mut self) -> bool {
-        let pending = self.output.len_bytes() as u64;
+        let pending = (self.output.len_bytes() + self.held_elsewhere) as u64;
         if pending == 0 {
             self.over_soft_since = None;
             return true;
@@ -983,6 +995,31 @@ async fn killed(client: &Client) {
         }
     })
     .await;
+}
+
+/// Runs a sweep to its end, with a turn for the others after each slice of time.
+pub(super) async fn sweep_to_end(
+    runner: &mut Runner,
+    session: &mut Session,
+    sweeping: Sweeping,
+    request: Arguments<'_>,
+    output: &mut Output,
+) {
+    let mut next = Some(sweeping);
+    let mut begun = Instant::now();
+    while let Some(sweeping) = next {
+        next = runner.sweep_step(session, sweeping, request, output);
+        if next.as_ref().is_some_and(Sweeping::is_held_up)
+            && runner.server().scripts.has_long_runs()
+        {
+            let server = Arc::clone(runner.server());
+            rest(&server, 0).await;
+        }
+        if begun.elapsed() >= SLICE {
+            tokio::task::yield_now().await;
+            begun = Instant::now();
+        }
+    }
 }
 
 /// Lets others go on while a partition is locked: yields at first, then sleeps.

@@ -7,9 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::connection::rest;
+use super::connection::{rest, sweep_to_end};
+use crate::cluster::DOWN;
+use crate::cluster::bus::Answers;
 use crate::cluster::forward::{Answer, Head, HowToRun};
 use crate::cluster::node::NodeId;
 use crate::dispatch::{Face, Runner, Step, WINDOW};
@@ -21,6 +23,10 @@ use crate::state::clients::Client;
 use crate::state::session::Session;
 use crate::state::tracking::far::FarClients;
 
+/// Bytes of replies from which an answer may have to go in parts.
+const LONG_BYTES: usize = 1024 * 1024;
+/// Bytes of replies that end a frame: its sender asks for the rest when its client has read.
+const ENOUGH_BYTES: usize = 16 * 1024 * 1024;
 /// How long a frame of a later epoch waits for this node to catch up.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
@@ -41,14 +47,7 @@ pub struct Executor {
 impl Executor {
     /// For the requests of these clients of a peer.
     pub fn new(server: &Arc<Server>, peer: NodeId, clients: &Arc<FarClients>) -> Executor {
-        let client = Client::new(
-            server.clients.next_id(),
-            format!("peer:{peer}"),
-            String::new(),
-            -1,
-            false,
-            server.clock.now(),
-        );
+        let client = Client::of_peer(server.clients.next_id(), peer, server.clock.now());
         Executor {
             runner: Runner::new(Arc::clone(server))
                 .of_client(client.id)
@@ -95,15 +94,34 @@ impl Executor {
         self.session.take_watches();
         done?;
         if self.runner.has_lost_lease() {
-            self.refuse_all();
+            self.refuse_all(DOWN);
         }
         self.epoch = cluster.view().map.epoch;
         Ok(())
     }
 
-    /// Writes the answer to the frame that was run.
-    pub fn write(&mut self, answer: &mut BytesMut) {
-        Answer::write(self.epoch, &self.ends, &mut self.output, answer);
+    /// Answers the frame that was run.
+    pub async fn answer(&mut self, id: u64, answers: &Answers) {
+        if self.output.len_bytes() < LONG_BYTES {
+            self.write(id, answers);
+            return;
+        }
+        let mut head = BytesMut::new();
+        Answer::write_head(self.epoch, &self.ends, &mut head);
+        let mut answer = head.chain(std::mem::take(&mut self.output));
+        if answers.answer_long(id, &mut answer).await.is_err() {
+            drop(answer);
+            self.refuse_all("ERR the reply is too large to be forwarded");
+            self.write(id, answers);
+        }
+    }
+
+    fn write(&mut self, id: u64, answers: &Answers) {
+        let sent = answers.answer(id, |payload| {
+            Answer::write_head(self.epoch, &self.ends, payload);
+            payload.put(&mut self.output);
+        });
+        debug_assert!(sent.is_ok(), "many small replies in place of a large one");
         self.output.shrink();
     }
 
@@ -135,7 +153,11 @@ impl Executor {
             if !self.request(payload).await {
                 return Ok(());
             }
-            self.ends.push(self.output.bytes_since(begin));
+            let bytes = self.output.bytes_since(begin);
+            self.ends.push(bytes);
+            if bytes >= ENOUGH_BYTES && self.session.transaction().is_none() {
+                return Ok(());
+            }
         }
     }
 
@@ -166,22 +188,8 @@ impl Executor {
                     self.runner.begin_batch();
                 }
                 Step::Sweep(sweeping) => {
-                    let mut next = Some(sweeping);
-                    while let Some(sweeping) = next {
-                        let request = self.decoder.arguments(payload);
-                        let is_held_up = sweeping.is_held_up();
-                        next = self.runner.sweep_step(
-                            &mut self.session,
-                            sweeping,
-                            request,
-                            &mut self.output,
-                        );
-                        if is_held_up {
-                            rest(self.runner.server(), 0).await;
-                        } else {
-                            tokio::task::yield_now().await;
-                        }
-                    }
+                    let (runner, session) = (&mut self.runner, &mut self.session);
+                    sweep_to_end(runner, session, sweeping, request, &mut self.output).await;
                     return true;
                 }
                 Step::Blocked(blocked) => {
@@ -204,15 +212,15 @@ impl Executor {
         }
     }
 
-    /// Takes back all replies: nobody knows what they are worth.
-    fn refuse_all(&mut self) {
+    /// Takes back all replies, and says why.
+    fn refuse_all(&mut self, why: &str) {
         let count = self.ends.len();
         self.ends.clear();
         self.output = Output::new();
         let begin = self.output.mark();
         for _ in 0..count {
             let mut reply = Reply::new(&mut self.output, self.session.protocol);
-            reply.error("CLUSTERDOWN The cluster is down");
+            reply.error(why);
             self.ends.push(self.output.bytes_since(begin));
         }
     }

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -18,6 +20,7 @@ use super::moving::receive::Importer;
 use super::moving::{self, Outcome};
 use super::peer::Executor;
 use super::wide;
+use crate::base::worker::Apart;
 use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
 use crate::cluster::agree::{self, Agreement, Later, ProposeError, Store, Transport};
@@ -25,15 +28,17 @@ use crate::cluster::ask::{Question, read_answer};
 use crate::cluster::bus::net::TcpListener;
 use crate::cluster::bus::{self, Answers, Bus, CallError, Identity, Kind, Links, Service};
 use crate::cluster::copies::{self, Pushes};
-use crate::cluster::map::{Change, Map};
+use crate::cluster::forward::HowToRun;
+use crate::cluster::map::{Change, Map, NOBODY};
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::Pins;
+use crate::cluster::tunnel::pipe::{Came, PIECE_BYTES, Pipe};
 use crate::cluster::tunnel::{Piece, Tunnels};
-use crate::config::{ClusterFace, Pin, Settings};
+use crate::config::{ClusterFace, Pin, Seed, Settings, host_port};
 use crate::dispatch::Face;
 use crate::keyspace::effects::Interest;
 use crate::state::Server;
-use crate::state::clients::Client;
+use crate::state::clients::{Client, StandsFor, Unblock};
 use crate::state::pubsub::far::Ear;
 use crate::state::pubsub::far::prefixes::Heard;
 use crate::state::tracking::far::FarClients;
@@ -44,22 +49,23 @@ const VERSION: u32 = 1;
 const LANES_MAX: usize = 4;
 /// Tunnels of one link.
 const TUNNELS_MAX: usize = 10_000;
-/// Bytes of a tunnel on their way in each direction.
-const TUNNEL_BYTES: usize = 64 * 1024;
 /// How long a node that has left goes on answering, and twice as long others keep their links to it.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// How often one that has left asks where the keys are.
+/// How often one that has left asks where the keys are, how many it asks at most, and how long each may take.
 const ASKS_AGAIN: Duration = Duration::from_millis(50);
-/// Ports between a node's port and its bus, where it does not say otherwise.
-const BUS_OFFSET: u16 = 10_000;
+const MOST_ASKED: usize = 3;
+const ANSWERS_WITHIN: Duration = Duration::from_millis(200);
 
 /// A node that takes part.
 pub struct Ring {
     cluster: Arc<Cluster>,
     agreement: Arc<Agreement>,
     serving: tokio::task::JoinHandle<()>,
-    moving: tokio::task::JoinHandle<()>,
+    /// Where keys move.
+    moving: Apart,
     wide: tokio::task::JoinHandle<()>,
+    /// Once it leaves.
+    following: Option<tokio::task::JoinHandle<()>>,
     stop: tokio::sync::oneshot::Sender<()>,
     bus_port: u16,
 }
@@ -95,13 +101,7 @@ impl Ring {
         let wanted = match settings.cluster_bus_port {
             // Any free port begets another.
             0 if settings.port == 0 => 0,
-            0 if port > u16::MAX - BUS_OFFSET => {
-                return Err(RingError(format!(
-                    "port {port} leaves no room for the bus at {BUS_OFFSET} above it: set cluster-bus-port"
-                )));
-            }
-            0 => port + BUS_OFFSET,
-            other => other,
+            _ => settings.bus_port(),
         };
         let listener = listen(&settings, wanted).await?;
         let bus_port = listener.local_addr().map_or(wanted, |addr| addr.port());
@@ -125,7 +125,7 @@ impl Ring {
             return Err(RingError("this server is in a ring already".to_owned()));
         }
         server.keyspace.become_partial();
-        let seeds = seeds(&settings);
+        let seeds: Vec<String> = settings.cluster_seeds.iter().map(Seed::bus).collect();
         let ip = match settings.cluster_announce_ip.as_str() {
             "" => own_ip(&settings, &seeds).await,
             announced => announced.to_owned(),
@@ -150,8 +150,12 @@ impl Ring {
         let movers = Arc::new(Movers {
             cluster: Arc::clone(&cluster),
             agreement: Arc::clone(&agreement),
+            patience: node_timeout,
+            main: Handle::current(),
         });
-        let moving = tokio::spawn(moving::run(
+        let moving = Apart::start("moving")
+            .map_err(|error| RingError(format!("no thread to move keys: {error}")))?;
+        moving.handle().spawn(moving::run(
             Arc::clone(server),
             Arc::clone(&cluster),
             movers,
@@ -161,6 +165,7 @@ impl Ring {
             server: Arc::clone(server),
             agreement: Arc::clone(&agreement),
             importer,
+            moving: moving.handle().clone(),
             asks: Asks::new(server),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -176,6 +181,7 @@ impl Ring {
             serving,
             moving,
             wide,
+            following: None,
             stop,
             bus_port,
         })
@@ -186,18 +192,15 @@ impl Ring {
         self.bus_port
     }
 
-    /// Hands all slots over and leaves, within `limit`.
-    pub async fn leave(&self, limit: Duration) {
+    /// Hands all slots over and leaves, within `limit`. Its own clients are served on until [`Ring::stop`].
+    pub async fn leave(&mut self, limit: Duration) {
+        let follow = follow(Arc::clone(&self.cluster));
+        self.following.get_or_insert_with(|| tokio::spawn(follow));
         match tokio::time::timeout(limit, self.agreement.leave()).await {
             Ok(Ok(())) => {
                 tracing::info!("has left the ring");
-                // Whoever has not heard of it yet is told that the keys are elsewhere, and its own clients are served on; when
-                // several leave at once, it has to ask where the keys are by now.
-                let end = Instant::now() + LAST_ANSWERS / 2;
-                while Instant::now() < end {
-                    self.ask_for_map().await;
-                    tokio::time::sleep(ASKS_AGAIN).await;
-                }
+                // Whoever has not heard of it yet is told that the keys are elsewhere.
+                tokio::time::sleep(LAST_ANSWERS / 2).await;
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "could not leave the ring: the others take its slots, empty")
@@ -208,35 +211,54 @@ impl Ring {
         }
     }
 
-    /// Takes over the map of one that is still in the ring, if it is a later one.
-    async fn ask_for_map(&self) {
-        let cluster = &self.cluster;
-        let view = cluster.view();
-        let others = view.map.nodes.iter().filter(|node| node.is_up());
-        for node in others.filter(|node| node.id != cluster.me) {
-            let question = Question::Map.to_payload();
-            let link = cluster.link(node, 0);
-            let Ok(ticket) = link.call(Kind::Ask, |payload| payload.extend_from_slice(&question))
-            else {
-                continue;
-            };
-            let answer = tokio::time::timeout(ASKS_AGAIN, ticket).await;
-            if let Ok(Ok(answer)) = answer
-                && let Some(map) = read_answer::<Map>(&answer)
-                && map.is_sound()
-            {
-                return cluster.install(Arc::new(map));
-            }
-        }
-    }
-
     /// Ends its part.
     pub async fn stop(self) {
-        self.moving.abort();
         self.wide.abort();
+        if let Some(following) = self.following {
+            following.abort();
+        }
         self.agreement.shutdown().await;
+        drop(self.moving);
         drop(self.stop);
         let _ = self.serving.await;
+    }
+}
+
+/// Asks the others where the keys are, again and again, while the log does not say so to a node that leaves: it ends for it
+/// with its removal, and keys may go on moving, as when several leave at once.
+async fn follow(cluster: Arc<Cluster>) {
+    loop {
+        if !cluster.has_lease() || cluster.view().mine == NOBODY {
+            ask_for_map(&cluster).await;
+        }
+        tokio::time::sleep(ASKS_AGAIN).await;
+    }
+}
+
+/// Takes over a later map of some that are still in the ring. They are chosen by chance: another that leaves may know no more
+/// than this one.
+async fn ask_for_map(cluster: &Cluster) {
+    let view = cluster.view();
+    let others = view.map.nodes.iter();
+    let mut others: Vec<&Node> = others
+        .filter(|node| node.is_up() && node.id != cluster.me)
+        .collect();
+    fastrand::shuffle(&mut others);
+    let question = Question::Map.to_payload();
+    for node in others.into_iter().take(MOST_ASKED) {
+        let link = cluster.link_for_all(node);
+        let Ok(ticket) = link.call(Kind::Ask, |payload| payload.extend_from_slice(&question))
+        else {
+            continue;
+        };
+        let answer = tokio::time::timeout(ANSWERS_WITHIN, ticket).await;
+        if let Ok(Ok(answer)) = answer
+            && let Some(map) = read_answer::<Map>(&answer)
+            && map.is_sound()
+            && map.epoch > view.map.epoch
+        {
+            return cluster.install(Arc::new(map));
+        }
     }
 }
 
@@ -252,7 +274,7 @@ fn node(settings: &Settings, id: NodeId, ip: &str, port: u16, bus_port: u16) -> 
     let bus_port = given(settings.cluster_announce_bus_port, bus_port);
     Node {
         id,
-        bus: join(&bus_host, bus_port),
+        bus: host_port(&bus_host, bus_port),
         host,
         hostname: settings.cluster_announce_hostname.clone(),
         port,
@@ -269,19 +291,6 @@ fn node(settings: &Settings, id: NodeId, ip: &str, port: u16, bus_port: u16) -> 
         state: NodeState::Up,
         incarnation: 0,
     }
-}
-
-fn join(host: &str, port: u16) -> String {
-    match host.contains(':') {
-        true => format!("[{host}]:{port}"),
-        false => format!("{host}:{port}"),
-    }
-}
-
-/// The buses of the seeds.
-fn seeds(settings: &Settings) -> Vec<String> {
-    let seeds = settings.cluster_seeds.iter();
-    seeds.map(|seed| join(&seed.host, seed.bus_port)).collect()
 }
 
 fn secret(settings: &Settings) -> Vec<u8> {
@@ -384,6 +393,10 @@ const LANE_OF_KEYS: usize = LANES_MAX;
 struct Movers {
     cluster: Arc<Cluster>,
     agreement: Arc<Agreement>,
+    /// How long a node is waited for that has no connection yet.
+    patience: Duration,
+    /// Where the agreement runs.
+    main: Handle,
 }
 
 impl moving::Peers for Movers {
@@ -392,12 +405,14 @@ impl moving::Peers for Movers {
         let queued = link.call(Kind::Transfer, |payload| {
             payload.extend_from_slice(&request)
         });
+        let patience = self.patience;
         Box::pin(async move {
             match queued {
                 Ok(ticket) => ticket.await,
-                // The first request of all: the connection is made for it.
+                // The first request of all: the connection is made for it. A first attempt that fails says little of a node that
+                // has just joined and has all others to greet.
                 Err(CallError::NotConnected) => {
-                    link.connected().await?;
+                    link.connected_within(patience).await?;
                     link.call(Kind::Transfer, |payload| {
                         payload.extend_from_slice(&request)
                     })?
@@ -410,11 +425,16 @@ impl moving::Peers for Movers {
 
     fn propose(&self, change: Change) -> Later<Outcome> {
         let agreement = Arc::clone(&self.agreement);
+        let proposing = self
+            .main
+            .spawn(async move { agreement.propose(change).await });
         Box::pin(async move {
-            match agreement.propose(change).await {
-                Ok(_) => Outcome::Made,
-                Err(ProposeError::NoEffect | ProposeError::Refused(_)) => Outcome::NotMade,
-                Err(ProposeError::Unavailable | ProposeError::NotInRing) => Outcome::Unknown,
+            match proposing.await {
+                Ok(Ok(_)) => Outcome::Made,
+                Ok(Err(ProposeError::NoEffect | ProposeError::Refused(_))) => Outcome::NotMade,
+                Ok(Err(ProposeError::Unavailable | ProposeError::NotInRing)) | Err(_) => {
+                    Outcome::Unknown
+                }
             }
         })
     }
@@ -425,6 +445,8 @@ struct Peers {
     server: Arc<Server>,
     agreement: Arc<Agreement>,
     importer: Arc<Importer>,
+    /// Where keys are taken in.
+    moving: Handle,
     asks: Asks,
 }
 
@@ -440,7 +462,23 @@ struct Peer {
     /// Its clients whose requests come by it.
     clients: Arc<FarClients>,
     /// Ends of the tunnels of its clients.
-    tunnels: HashMap<u64, mpsc::Sender<Bytes>>,
+    tunnels: HashMap<u64, FarEnd>,
+    /// Its keys on their way to where they are taken in; none before the first.
+    transfers: Option<mpsc::Sender<(u64, Bytes)>>,
+}
+
+/// Our end of a tunnel of a peer's client.
+struct FarEnd {
+    pipe: Arc<Pipe>,
+    client: Arc<Client>,
+}
+
+impl Drop for FarEnd {
+    fn drop(&mut self) {
+        self.pipe.end();
+        // Also while it waits for another server (MIGRATE).
+        self.client.kill(false);
+    }
 }
 
 impl Service for Peers {
@@ -455,6 +493,7 @@ impl Service for Peers {
             asked: self.asks.of(from, &clients),
             clients,
             tunnels: HashMap::new(),
+            transfers: None,
         }
     }
 
@@ -484,11 +523,16 @@ impl Service for Peers {
                     send(&answers, id, &answer);
                 });
             }
-            // One after the other: they come by a connection of their own.
             Kind::Transfer => {
-                let mut answer = BytesMut::new();
-                self.importer.handle(peer.id, payload, &mut answer).await;
-                send(answers, id, &answer);
+                let transfers = peer.transfers.get_or_insert_with(|| {
+                    let (transfers, incoming) = mpsc::channel(TRANSFERS);
+                    let importer = Arc::clone(&self.importer);
+                    self.moving
+                        .spawn(take_in(importer, peer.id, incoming, answers.clone()));
+                    transfers
+                });
+                // It ends with this node.
+                let _ = transfers.send((id, payload)).await;
             }
             Kind::Publish => {
                 match peer.ear.hear(&payload) {
@@ -509,6 +553,25 @@ impl Service for Peers {
     }
 }
 
+/// Requests of transfers of one peer that wait to be handled: a sender has fewer on their way. Beyond it the connection is not
+/// read.
+const TRANSFERS: usize = 16;
+
+/// Handles what one link of a peer sends of its keys, one after the other. The link is read meanwhile, so that a request that
+/// waits for long (for left-overs to be removed) is not taken for a node that is gone.
+async fn take_in(
+    importer: Arc<Importer>,
+    from: NodeId,
+    mut incoming: mpsc::Receiver<(u64, Bytes)>,
+    answers: Answers,
+) {
+    while let Some((id, request)) = incoming.recv().await {
+        let mut answer = BytesMut::new();
+        importer.handle(from, request, &mut answer).await;
+        send(&answers, id, &answer);
+    }
+}
+
 /// How long the frames behind one wait for it.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -519,17 +582,12 @@ async fn answer(
     payload: Bytes,
     answers: Answers,
 ) -> Box<Executor> {
-    let done = executor.run(payload).await;
-    if done.is_err() {
-        tracing::warn!("a frame of requests of a peer could not be read");
-    }
-    let sent = match done {
-        Ok(()) => answers.answer(id, |answer| executor.write(answer)),
-        Err(_) => answers.answer(id, |_| {}),
-    };
-    if sent.is_err() {
-        // Longer than a frame may be: the caller hears so by an empty one.
-        let _ = answers.answer(id, |_| {});
+    match executor.run(payload).await {
+        Ok(()) => executor.answer(id, &answers).await,
+        Err(_) => {
+            tracing::warn!("a frame of requests of a peer could not be read");
+            send(&answers, id, &[]);
+        }
     }
     executor
 }
@@ -569,92 +627,123 @@ impl Peers {
         Box::new(Executor::new(&self.server, peer.id, &peer.clients))
     }
 
-    /// Hands a piece to its tunnel, which begins with its first.
+    /// Hands a piece to its tunnel, which begins with the word for whom it is.
     fn piece(&self, peer: &mut Peer, mut payload: Bytes, answers: &Answers) {
         let Ok((number, piece)) = Piece::read(&mut payload) else {
             return;
         };
-        if piece == Piece::End {
-            peer.tunnels.remove(&number);
-            return;
-        }
-        peer.tunnels.retain(|_, pieces| !pieces.is_closed());
-        if !peer.tunnels.contains_key(&number) {
+        if let Piece::For { .. } = piece
+            && !peer.tunnels.contains_key(&number)
+        {
+            peer.tunnels
+                .retain(|_, end| Arc::strong_count(&end.pipe) > 1);
             if peer.tunnels.len() >= TUNNELS_MAX {
-                push(answers, Piece::End, number, &[]);
+                push(answers, number, &Piece::End);
                 return;
             }
-            let pieces = self.open(number, peer.id, answers);
-            peer.tunnels.insert(number, pieces);
+            let end = self.open(number, peer.id, answers);
+            peer.tunnels.insert(number, end);
         }
-        // A client sends one request and waits for its reply: more pieces than fit are not from one of us.
-        let bytes = Bytes::copy_from_slice(&payload);
-        let taken = peer
-            .tunnels
-            .get(&number)
-            .map(|pieces| pieces.try_send(bytes));
-        if !matches!(taken, Some(Ok(()))) {
+        let Some(end) = peer.tunnels.get(&number) else {
+            // It has ended here, and the peer hears of that.
+            return;
+        };
+        let is_kept = match piece {
+            Piece::Data(bytes) => end.pipe.receive(&bytes).is_ok(),
+            Piece::Credit(bytes) => end.pipe.receive_credit(bytes as usize).is_ok(),
+            Piece::For { client, how } => {
+                end.stand_for(client, how, &peer.clients);
+                true
+            }
+            Piece::Unblock { with_error } => {
+                let unblock = end.client.unblock(with_error);
+                let is_unblocked = matches!(unblock, Unblock::Done(true));
+                push(answers, number, &Piece::Unblocked(is_unblocked));
+                true
+            }
+            Piece::End | Piece::Waits | Piece::Unblocked(_) => false,
+        };
+        if !is_kept {
             peer.tunnels.remove(&number);
         }
     }
 
-    /// Serves a client of a peer as one of our own.
-    fn open(&self, number: u64, peer: NodeId, answers: &Answers) -> mpsc::Sender<Bytes> {
-        let (pieces, incoming) = mpsc::channel(64);
-        let (here, there) = tokio::io::duplex(TUNNEL_BYTES);
+    /// Serves a client of a peer.
+    fn open(&self, number: u64, peer: NodeId, answers: &Answers) -> FarEnd {
+        let pipe = Arc::<Pipe>::default();
+        let (here, there) = tokio::io::duplex(PIECE_BYTES);
         let server = &self.server;
-        let client = Arc::new(Client::new(
-            server.clients.next_id(),
-            format!("peer:{peer}"),
-            String::new(),
-            -1,
-            false,
-            server.clock.now(),
-        ));
-        // Its own node has counted it against maxclients.
-        server.clients.add(Arc::clone(&client), usize::MAX);
-        let serving = connection::serve(Arc::clone(server), there, client, Face::Peer);
+        let mut client = Client::of_peer(server.clients.next_id(), peer, server.clock.now());
+        let to_peer = answers.clone();
+        client.stands_for = Some(Box::new(StandsFor {
+            writer: AtomicU64::new(client.id),
+            reader: AtomicU64::new(0),
+            tell: Box::new(move || push(&to_peer, number, &Piece::Waits)),
+        }));
+        // Not among our own clients: its node lists and counts it, and closes it for what it does.
+        let client = Arc::new(client);
+        let serving = connection::serve(Arc::clone(server), there, Arc::clone(&client), Face::Peer);
         tokio::spawn(serving);
-        tokio::spawn(carry(number, here, incoming, answers.clone()));
-        pieces
+        tokio::spawn(carry(number, here, Arc::clone(&pipe), answers.clone()));
+        FarEnd { pipe, client }
+    }
+}
+
+impl FarEnd {
+    /// What follows are requests of this client of the peer.
+    fn stand_for(&self, client: u64, how: HowToRun, clients: &FarClients) {
+        let Some(stands_for) = &self.client.stands_for else {
+            return;
+        };
+        let reader = match how.contains(HowToRun::REMEMBER) {
+            true => clients.reader(client),
+            false => 0,
+        };
+        stands_for
+            .writer
+            .store(clients.writer(client), Ordering::Relaxed);
+        stands_for.reader.store(reader, Ordering::Relaxed);
     }
 }
 
 /// Sends a piece of a tunnel back: far less than a frame may be.
-fn push(answers: &Answers, piece: Piece, number: u64, bytes: &[u8]) {
+fn push(answers: &Answers, number: u64, piece: &Piece) {
     let sent = answers.push(|payload| {
         payload.put_u8(copies::TUNNEL);
-        piece.write(number, bytes, payload);
+        piece.write(number, payload);
     });
     debug_assert!(sent.is_ok());
 }
 
 /// Carries the bytes of a tunnel between the bus and the connection, until either ends.
-async fn carry(
-    number: u64,
-    stream: DuplexStream,
-    mut incoming: mpsc::Receiver<Bytes>,
-    answers: Answers,
-) {
+async fn carry(number: u64, stream: DuplexStream, pipe: Arc<Pipe>, answers: Answers) {
     let (mut read, mut write) = tokio::io::split(stream);
-    let mut buffer = BytesMut::new();
     let write_all = async {
-        while let Some(bytes) = incoming.recv().await {
+        let mut taken = 0;
+        while let Came::Bytes(bytes) = poll_fn(|context| pipe.poll(context)).await {
             if write.write_all(&bytes).await.is_err() {
                 break;
+            }
+            if let Some(credit) = pipe.took(bytes.len(), &mut taken) {
+                push(&answers, number, &Piece::Credit(credit as u32));
             }
         }
     };
     let read_all = async {
-        while read
-            .read_buf(&mut buffer)
-            .await
-            .is_ok_and(|bytes| bytes > 0)
-        {
-            let bytes = buffer.split();
-            push(&answers, Piece::Data, number, &bytes);
+        let mut buffer = BytesMut::new();
+        while let Some(credit) = pipe.credit().await {
+            // What many tunnels have to say must not fill the link's queue.
+            answers.room().await;
+            buffer.reserve(PIECE_BYTES);
+            let mut free = (&mut buffer).limit(credit.min(PIECE_BYTES));
+            if !read.read_buf(&mut free).await.is_ok_and(|bytes| bytes > 0) {
+                break;
+            }
+            let bytes = buffer.split().freeze();
+            pipe.spend(bytes.len());
+            push(&answers, number, &Piece::Data(bytes));
         }
-        push(&answers, Piece::End, number, &[]);
+        push(&answers, number, &Piece::End);
     };
     tokio::select! {
         () = write_all => {}

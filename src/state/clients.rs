@@ -5,6 +5,7 @@
 //! bounded by the client's output limit; a client over it is closed, with a log line and a counter.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
@@ -13,8 +14,11 @@ use std::task::Waker;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::base::clock::Millis;
+use crate::cluster::node::NodeId;
+use crate::cluster::tunnel::Handle;
 use crate::keyspace::waiting::{Cancel, Waiter};
 use crate::resp::reply::Output;
 
@@ -111,7 +115,47 @@ pub struct Client {
     outbox: Mutex<Output>,
     waker: Mutex<Option<Waker>>,
     /// What it waits for (BLPOP). A leaf lock; written by its own task, read by CLIENT UNBLOCK.
-    waiter: Mutex<Option<Arc<Waiter>>>,
+    waits: Mutex<Option<WaitsAt>>,
+    /// Of a connection that a client of a peer has here.
+    pub stands_for: Option<Box<StandsFor>>,
+}
+
+/// Where a client waits for a key.
+#[derive(Clone, Debug)]
+pub enum WaitsAt {
+    /// In the queues of this node.
+    Here(Arc<Waiter>),
+    /// At the peer that owns the key.
+    Peer(Handle),
+}
+
+/// What came of CLIENT UNBLOCK.
+#[derive(Debug)]
+pub enum Unblock {
+    /// Whether it waited, and waits no more.
+    Done(bool),
+    /// A peer says so.
+    Asked(oneshot::Receiver<bool>),
+}
+
+/// The client of a peer whose connection this is. Written by the task of the peer's link before it hands on the requests, read
+/// by the connection's task when it begins to run them: relaxed, as the requests come by a lock.
+pub struct StandsFor {
+    /// Who its changes are by ([`FarClients`](super::tracking::far::FarClients)).
+    pub writer: AtomicU64,
+    /// The same if what it reads is to be remembered, else 0.
+    pub reader: AtomicU64,
+    /// Tells the peer that it waits for a key.
+    pub tell: Box<dyn Fn() + Send + Sync>,
+}
+
+impl fmt::Debug for StandsFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StandsFor")
+            .field("writer", &self.writer)
+            .field("reader", &self.reader)
+            .finish_non_exhaustive()
+    }
 }
 
 /// It may keep copies.
@@ -145,15 +189,42 @@ pub mod client_flags {
 
 impl Client {
     /// Shows the others what it waits for, or that it waits no more.
-    pub fn set_waiter(&self, waiter: Option<Arc<Waiter>>) {
-        self.set_flag(client_flags::BLOCKED, waiter.is_some());
-        *self.waiter.lock() = waiter;
+    pub fn set_waits(&self, waits: Option<WaitsAt>) {
+        let is_new = waits.is_some();
+        self.set_flag(client_flags::BLOCKED, is_new);
+        *self.waits.lock() = waits;
+        if let Some(stands_for) = &self.stands_for
+            && is_new
+        {
+            (stands_for.tell)();
+        }
     }
 
-    /// Ends its wait for a key (CLIENT UNBLOCK). Whether it waited.
-    pub fn unblock(&self, why: Cancel) -> bool {
-        let waiter = self.waiter.lock().clone();
-        waiter.is_some_and(|waiter| waiter.cancel(why))
+    /// Whether it waits for a key of a peer.
+    pub fn waits_at_peer(&self) -> bool {
+        matches!(*self.waits.lock(), Some(WaitsAt::Peer(_)))
+    }
+
+    /// Ends its wait for a key (CLIENT UNBLOCK), with an error or as if its time were over.
+    pub fn unblock(&self, with_error: bool) -> Unblock {
+        let waits = self.waits.lock().clone();
+        match waits {
+            None => Unblock::Done(false),
+            Some(WaitsAt::Here(waiter)) => Unblock::Done(waiter.cancel(match with_error {
+                true => Cancel::Unblocked,
+                false => Cancel::Timeout,
+            })),
+            Some(WaitsAt::Peer(handle)) => match handle.unblock(with_error) {
+                Ok(answer) => Unblock::Asked(answer),
+                // Its wait ends by the loss of the peer.
+                Err(_) => Unblock::Done(false),
+            },
+        }
+    }
+
+    /// Whoever at a peer has requests run here.
+    pub fn of_peer(id: u64, peer: NodeId, now: Millis) -> Client {
+        Client::new(id, format!("peer:{peer}"), String::new(), -1, false, now)
     }
 
     /// A client at its start.
@@ -198,7 +269,8 @@ impl Client {
             has_mail: AtomicBool::new(false),
             outbox: Mutex::new(Output::new()),
             waker: Mutex::new(None),
-            waiter: Mutex::new(None),
+            waits: Mutex::new(None),
+            stands_for: None,
         }
     }
 

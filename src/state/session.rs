@@ -13,7 +13,7 @@ use super::transaction::{Transaction, Watches};
 use crate::base::rng::Rng;
 use crate::cluster::ask::DatabaseTotal;
 use crate::cluster::node::NodeId;
-use crate::resp::reply::{Output, Protocol};
+use crate::resp::reply::{Mark, Output, Protocol};
 
 /// CLIENT REPLY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,19 @@ pub enum After {
     Drop,
     /// Sleeps first (DEBUG SLEEP).
     Sleep(Duration),
+    /// Has peers end other clients' waits first, and waits for what comes of it: [`Session::asking`].
+    Unblock,
+}
+
+/// What peers are to be asked for CLIENT UNBLOCK and CLIENT KILL.
+#[derive(Debug)]
+pub struct Asking {
+    /// Where the reply begins, if it is to be replaced by whether a wait was ended.
+    pub mark: Option<Mark>,
+    /// Whose waits are to end.
+    pub clients: Vec<Arc<Client>>,
+    /// Whether with an error.
+    pub with_error: bool,
 }
 
 /// How many keys the nodes of a ring hold together.
@@ -91,6 +104,8 @@ pub struct Session {
     pub in_script: bool,
     /// What was asked of all nodes for the command that runs next, which takes it.
     pub totals: Option<Box<KeyTotals>>,
+    /// Belongs to [`After::Unblock`].
+    pub asking: Option<Asking>,
     /// Chance.
     pub rng: Rng,
 }
@@ -118,6 +133,7 @@ impl Session {
             spare: None,
             in_script: false,
             totals: None,
+            asking: None,
             rng: Rng::from_system(),
         }
     }
@@ -166,12 +182,19 @@ impl Session {
 
     /// Takes the keys of WATCH; they are watched until what is returned is dropped.
     pub fn take_watches(&mut self) -> Option<Watches> {
-        self.watched_elsewhere.clear();
+        let had_others = !std::mem::take(&mut self.watched_elsewhere).is_empty();
         let taken = self.watches.take();
-        if taken.is_some() {
+        if taken.is_some() || had_others {
             self.client.watched.store(0, Ordering::Relaxed);
         }
         taken
+    }
+
+    /// Notes keys that it watches at a peer, by their slots.
+    pub fn watches_elsewhere(&mut self, slots: Vec<u16>) {
+        self.watched_elsewhere.extend(slots);
+        let count = self.watched_elsewhere.len() as u32;
+        self.client.watched.store(count, Ordering::Relaxed);
     }
 
     /// For whom the keys that it reads are to be remembered: the client's id, as a rule; 0 for nobody.

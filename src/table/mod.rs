@@ -170,8 +170,6 @@ pub enum Merge {
     AnySuccess,
     /// The sum of integers.
     Sum,
-    /// The smallest integer.
-    Min,
     /// One that is not null, by chance.
     AnyOf,
     /// Arrays joined.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit};
 
 use crate::support::client::encode;
+use crate::support::elsewhere::{RingDiffers, ring_differs};
 use crate::support::server::Kind;
 use crate::support::{Client, PATIENCE, Server, Value, eventually, scaled, seed};
 
@@ -556,6 +557,9 @@ fn refusals_that_nobody_reads() {
 
 #[test]
 fn sizes_near_the_end_of_numbers() {
+    if ring_differs(RingDiffers::Swaps) {
+        return;
+    }
     // Aim: the inputs of known CVEs, with the exact reply to each.
     let scene = Scene::new(&[]);
     for protocol in [2, 3] {

@@ -4,6 +4,7 @@
 mod support;
 
 mod face;
+mod far;
 mod nodes;
 mod publish;
 mod scripts;

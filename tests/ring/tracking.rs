@@ -46,6 +46,9 @@ fn tracking_client(ring: &Ring, node: usize, options: &str) -> Client {
 /// Keys that lie on each of the nodes, so many each: those with `here` are on the first.
 fn spread_keys(ring: &Ring, count: usize) -> Vec<Vec<String>> {
     let mut keys = vec![Vec::new(); ring.nodes.len()];
+    // Each has its share, and keeps it.
+    ring.is_balanced();
+    ring.settle();
     let owners = ring.owners();
     let mut client = ring.client(0);
     for number in 0.. {

@@ -108,6 +108,52 @@ fn pinned_databases_stay() {
     );
 }
 
+/// Aim: a key does not leave its node by MOVE, to or from a pinned database; on one node it goes.
+#[test]
+fn a_key_moves_into_a_pinned_database_on_its_node_only() {
+    let ring = Ring::with(2, &["--cluster-pin", "1"]);
+    ring.is_balanced();
+    let mut client = ring.client(0);
+    let owners = ring.owners();
+    client.line("SELECT 1");
+    let database = owners(client.line("CLUSTER KEYSLOT any").int() as u16);
+    client.line("SELECT 0");
+    let mut moved = [0, 0];
+    for number in 0..20 {
+        let key = format!("key:{number}");
+        let slot = client.line(&format!("CLUSTER KEYSLOT {key}")).int();
+        client.line(&format!("SET {key} 1"));
+        let reply = client.line(&format!("MOVE {key} 1"));
+        let is_there = owners(slot as u16) == database;
+        let expected = match is_there {
+            true => Value::Int(1),
+            false => Value::error("CROSSSLOT Keys in request don't hash to the same slot"),
+        };
+        assert_eq!(reply, expected, "{key}");
+        moved[usize::from(is_there)] += 1;
+    }
+    assert!(moved.iter().all(|count| *count > 0), "{moved:?}");
+}
+
+/// Aim: only commands whose parts are worth something alone are cut by their keys.
+#[test]
+fn what_is_all_or_nothing_is_not_cut() {
+    let ring = Ring::of(2);
+    ring.is_balanced();
+    let mut client = ring.client(0);
+    let pairs: Vec<String> = (0..20).map(|number| format!("key:{number} v")).collect();
+    assert_eq!(
+        client.line(&format!("MSETNX {}", pairs.join(" "))),
+        Value::error("CROSSSLOT Keys in request don't hash to the same slot")
+    );
+    assert_eq!(client.line("DBSIZE"), Value::Int(0));
+    assert_eq!(
+        client.line(&format!("MSET {}", pairs.join(" "))),
+        Value::ok()
+    );
+    assert_eq!(client.line("DBSIZE"), Value::Int(20));
+}
+
 /// Aim: a node that does not answer costs INFO a moment, and is told of.
 #[test]
 fn who_does_not_answer_is_missing() {

@@ -157,6 +157,8 @@ impl Write for Stream {
 /// A connection.
 pub struct Client {
     stream: BufReader<Stream>,
+    /// Where the other nodes of the server's ring are: what is of a node is told to all of them.
+    companions: Vec<u16>,
 }
 
 impl Client {
@@ -192,6 +194,7 @@ impl Client {
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Client {
             stream: BufReader::new(Stream::Tcp(stream)),
+            companions: Vec::new(),
         })
     }
 
@@ -204,6 +207,7 @@ impl Client {
             .expect("a timeout can be set");
         Client {
             stream: BufReader::new(Stream::Unix(stream)),
+            companions: Vec::new(),
         }
     }
 
@@ -292,9 +296,37 @@ impl Client {
         }
     }
 
+    /// The same, of a node with these companions.
+    pub fn with_companions(mut self, companions: impl Iterator<Item = u16>) -> Client {
+        self.companions = companions.collect();
+        self
+    }
+
+    /// Has the other nodes do what concerns the node that a test means as a whole: its parameters, its counters.
+    fn tell_companions<A: AsRef<[u8]>>(&self, arguments: &[A]) {
+        let mut words = arguments.iter().map(AsRef::as_ref);
+        let command = [words.next(), words.next()];
+        let is_of_node = OF_A_NODE.iter().any(|of_node| {
+            let given = command.iter().flatten();
+            of_node.len() == given.clone().count()
+                && of_node
+                    .iter()
+                    .zip(given)
+                    .all(|(word, given)| given.eq_ignore_ascii_case(word.as_bytes()))
+        });
+        for port in self.companions.iter().filter(|_| is_of_node) {
+            // One that wants a password keeps its parameters.
+            let told = Client::try_connect(*port).map(|mut client| client.try_run(arguments));
+            drop(told);
+        }
+    }
+
     /// A request and its reply.
     #[track_caller]
     pub fn run<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Value {
+        if !self.companions.is_empty() {
+            self.tell_companions(arguments);
+        }
         self.send(arguments);
         self.read().value
     }
@@ -337,6 +369,13 @@ impl Client {
         })
     }
 }
+
+/// What is of a node, not of its keys.
+const OF_A_NODE: [[&str; 2]; 3] = [
+    ["CONFIG", "SET"],
+    ["CONFIG", "RESETSTAT"],
+    ["DEBUG", "SET-ACTIVE-EXPIRE"],
+];
 
 /// A request on the wire.
 pub fn encode<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {

@@ -244,7 +244,8 @@ impl Server {
 
     /// A new connection in RESP2.
     pub fn client(&self) -> Client {
-        Client::connect(self.port)
+        let companions = self.companions.iter().map(|node| node.port);
+        Client::connect(self.port).with_companions(companions)
     }
 
     /// A new connection that speaks this protocol.

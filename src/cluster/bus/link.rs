@@ -27,11 +27,12 @@ use tokio::time::Instant;
 
 use super::auth::{self, Refused, Session};
 use super::frame::Violation;
+use super::long::{Assembly, LONG_FROM, PART_BYTES};
 use super::net::TcpStream;
 use super::outbox::Outbox;
 use super::tickets::Tickets;
 use super::wire::{Side, Wire};
-use super::{Bus, CallError, Kind, LinkInfo, Traffic, unix_ms};
+use super::{Bus, CallError, Kind, LONG_MAX, LinkInfo, Traffic, unix_ms};
 use crate::base::stats::{Counter, Distribution, Histogram};
 use crate::cluster::node::NodeId;
 
@@ -330,6 +331,39 @@ impl Link {
         })
     }
 
+    /// As [`Link::call`] with this payload, which may be as long as [`LONG_MAX`]: a long one goes in parts, when those before it
+    /// have been sent. Dropped before it is done, it was never called. [`CallError::NotConnected`] also when the connection
+    /// breaks meanwhile: the peer has nothing to answer.
+    pub async fn call_long(
+        self: &Arc<Self>,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Result<Ticket, CallError> {
+        if payload.len() <= LONG_FROM {
+            return self.call(kind, |buffer| buffer.extend_from_slice(payload));
+        }
+        if payload.len() > LONG_MAX {
+            return Err(CallError::TooLarge);
+        }
+        let _turn = self.outbox.turn.lock().await;
+        let begun = self.outbox.begin(|| self.tickets.lock().insert())?;
+        let ticket = Ticket {
+            link: Arc::clone(self),
+            id: begun.0,
+            begun: (kind == Kind::Forward).then(Instant::now),
+            is_done: false,
+        };
+        let mut parts = payload.chunks(PART_BYTES).peekable();
+        while let Some(part) = parts.next() {
+            let kind = match parts.peek() {
+                Some(_) => Kind::Part,
+                None => kind,
+            };
+            self.outbox.push_part(begun, kind, part).await?;
+        }
+        Ok(ticket)
+    }
+
     /// Queues a frame to which no answer is wanted (its id is 0). As [`Link::call`] otherwise; whether it arrives nobody learns.
     pub fn send(&self, kind: Kind, write: impl FnOnce(&mut BytesMut)) -> Result<(), CallError> {
         self.outbox.push(kind, write, || Ok(0)).map(|_| ())
@@ -366,6 +400,21 @@ impl Link {
             .connected
             .map(|(peer, _)| peer)
             .ok_or(CallError::NotConnected)
+    }
+
+    /// Waits until the connection is there, however many attempts that takes, and says with whom. `Err`: not within `limit`, or
+    /// the link was closed.
+    pub async fn connected_within(&self, limit: Duration) -> Result<NodeId, CallError> {
+        let mut status = self.status.subscribe();
+        let decided = status.wait_for(|status| status.connected.is_some() || status.closed);
+        in_time(limit, async {
+            let decided = decided.await.map_err(|_| CallError::NotConnected)?;
+            decided
+                .connected
+                .map(|(peer, _)| peer)
+                .ok_or(CallError::NotConnected)
+        })
+        .await
     }
 
     /// How often it broke or could not be made: tells one connection from the next, for [`Link::broken`].
@@ -556,6 +605,7 @@ impl Link {
         W: tokio::io::AsyncWrite + Unpin,
     {
         let mut answers = Vec::new();
+        let mut assembly = Assembly::default();
         loop {
             // One who waits alone is not kept; many who wait for answers, or just got theirs, soon ask again.
             let lingers = || self.tickets.lock().len() > 1;
@@ -564,7 +614,16 @@ impl Link {
                 match wire.next(&self.traffic) {
                     Ok(None) => break None,
                     Ok(Some(frame)) => match frame.kind {
-                        Kind::Answer => answers.push((frame.id, frame.payload)),
+                        Kind::Answer => {
+                            let payload = assembly.whole(frame.id, frame.payload);
+                            answers.push((frame.id, payload));
+                        }
+                        Kind::Part if self.tickets.lock().is_waited_for(frame.id) => {
+                            if let Err(why) = assembly.part(frame.id, &frame.payload) {
+                                break Some(why.into());
+                            }
+                        }
+                        Kind::Part => assembly.forget(frame.id),
                         Kind::Push => {
                             // What was answered before it was sent is known before it.
                             self.answer(&mut answers);

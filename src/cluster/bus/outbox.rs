@@ -3,6 +3,7 @@
 //! Whoever sends appends a whole frame under the lock; the task of the connection swaps the buffer for an empty one and writes
 //! it whole. It is woken once, by the first who appends while it sleeps: its waker is here only while it does.
 
+use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
@@ -14,6 +15,9 @@ use super::{CallError, Kind, QUEUE_MAX, frame};
 /// A buffer that grew beyond this is not used again, so that one burst is not paid for ever after.
 const SPARE_MAX: usize = 1 << 20;
 
+/// Bytes from which those who can wait do not queue more.
+const ROOM: usize = 1 << 20;
+
 /// Bytes from which a frame is not shared any more: what is in it is not looked at before it is there whole.
 const SHARED_FRAME_MAX: usize = 32 << 10;
 
@@ -23,11 +27,15 @@ pub(super) struct Outbox {
     /// Protects the queue. Innermost but for the tickets of a link; held while a payload is written into the buffer, never
     /// while anybody is woken or a socket is written.
     queue: Mutex<Queue>,
+    /// Held by who sends something in parts, one at a time.
+    pub(super) turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     state: State,
+    /// Counts the connections: what was begun on one does not go on with the next.
+    connection: u64,
     /// Whole frames without MACs.
     frames: BytesMut,
     /// Where the last frame begins, and its kind, if more may be added to it.
@@ -36,6 +44,8 @@ struct Queue {
     taken: usize,
     /// The connection's task, while it waits for frames.
     sleeper: Option<Waker>,
+    /// Those who wait until there is room.
+    waiting_for_room: Vec<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +69,7 @@ impl Outbox {
             return false;
         }
         queue.state = State::Open;
+        queue.connection += 1;
         true
     }
 
@@ -68,17 +79,20 @@ impl Outbox {
         if queue.state != State::Closed {
             queue.state = State::Shut;
         }
-        queue.empty();
+        let woken = queue.empty();
+        drop(queue);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// No connection will be there again.
     pub(super) fn close(&self) {
         let mut queue = self.queue.lock();
         queue.state = State::Closed;
-        queue.empty();
+        let woken = queue.empty();
         let sleeper = queue.sleeper.take();
         drop(queue);
         wake(sleeper);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -110,6 +124,38 @@ impl Outbox {
         drop(queue);
         wake(sleeper);
         Ok(id)
+    }
+
+    /// Begins what goes in parts: its id, which is asked for under the lock, and the connection it goes by.
+    pub(super) fn begin(
+        &self,
+        id: impl FnOnce() -> Result<u64, CallError>,
+    ) -> Result<(u64, u64), CallError> {
+        let queue = self.queue.lock();
+        match queue.state {
+            State::Open => Ok((id()?, queue.connection)),
+            _ => Err(CallError::NotConnected),
+        }
+    }
+
+    /// Queues a part of it, or its end, when there is room; [`PART_BYTES`](super::long::PART_BYTES) at most.
+    pub(super) async fn push_part(
+        &self,
+        (id, connection): (u64, u64),
+        kind: Kind,
+        part: &[u8],
+    ) -> Result<(), CallError> {
+        poll_fn(|cx| self.poll_room(cx)).await;
+        let sleeper = {
+            let mut queue = self.queue.lock();
+            if queue.state != State::Open || queue.connection != connection {
+                return Err(CallError::NotConnected);
+            }
+            queue.append(kind, |payload| payload.extend_from_slice(part), || Ok(id))?;
+            queue.sleeper.take()
+        };
+        wake(sleeper);
+        Ok(())
     }
 
     /// Queues a piece of payload that may share a frame with others of its kind, to which no answer is wanted: pieces that are
@@ -201,7 +247,28 @@ impl Outbox {
             *batch = BytesMut::new();
         }
         batch.clear();
-        self.queue.lock().taken = 0;
+        let woken = {
+            let mut queue = self.queue.lock();
+            queue.taken = 0;
+            std::mem::take(&mut queue.waiting_for_room)
+        };
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Ready when less than [`ROOM`] is queued, or nothing will be sent any more: pushing says so then.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut queue = self.queue.lock();
+        if queue.state != State::Open || queue.waiting() < ROOM {
+            return Poll::Ready(());
+        }
+        if !queue
+            .waiting_for_room
+            .iter()
+            .any(|waker| waker.will_wake(cx.waker()))
+        {
+            queue.waiting_for_room.push(cx.waker().clone());
+        }
+        Poll::Pending
     }
 
     /// For the connection's task, which is about to append frames itself and to look here after that: nobody needs to wake it.
@@ -215,10 +282,12 @@ impl Queue {
         self.frames.len() + self.taken
     }
 
-    fn empty(&mut self) {
+    /// Forgets all. Returns whom to wake, after the lock is released.
+    fn empty(&mut self) -> Vec<Waker> {
         self.frames = BytesMut::new();
         self.open = None;
         self.taken = 0;
+        std::mem::take(&mut self.waiting_for_room)
     }
 
     fn append_piece(

@@ -9,16 +9,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::auth::{self, Refused, Session};
 use super::frame::{TooLarge, Violation};
+use super::long::{Assembly, LONG_FROM, PART_BYTES};
 use super::net::{TcpListener, TcpStream};
 use super::outbox::Outbox;
 use super::wire::{Side, Wire};
-use super::{Bus, HANDSHAKE_TIME, Kind, LinkInfo, PEERS_MAX, STRANGERS_MAX, Traffic, unix_ms};
+use super::{
+    Bus, HANDSHAKE_TIME, Kind, LONG_MAX, LinkInfo, PEERS_MAX, STRANGERS_MAX, Traffic, unix_ms,
+};
 use crate::cluster::node::NodeId;
 
 /// How long accepting rests after an error that would come again at once (no descriptors left).
@@ -58,6 +61,34 @@ impl Answers {
     /// answering anything itself. `Err`: longer than a frame may be; nothing is sent, and the caller answers something else.
     pub fn answer(&self, id: u64, write: impl FnOnce(&mut BytesMut)) -> Result<(), TooLarge> {
         self.0.push_answer(Kind::Answer, id, write)
+    }
+
+    /// As [`Answers::answer`] with what is left of `answer`, which may be as long as [`LONG_MAX`]: a long one goes in parts, when
+    /// those before it have been sent. `Err`: nothing is sent, and the caller answers something else.
+    pub async fn answer_long(
+        &self,
+        id: u64,
+        answer: &mut (impl Buf + Send),
+    ) -> Result<(), TooLarge> {
+        if answer.remaining() <= LONG_FROM {
+            return self.answer(id, |payload| payload.put(answer));
+        }
+        if answer.remaining() > LONG_MAX {
+            return Err(TooLarge);
+        }
+        let _turn = self.0.turn.lock().await;
+        while answer.remaining() > PART_BYTES {
+            self.room().await;
+            let part = answer.take(PART_BYTES);
+            self.0
+                .push_answer(Kind::Part, id, |payload| payload.put(part))?;
+        }
+        self.answer(id, |payload| payload.put(answer))
+    }
+
+    /// Waits until so little is to be written that more may be queued without fear for the connection ([`super::QUEUE_MAX`]).
+    pub async fn room(&self) {
+        std::future::poll_fn(|context| self.0.poll_room(context)).await;
     }
 
     /// Sends something unasked, behind the answers given before. As [`Answers::answer`] otherwise.
@@ -196,14 +227,20 @@ async fn carry<S: Service>(
     let mut peer = service.accept(session.peer, &answers);
     let (reader, writer) = stream.into_split();
     let mut wire = Wire::new(reader, writer, session, Side::Acceptor, bus.tick());
+    let mut assembly = Assembly::default();
     loop {
         wire.read(outbox, traffic, || false).await?;
         while let Some(frame) = wire.next(traffic)? {
             match frame.kind {
                 Kind::Ping => outbox.push_note(Kind::Pong, frame.id),
                 Kind::Answer | Kind::Push | Kind::Pong => return Err(Violation::Kind.into()),
+                Kind::Part => assembly.part(frame.id, &frame.payload)?,
                 kind => {
-                    let work = service.frame(&mut peer, kind, frame.id, frame.payload, &answers);
+                    if kind == Kind::Cancel {
+                        assembly.forget(frame.id);
+                    }
+                    let payload = assembly.whole(frame.id, frame.payload);
+                    let work = service.frame(&mut peer, kind, frame.id, payload, &answers);
                     wire.run(outbox, traffic, work).await?;
                 }
             }

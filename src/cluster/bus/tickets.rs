@@ -67,6 +67,12 @@ impl Tickets {
         is_it.then_some((index, place))
     }
 
+    /// Whether somebody waits for this answer.
+    pub(super) fn is_waited_for(&mut self, id: u64) -> bool {
+        let place = self.place(id);
+        place.is_some_and(|(_, place)| matches!(place.state, State::Waiting(_)))
+    }
+
     /// The answer came. Returns whom to wake, after the lock is released.
     pub(super) fn answer(&mut self, id: u64, payload: Bytes) -> Option<Waker> {
         let (_, place) = self.place(id)?;

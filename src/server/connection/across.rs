@@ -9,20 +9,18 @@
 //! Parts by keys are sent as a client's other requests are. What all nodes are asked goes by a link apart as
 //! [`Question::Run`], and a node runs it beside what else it is asked for (server/asked.rs).
 
-use std::time::Duration;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::forwarding::{HowSent, how_to_run};
-use super::{Connection, Stream, killed, rest};
-use crate::cluster::View;
+use super::forwarding::{Answered, HowSent, Tries, how_to_run};
+use super::{Connection, Stream, rest, sweep_to_end};
 #[cfg(doc)]
 use crate::cluster::ask::Question;
 use crate::cluster::ask::{RUN, RUN_AT_ONCE};
-use crate::cluster::bus::{CallError, Kind, Ticket};
-use crate::cluster::forward::{Answer, Head, write_request};
+use crate::cluster::bus::Kind;
+use crate::cluster::forward::{Head, write_request};
 use crate::cluster::node::{Node, NodeState};
+use crate::cluster::{NOT_SERVED, View};
 use crate::commands::scan;
 use crate::data::number::parse_i64;
 use crate::dispatch::{Face, Merge, Spread, Step};
@@ -48,6 +46,7 @@ impl<S: Stream> Connection<S> {
         let request = self.decoder.arguments(&self.input).to_owned();
         let request = request.as_arguments();
         let reader = self.session.reader();
+        self.runner.show_sent(&self.session, None, request);
         let is_wanted = self.runner.takes_reply(&mut self.session);
         let mut output = Output::new();
         // Its part here must not take its mail, which comes behind the whole reply.
@@ -87,7 +86,7 @@ impl<S: Stream> Connection<S> {
         let mut replies: Vec<Option<Bytes>> = vec![None; positions.len()];
         let mut parts = Vec::new();
         let mut open: Vec<usize> = (0..positions.len()).collect();
-        let mut wait = Duration::from_millis(1);
+        let mut tries = Tries::until(deadline);
         while !open.is_empty() {
             let mut turn: Vec<Part> = Vec::new();
             for key in open.drain(..) {
@@ -128,15 +127,12 @@ impl<S: Stream> Connection<S> {
             for (part, reply) in self.run_parts(turn, Way::Client).await? {
                 match reply {
                     PartReply::Bytes(reply) => parts.push((part.keys, reply)),
-                    PartReply::NotThere if self.may_try_until(deadline) => open.extend(part.keys),
-                    PartReply::NotThere => {
-                        parts.push((part.keys, Bytes::from_static(NOT_SERVED)));
-                    }
+                    PartReply::NotThere => open.extend(part.keys),
                 }
             }
-            if !open.is_empty() {
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(Duration::from_millis(100));
+            if !open.is_empty() && !tries.again(self.runner.is_cut_off()).await {
+                Reply::new(output, self.session.protocol).error(NOT_SERVED);
+                return Some(());
             }
         }
         if merge != Merge::Join {
@@ -174,7 +170,7 @@ impl<S: Stream> Connection<S> {
         let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
         let mut replies = Vec::new();
         let mut asked = Vec::new();
-        let mut wait = Duration::from_millis(1);
+        let mut tries = Tries::until(deadline);
         while let Some(view) = self.runner.fresh_view() {
             let mut turn = Vec::new();
             for (index, node) in view.map.nodes.iter().enumerate() {
@@ -212,12 +208,10 @@ impl<S: Stream> Connection<S> {
             if !is_late {
                 break;
             }
-            if !self.may_try_until(deadline) {
+            if !tries.again(self.runner.is_cut_off()).await {
                 replies.push(Bytes::from_static(UNREACHABLE));
                 break;
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_millis(100));
         }
         merged(merge, replies, self.random(), output);
         Some(())
@@ -296,7 +290,7 @@ impl<S: Stream> Connection<S> {
         let node = index.filter(|index| *index != view.mine);
         let node = node.map(|index| view.map.nodes[usize::from(index)].clone());
         let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
-        let mut wait = Duration::from_millis(1);
+        let mut tries = Tries::until(deadline);
         loop {
             let turn = vec![Part {
                 node: node.clone(),
@@ -306,11 +300,9 @@ impl<S: Stream> Connection<S> {
             let replies = self.run_parts(turn, Way::All).await?;
             match replies.into_iter().next() {
                 Some((_, PartReply::Bytes(reply))) => return Some(reply),
-                _ if self.may_try_until(deadline) => {}
+                _ if tries.again(self.runner.is_cut_off()).await => {}
                 _ => return Some(Bytes::from_static(UNREACHABLE)),
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_millis(100));
         }
     }
 
@@ -342,7 +334,7 @@ impl<S: Stream> Connection<S> {
                 Way::Client => (cluster.link(node, client), Kind::Forward),
                 Way::All => (cluster.link_for_all(node), Kind::Ask),
             };
-            let ticket = link.call(kind, |buffer| buffer.extend_from_slice(&payload));
+            let ticket = self.call_long(&link, kind, &payload).await?;
             under_way.push((part, ticket));
         }
         let mut replies = Vec::with_capacity(under_way.len() + 1);
@@ -351,35 +343,21 @@ impl<S: Stream> Connection<S> {
             replies.push((part, reply));
         }
         for (part, ticket) in under_way {
-            let is_write = HowSent::of(self.runner.flags(part.request.as_arguments()));
-            let reply = match self.answer(ticket).await? {
-                Ok(payload) => match Answer::read(payload, 1).map(|mut answer| answer.take_reply())
-                {
-                    Ok(Some(reply)) => PartReply::Bytes(reply),
-                    Ok(None) => PartReply::NotThere,
-                    Err(_) => PartReply::Bytes(Bytes::from_static(UNREACHABLE)),
+            let how = HowSent::of(self.runner.flags(part.request.as_arguments()));
+            let reply = match self.answered(ticket, 1).await? {
+                Answered::By(mut answer) => match answer.take_reply() {
+                    Some(reply) => PartReply::Bytes(reply),
+                    None => PartReply::NotThere,
                 },
-                Err(CallError::NotConnected | CallError::Full) => PartReply::NotThere,
-                Err(CallError::Broken) if is_write == HowSent::MayBeRepeated => PartReply::NotThere,
-                Err(_) => PartReply::Bytes(Bytes::from_static(UNREACHABLE)),
+                Answered::NotAtAll => PartReply::NotThere,
+                Answered::Unknown if how == HowSent::MayBeRepeated => PartReply::NotThere,
+                Answered::Unknown | Answered::TooLarge => {
+                    PartReply::Bytes(Bytes::from_static(UNREACHABLE))
+                }
             };
             replies.push((part, reply));
         }
         Some(replies)
-    }
-
-    async fn answer(
-        &mut self,
-        ticket: Result<Ticket, CallError>,
-    ) -> Option<Result<Bytes, CallError>> {
-        match ticket {
-            Ok(ticket) => tokio::select! {
-                biased;
-                answer = ticket => Some(answer),
-                _ = killed(&self.session.client) => None,
-            },
-            Err(error) => Some(Err(error)),
-        }
     }
 
     /// Runs this node's part.
@@ -402,14 +380,8 @@ impl<S: Stream> Connection<S> {
                     }
                 }
                 Step::Sweep(sweeping) => {
-                    let mut next = Some(sweeping);
-                    while let Some(sweeping) = next {
-                        let session = &mut self.session;
-                        next = self
-                            .runner
-                            .sweep_step(session, sweeping, request, &mut output);
-                        tokio::task::yield_now().await;
-                    }
+                    let (runner, session) = (&mut self.runner, &mut self.session);
+                    sweep_to_end(runner, session, sweeping, request, &mut output).await;
                     break Some(true);
                 }
                 Step::Paused => self.paused().await,
@@ -469,7 +441,6 @@ const SCAN_BITS: u32 = 42;
 /// A cursor of no node: the end.
 const SCAN_END: u64 = u64::MAX;
 
-const NOT_SERVED: &[u8] = b"-CLUSTERDOWN Hash slot not served\r\n";
 const UNREACHABLE: &[u8] =
     b"-CLUSTERDOWN a node could not be asked; what the others did is done\r\n";
 
@@ -490,7 +461,6 @@ fn merged(merge: Merge, replies: Vec<Bytes>, random: u64, output: &mut Output) {
             output.push_shared(good.unwrap_or(&first).clone());
         }
         Merge::Sum => push_integer(integers().fold(0, i64::saturating_add), output),
-        Merge::Min => push_integer(integers().min().unwrap_or(0), output),
         Merge::AnyOf => {
             let mut there = replies.clone();
             there.retain(|reply| !is_null(reply));
@@ -603,7 +573,6 @@ mod tests {
     #[test]
     fn replies_of_all_nodes_become_one() {
         assert_eq!(merge(Merge::Sum, &[":1\r\n", ":41\r\n"]), ":42\r\n");
-        assert_eq!(merge(Merge::Min, &[":1\r\n", ":41\r\n"]), ":1\r\n");
         assert_eq!(merge(Merge::First, &["+OK\r\n", "+OK\r\n"]), "+OK\r\n");
         let failed = ["+OK\r\n", "-ERR no\r\n"];
         assert_eq!(merge(Merge::First, &failed), "-ERR no\r\n");

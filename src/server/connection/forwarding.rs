@@ -12,20 +12,25 @@
 //! it in the frame; they are routed anew, one after the other ([`Connection::settle`]), within cluster-node-timeout. So it
 //! is with a script that the peer does not know by its SHA-1: when this node knows the text, that goes with the request.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{Connection, Stream, rest};
-use crate::cluster::bus::{CallError, Kind, Ticket};
-use crate::cluster::forward::{Answer, Head, HowToRun, write_request};
+use super::{Connection, OUTPUT_PAUSE, Stream, rest};
+use crate::cluster::NOT_SERVED;
+use crate::cluster::bus::{CallError, Kind, Link, Ticket};
+use crate::cluster::forward::{Answer, Head, HowToRun, write_received, write_request};
 use crate::cluster::node::NodeId;
-use crate::dispatch::Step;
+use crate::dispatch::{Runner, Step};
 use crate::resp::decode::{Arguments, Decoder, Limits, OwnedArguments, Status};
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::session::{After, Session};
+use crate::state::transaction::Transaction;
 use crate::table::Flags;
 
 /// What a batch has for its peers.
@@ -69,6 +74,8 @@ struct Place {
 
 /// Bytes of requests from which a batch ends: they are sent before more are gathered.
 const FULL_BYTES: usize = 1024 * 1024;
+/// Requests from which it ends: their replies may be much longer.
+const FULL_COUNT: usize = 1024;
 
 impl Forwarding {
     /// Whether nothing is to be sent.
@@ -93,7 +100,7 @@ impl Forwarding {
 
     /// Whether it should be sent before more is gathered.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes >= FULL_BYTES
+        self.bytes >= FULL_BYTES || self.places.len() >= FULL_COUNT
     }
 }
 
@@ -138,25 +145,25 @@ impl<S: Stream> Connection<S> {
         let frame = &mut frames[at];
         let before = frame.payload.len();
         let request = self.decoder.arguments(&self.input);
-        let (requests, flags) = match self.session.take_transaction() {
+        let transaction = self.session.take_transaction();
+        let received = self.decoder.received(&self.input);
+        let requests = match (&transaction, received) {
+            // Nearly all of them: nothing is written anew.
+            (None, Some(arguments)) => {
+                write_received(request.len(), arguments, &mut frame.payload);
+                1
+            }
+            (unit, _) => write_unit(&self.runner, unit.as_deref(), request, &mut frame.payload),
+        };
+        self.runner
+            .show_sent(&self.session, transaction.as_deref(), request);
+        let flags = match transaction {
             Some(transaction) => {
-                let mut requests = 2;
-                write_request(word("MULTI").as_arguments(), &mut frame.payload);
-                for (id, queued, _) in transaction.queued() {
-                    let spelled = self.runner.spelled_out_queued(id, queued);
-                    let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
-                    write_request(spelled.unwrap_or(queued), &mut frame.payload);
-                    requests += 1;
-                }
-                write_request(request, &mut frame.payload);
                 let flags = transaction.flags();
                 self.session.keep_spare(transaction);
-                (requests, flags)
+                flags
             }
-            None => {
-                write_request(request, &mut frame.payload);
-                (1, self.runner.routed_flags())
-            }
+            None => self.runner.routed_flags(),
         };
         frame.count += requests;
         self.forwarding.bytes += frame.payload.len() - before;
@@ -187,6 +194,17 @@ impl<S: Stream> Connection<S> {
         is_done
     }
 
+    /// Settles in the middle of a batch. `false` when the client is gone.
+    pub(super) async fn settle_first(&mut self) -> bool {
+        self.runner.end_batch();
+        if !self.settle().await {
+            self.session.after = After::Drop;
+            return false;
+        }
+        self.runner.begin_batch();
+        true
+    }
+
     async fn settle_all(&mut self, forwarding: &mut Forwarding) -> bool {
         let Forwarding {
             frames,
@@ -198,91 +216,110 @@ impl<S: Stream> Connection<S> {
             return true;
         };
         let client = self.client().id;
-        let tickets: SmallVec<[Result<Ticket, CallError>; 4]> = frames
+        let link = |frame: &Frame| cluster.link_to(frame.node, &frame.address, client);
+        let mut tickets: SmallVec<[Option<Result<Ticket, CallError>>; 4]> = frames
             .iter()
             .map(|frame| {
-                let link = cluster.link_to(frame.node, &frame.address, client);
-                link.call(Kind::Forward, |buffer| {
-                    buffer.extend_from_slice(&frame.payload)
+                let is_short = frame.payload.len() <= FULL_BYTES;
+                is_short.then(|| {
+                    link(frame).call(Kind::Forward, |buffer| {
+                        buffer.extend_from_slice(&frame.payload)
+                    })
                 })
             })
             .collect();
+        for (ticket, frame) in tickets.iter_mut().zip(frames.iter()) {
+            if ticket.is_none() {
+                let Some(called) = self
+                    .call_long(&link(frame), Kind::Forward, &frame.payload)
+                    .await
+                else {
+                    return false;
+                };
+                *ticket = Some(called);
+            }
+        }
         // All of the batch share it: a node that is gone is waited for once.
-        let deadline = Instant::now() + self.runner.settings().cluster_node_timeout;
+        let node_timeout = self.runner.settings().cluster_node_timeout;
+        let mut deadline = Instant::now() + node_timeout;
         let mut local = match marks {
             Some((first, _)) => self.output.take_since(*first),
             None => Output::new(),
         };
         let mut answers = SmallVec::<[(Answered, Requests<'_>); 4]>::new();
-        for (ticket, frame) in tickets.into_iter().zip(frames.iter()) {
-            let answer = match ticket {
-                Ok(ticket) => tokio::select! {
-                    biased;
-                    answer = ticket => answer,
-                    _ = super::killed(&self.session.client) => return false,
-                },
-                Err(error) => Err(error),
+        for (ticket, frame) in tickets.into_iter().flatten().zip(frames.iter()) {
+            let Some(answered) = self.answered(ticket, frame.count).await else {
+                return false;
             };
-            let state = match answer {
-                Ok(payload) => match Answer::read(payload, frame.count) {
-                    Ok(answer) => Answered::By(answer),
-                    Err(_) => Answered::Unknown,
-                },
-                // It was never sent: it may be tried again, whatever it is.
-                Err(CallError::NotConnected | CallError::Full) => Answered::NotAtAll,
-                Err(CallError::TooLarge) => Answered::TooLarge,
-                Err(CallError::Broken | CallError::TimedOut) => Answered::Unknown,
-            };
-            answers.push((state, Requests::new(frame)));
+            answers.push((answered, Requests::new(frame)));
         }
         for place in places.iter() {
             if place.local > 0 {
                 self.output.push_shared(local.copy_to_bytes(place.local));
             }
             let (answered, requests) = &mut answers[place.frame];
-            let mut reply = None;
             if let Answered::By(answer) = answered
                 && answer.left() >= place.requests
             {
-                for _ in 0..place.requests {
-                    reply = answer.take_reply();
+                answer.skip(place.requests - 1);
+                match place.is_wanted {
+                    true => answer.push_reply(&mut self.output),
+                    false => answer.skip(1),
                 }
                 requests.skip(place.requests);
+                continue;
             }
-            let reply = match (reply, &answered) {
-                (Some(reply), _) => Replied::Bytes(reply),
-                (None, Answered::Unknown) if place.how == HowSent::Once => {
-                    requests.skip(place.requests);
-                    Replied::Error(LOST)
-                }
-                (None, Answered::TooLarge) => {
-                    requests.skip(place.requests);
-                    Replied::Error("ERR the request is too large to be forwarded")
-                }
-                (None, _) => {
+            let error = match answered {
+                Answered::Unknown if place.how == HowSent::Once => LOST,
+                Answered::TooLarge => TOO_LARGE,
+                _ => {
                     // What the peer did run of a transaction it has forgotten; none of it is run twice.
                     if let Answered::By(answer) = answered {
-                        while answer.take_reply().is_some() {}
+                        answer.skip(answer.left());
+                    }
+                    if self.output.len_bytes() >= OUTPUT_PAUSE {
+                        if !self.is_read().await {
+                            return false;
+                        }
+                        deadline = Instant::now() + node_timeout;
                     }
                     let Some(output) = self.again(requests, place.requests, deadline).await else {
                         return false;
                     };
-                    Replied::Output(output)
+                    if place.is_wanted {
+                        self.output.append(output);
+                    }
+                    continue;
                 }
             };
-            if !place.is_wanted {
-                continue;
-            }
-            match reply {
-                Replied::Bytes(bytes) => self.output.push_shared(bytes),
-                Replied::Output(output) => self.output.append(output),
-                Replied::Error(text) => {
-                    Reply::new(&mut self.output, self.session.protocol).error(text);
-                }
+            requests.skip(place.requests);
+            if place.is_wanted {
+                Reply::new(&mut self.output, self.session.protocol).error(error);
             }
         }
         self.output.append(local);
         true
+    }
+
+    /// Waits until the client has read so much that more may be asked for. `false` when it is gone.
+    async fn is_read(&mut self) -> bool {
+        poll_fn(|context| {
+            if self.output.len_bytes() < OUTPUT_PAUSE {
+                return Poll::Ready(true);
+            }
+            self.client().register(context.waker());
+            if self.client().killed().is_some()
+                || self.server().shutdown.is_requested()
+                || self.exchange(context).is_err()
+            {
+                return Poll::Ready(false);
+            }
+            match self.output.len_bytes() < OUTPUT_PAUSE {
+                true => Poll::Ready(true),
+                false => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// Runs requests of a frame wherever their keys are now, and returns the reply of the last. `None` when the client is
@@ -293,7 +330,7 @@ impl<S: Stream> Connection<S> {
         count: usize,
         deadline: Instant,
     ) -> Option<Output> {
-        let mut session = Session::new(std::sync::Arc::clone(&self.session.client), true);
+        let mut session = Session::new(Arc::clone(&self.session.client), true);
         session.database = requests.frame.database;
         session.no_touch = requests.frame.how.contains(HowToRun::NO_TOUCH);
         if requests.frame.how.contains(HowToRun::RESP3) {
@@ -322,7 +359,7 @@ impl<S: Stream> Connection<S> {
         deadline: Instant,
     ) -> Option<()> {
         let mut round = 0;
-        let mut wait = Duration::from_millis(1);
+        let mut tries = Tries::until(deadline);
         self.runner.begin_batch();
         loop {
             let step = self.runner.run(session, request, output, usize::MAX, round);
@@ -353,15 +390,13 @@ impl<S: Stream> Connection<S> {
             match done {
                 Asked::Done => return Some(()),
                 Asked::Gone => return None,
-                Asked::Elsewhere if self.may_try_until(deadline) => {}
+                // The view may be older than the peer's; or the peer's older than ours.
+                Asked::Elsewhere if tries.again(self.runner.is_cut_off()).await => {}
                 Asked::Elsewhere => {
-                    Reply::new(output, session.protocol).error("CLUSTERDOWN Hash slot not served");
+                    Reply::new(output, session.protocol).error(NOT_SERVED);
                     return Some(());
                 }
             }
-            // The view may be older than the peer's; or the peer's older than ours.
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_millis(100));
             self.runner.begin_batch();
         }
     }
@@ -390,64 +425,82 @@ impl<S: Stream> Connection<S> {
         if head.how.contains(HowToRun::REMEMBER) {
             self.session.reads_at(node.id);
         }
-        let mut count = 1;
         let flags = match session.transaction() {
-            Some(transaction) => {
-                write_request(word("MULTI").as_arguments(), &mut payload);
-                for (id, queued, _) in transaction.queued() {
-                    let spelled = self.runner.spelled_out_queued(id, queued);
-                    let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
-                    write_request(spelled.unwrap_or(queued), &mut payload);
-                    count += 1;
-                }
-                count += 1;
-                transaction.flags()
-            }
+            Some(transaction) => transaction.flags(),
             None => self.runner.flags(request),
         };
         // The peer did not know the script, or nobody asked it yet.
         let spelled = self.runner.spelled_out(request);
         let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
-        write_request(spelled.unwrap_or(request), &mut payload);
-        let client = self.client().id;
-        let link = cluster.link(node, client);
-        let ticket = link.call(Kind::Forward, |buffer| buffer.extend_from_slice(&payload));
-        let answer = match ticket {
-            Ok(ticket) => tokio::select! {
-                biased;
-                answer = ticket => answer,
-                _ = super::killed(&self.session.client) => return Asked::Gone,
-            },
-            Err(error) => Err(error),
+        let count = write_unit(
+            &self.runner,
+            session.transaction(),
+            spelled.unwrap_or(request),
+            &mut payload,
+        );
+        let link = cluster.link(node, head.client);
+        let Some(ticket) = self.call_long(&link, Kind::Forward, &payload).await else {
+            return Asked::Gone;
         };
-        let mut reply = Reply::new(output, session.protocol);
-        match answer.map(|payload| Answer::read(payload, count)) {
-            Ok(Ok(mut answer)) if answer.left() == count => {
+        let Some(answered) = self.answered(ticket, count).await else {
+            return Asked::Gone;
+        };
+        match answered {
+            Answered::By(mut answer) if answer.left() == count => {
                 let mut last = Bytes::new();
                 while let Some(reply) = answer.take_reply() {
                     last = reply;
                 }
                 output.push_shared(last);
-                session.take_transaction();
-                Asked::Done
             }
-            Ok(Ok(_)) | Err(CallError::NotConnected | CallError::Full) => Asked::Elsewhere,
-            Err(CallError::TooLarge) => {
-                reply.error("ERR the request is too large to be forwarded");
-                Asked::Done
+            Answered::By(_) | Answered::NotAtAll => return Asked::Elsewhere,
+            Answered::TooLarge => Reply::new(output, session.protocol).error(TOO_LARGE),
+            Answered::Unknown if HowSent::of(flags) == HowSent::MayBeRepeated => {
+                return Asked::Elsewhere;
             }
-            _ if HowSent::of(flags) == HowSent::MayBeRepeated => Asked::Elsewhere,
-            _ => {
-                reply.error(LOST);
-                session.take_transaction();
-                Asked::Done
-            }
+            Answered::Unknown => Reply::new(output, session.protocol).error(LOST),
+        }
+        session.take_transaction();
+        Asked::Done
+    }
+
+    /// Sends a frame of any length. `None` when the client is gone.
+    pub(super) async fn call_long(
+        &mut self,
+        link: &Arc<Link>,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Option<Result<Ticket, CallError>> {
+        tokio::select! {
+            biased;
+            ticket = link.call_long(kind, payload) => Some(ticket),
+            _ = super::killed(&self.session.client) => None,
         }
     }
 
-    /// Whether what could not be had is to be tried again.
-    pub(super) fn may_try_until(&self, deadline: Instant) -> bool {
-        Instant::now() < deadline && !self.runner.is_cut_off()
+    /// What came of a frame of so many requests. `None` when the client is gone.
+    pub(super) async fn answered(
+        &mut self,
+        ticket: Result<Ticket, CallError>,
+        count: usize,
+    ) -> Option<Answered> {
+        let answer = match ticket {
+            Ok(ticket) => tokio::select! {
+                biased;
+                answer = ticket => answer,
+                _ = super::killed(&self.session.client) => return None,
+            },
+            Err(error) => Err(error),
+        };
+        Some(match answer {
+            Ok(payload) => match Answer::read(payload, count) {
+                Ok(answer) => Answered::By(answer),
+                Err(_) => Answered::Unknown,
+            },
+            Err(CallError::NotConnected | CallError::Full) => Answered::NotAtAll,
+            Err(CallError::TooLarge) => Answered::TooLarge,
+            Err(CallError::Broken | CallError::TimedOut) => Answered::Unknown,
+        })
     }
 
     /// Closes a connection whose replies were made by a lease that is over.
@@ -487,24 +540,47 @@ enum Asked {
 }
 
 /// What came of a frame.
-enum Answered {
+pub(super) enum Answered {
     By(Answer),
-    /// It was not sent.
+    /// It was never sent: it may be tried again, whatever it is.
     NotAtAll,
     /// It was sent, and the link broke before the answer came.
     Unknown,
     TooLarge,
 }
 
-enum Replied {
-    Bytes(Bytes),
-    Output(Output),
-    Error(&'static str),
+/// Tries of what could not be had, with longer and longer rests in between.
+pub(super) struct Tries {
+    deadline: Instant,
+    rest: Duration,
+}
+
+impl Tries {
+    pub(super) fn until(deadline: Instant) -> Tries {
+        Tries {
+            deadline,
+            rest: Duration::from_millis(1),
+        }
+    }
+
+    /// Rests before the next try; `false`, at once, when there is to be none: the time is over, or this node is alone.
+    pub(super) async fn again(&mut self, is_cut_off: bool) -> bool {
+        if is_cut_off || Instant::now() >= self.deadline {
+            return false;
+        }
+        tokio::time::sleep(self.rest).await;
+        self.rest = (self.rest * 2).min(REST_MAX);
+        true
+    }
 }
 
 /// Room for the first requests of a frame.
 const FRAME_BYTES: usize = 512;
 
+/// The longest rest between two tries.
+const REST_MAX: Duration = Duration::from_millis(100);
+
+const TOO_LARGE: &str = "ERR the request is too large to be forwarded";
 /// What became of the request nobody knows.
 const LOST: &str = "ERR the node that owns the key was lost before it answered: the command may have been executed";
 
@@ -552,6 +628,31 @@ pub(super) fn how_to_run(session: &Session) -> HowToRun {
     how
 }
 
-fn word(word: &str) -> OwnedArguments {
-    [word].iter().collect()
+/// Writes a request, or the transaction that it ends; how many requests that is. Scripts of a transaction are written with
+/// their texts.
+pub(super) fn write_unit(
+    runner: &Runner,
+    transaction: Option<&Transaction>,
+    request: Arguments<'_>,
+    payload: &mut BytesMut,
+) -> usize {
+    let mut count = 1;
+    if let Some(transaction) = transaction {
+        write_words(&["MULTI"], payload);
+        for (id, queued, _) in transaction.queued() {
+            let spelled = runner.spelled_out_queued(id, queued);
+            let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
+            write_request(spelled.unwrap_or(queued), payload);
+            count += 1;
+        }
+        count += 1;
+    }
+    write_request(request, payload);
+    count
+}
+
+/// Writes a request of our own.
+pub(super) fn write_words(words: &[&str], payload: &mut BytesMut) {
+    let request: OwnedArguments = words.iter().collect();
+    write_request(request.as_arguments(), payload);
 }
