@@ -7,9 +7,11 @@
 //! `QUOIT_TEST_SEEDS=5000` runs so many seeds of each kind, `QUOIT_TEST_SEED=7` that one alone, both so many from that one on. Of a seed that fails the schedule
 //! is printed and the servers' logs are kept in a file, at the level `QUOIT_TEST_LOG` (debug if not given).
 //!
-//! **What is not from the seed**: tokio's choice among the ready branches of a `select!`, in our code and in openraft's core. Built
-//! with `RUSTFLAGS="--cfg tokio_unstable"` it is, too (turmoil seeds the runtimes then), and a replay is exact. Without it a
-//! replay has the same schedule, which a failure prints, but may differ by an interleaving.
+//! **What is not from the seed**: tokio's choice among the ready branches of a `select!`, in our code and in openraft's core,
+//! and the order of the standard library's hash maps. A replay has the same schedule, and nearly always the same course
+//! (the trace of two runs, printed, is then the same), but not by necessity: that is why a failure keeps its logs. Built with
+//! `RUSTFLAGS="--cfg tokio_unstable"` the choices of `select!` are from the seed, too: turmoil seeds the runtimes then.
+//! Nothing that a server does takes time here; where it measures its own work to let others have their turn, chance decides.
 
 #[path = "../support/history.rs"]
 mod history;

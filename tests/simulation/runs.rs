@@ -139,12 +139,12 @@ fn run_many(kind: Kind, default: usize) {
 
 #[test]
 fn nodes_come_and_leave_and_no_client_notices() {
-    run_many(Kind::Calm, 60);
+    run_many(Kind::Calm, 40);
 }
 
 #[test]
 fn whatever_fails_nothing_is_lost_but_with_its_owner() {
-    run_many(Kind::Storm, 120);
+    run_many(Kind::Storm, 110);
 }
 
 #[test]
