@@ -4,8 +4,8 @@
 //! messages are lost, and what the clients do. [`world`] is the ring and what must hold at every moment, [`schedule`] what
 //! happens to it, [`clients`] who uses it meanwhile, [`history`] what they may see.
 //!
-//! `QUOIT_TEST_SEEDS=5000` runs so many seeds of each kind, `QUOIT_TEST_SEED=7` that one alone, both so many from that one on. Of a seed that fails the schedule
-//! is printed and the servers' logs are kept in a file, at the level `QUOIT_TEST_LOG` (debug if not given).
+//! `QUOIT_TEST_SEEDS=5000` runs so many seeds of each kind, `QUOIT_TEST_SEED=7` that one alone, both so many from that one
+//! on. Of a seed that fails the schedule is printed and the servers' logs are kept in a file, at the level `QUOIT_TEST_LOG` (debug if not given).
 //!
 //! **What is not from the seed**: tokio's choice among the ready branches of a `select!`, in our code and in openraft's core,
 //! and the order of the standard library's hash maps. A replay has the same schedule, and nearly always the same course
