@@ -447,8 +447,13 @@ fn tests_do_not_sleep() {
         if ["tests/support/mod.rs", "tests/tidy.rs"].contains(&source.path.as_str()) {
             continue;
         }
+        // Its time is simulated: it passes when everybody waits.
+        let is_simulated = source.path.starts_with("tests/simulation/");
         for (number, line) in source.text.lines().enumerate() {
             let code = without_comment(line);
+            if is_simulated && !code.contains("thread::sleep") {
+                continue;
+            }
             if code.contains("thread::sleep") || code.contains("time::sleep") {
                 found.push(format!("{}:{}", source.path, number + 1));
             }

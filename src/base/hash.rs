@@ -16,7 +16,14 @@ impl KeyHasher {
         KeyHasher(SipHasher13::new_with_keys(low, high))
     }
 
+    /// A hasher with bits from the chance of a simulation, so that it can be run again.
+    #[cfg(feature = "simulation")]
+    pub fn random() -> KeyHasher {
+        KeyHasher::with_key(fastrand::u64(..), fastrand::u64(..))
+    }
+
     /// A hasher with bits from the operating system.
+    #[cfg(not(feature = "simulation"))]
     pub fn random() -> KeyHasher {
         use std::hash::{BuildHasher, Hasher};
         let system = std::collections::hash_map::RandomState::new();

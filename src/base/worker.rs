@@ -2,7 +2,9 @@
 
 use std::io;
 
-use tokio::runtime::{Builder, Handle, RuntimeFlavor};
+#[cfg(not(feature = "simulation"))]
+use tokio::runtime::Builder;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 /// Runs work that may take long: where the runtime allows it, the worker's other tasks move to another thread first.
@@ -23,7 +25,18 @@ pub struct Apart {
 }
 
 impl Apart {
+    /// No thread: in a simulation all is done on the one that it runs on, in its time.
+    #[cfg(feature = "simulation")]
+    pub fn start(_: &str) -> io::Result<Apart> {
+        let (stop, _) = oneshot::channel();
+        Ok(Apart {
+            handle: Handle::current(),
+            _stop: stop,
+        })
+    }
+
     /// Starts the thread.
+    #[cfg(not(feature = "simulation"))]
     pub fn start(name: &str) -> io::Result<Apart> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();

@@ -27,8 +27,8 @@ const REST: Duration = Duration::from_millis(50);
 /// Why a server could not listen.
 #[derive(Debug)]
 pub struct ListenError {
-    place: String,
-    source: io::Error,
+    pub(super) place: String,
+    pub(super) source: io::Error,
 }
 
 impl fmt::Display for ListenError {
@@ -284,6 +284,18 @@ fn admit_tcp(server: &Arc<Server>, stream: TcpStream, peer: SocketAddr, face: Fa
         false,
     );
     admit(server, stream, client, protected, face);
+}
+
+/// Admits a connection that did not come by a socket of the system, as one of `face`.
+#[cfg(feature = "simulation")]
+pub(super) fn admit_simulated<S: Stream>(
+    server: &Arc<Server>,
+    stream: S,
+    [local, peer]: [SocketAddr; 2],
+    face: Face,
+) {
+    let client = client(server, printed(peer), printed(local), -1, false);
+    admit(server, stream, client, false, face);
 }
 
 fn printed(addr: SocketAddr) -> String {

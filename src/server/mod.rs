@@ -14,6 +14,8 @@ pub mod moving;
 pub mod peer;
 pub mod ping;
 mod ring;
+#[cfg(feature = "simulation")]
+pub mod simulated;
 mod wide;
 
 use std::fmt;
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 use crate::base::allocator;
 use crate::base::clock::Clock;
+use crate::cluster::agree::disk::Place;
 use crate::config::Config;
 use crate::dispatch;
 use crate::state::{Server, memory, open_files};
@@ -145,7 +148,9 @@ pub async fn start(config: Config, clock: Clock, threads: usize) -> Result<Runni
     server.tcp_port.store(port, Ordering::Relaxed);
     let ring = match server.config.settings().cluster_enabled {
         true => {
-            let ring = Ring::start(&server, port, threads).await;
+            let settings = server.config.settings();
+            let place = Place::File(settings.dir.join(&settings.cluster_config_file));
+            let ring = Ring::start(&server, port, threads, place).await;
             server.shutdown.hands_over.store(true, Ordering::Release);
             Some(ring.map_err(StartError::Ring)?)
         }

@@ -85,13 +85,20 @@ impl std::error::Error for RingError {}
 
 impl Ring {
     /// Binds the bus, reads what the node kept, and begins to look for its ring. `port` is where clients reach it.
-    pub async fn start(server: &Arc<Server>, port: u16, threads: usize) -> Result<Ring, RingError> {
+    pub async fn start(
+        server: &Arc<Server>,
+        port: u16,
+        threads: usize,
+        place: Place,
+    ) -> Result<Ring, RingError> {
         let settings = server.config.settings();
-        let file = settings.dir.join(&settings.cluster_config_file);
-        let place = Place::File(file.clone());
+        let kept_at = match &place {
+            Place::File(file) => file.display().to_string(),
+            Place::Memory(_) => String::new(),
+        };
         let store = Store::open(place, &settings.cluster_name, fastrand::u64(..))
             .await
-            .map_err(|error| RingError(format!("{}: {error}", file.display())))?;
+            .map_err(|error| RingError(format!("{kept_at}: {error}")))?;
         let wanted = match settings.cluster_bus_port {
             // Any free port begets another.
             0 if settings.port == 0 => 0,
@@ -120,7 +127,10 @@ impl Ring {
         }
         server.keyspace.become_partial();
         let seeds: Vec<String> = settings.cluster_seeds.iter().map(Seed::bus).collect();
-        let ip = own_ip(&settings, &seeds).await;
+        let ip = match settings.cluster_announce_ip.as_str() {
+            "" => own_ip(&settings, &seeds).await,
+            announced => announced.to_owned(),
+        };
         let options = agree::Options {
             node: node(&settings, store.id(), &ip, port, bus_port),
             seeds,

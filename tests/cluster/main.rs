@@ -9,6 +9,8 @@
 //! Times are those of a loaded machine: a bound is the one that is promised and what a slow machine adds. `QUOIT_TEST_SEED`
 //! replays a schedule, `QUOIT_TEST_ROUNDS` makes it longer.
 
+#[path = "../support/history.rs"]
+mod history;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -16,7 +18,6 @@ mod changes;
 mod cuts;
 mod failures;
 mod forming;
-mod history;
 mod hostile;
 mod load;
 mod ring;

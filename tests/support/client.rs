@@ -389,6 +389,17 @@ pub fn encode<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
     bytes
 }
 
+/// The reply that these bytes begin with, and its length; `None` while it is not complete.
+pub fn decode(bytes: &[u8]) -> io::Result<Option<(Value, usize)>> {
+    let (mut rest, mut raw) = (bytes, Vec::new());
+    match read_value(&mut rest, &mut raw) {
+        Ok(value) => Ok(Some((value, raw.len()))),
+        // What a line without an end is, is seen when its end is there.
+        Err(_) if rest.is_empty() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn bad(what: &str, raw: &[u8]) -> io::Error {
     let end = raw.len().min(200);
     io::Error::new(

@@ -438,13 +438,22 @@ impl Driver {
         number
     }
 
-    fn origin(&self, number: u64) -> Origin {
+    pub(super) fn origin(&self, number: u64) -> Origin {
         let floor = self.proposals.lock().open.first().copied();
+        let incarnation = self.identity().incarnation;
+        // Its join is number 0. Who leads on after a quick restart may find others failed, or itself, before that is made: it
+        // must not be void then, or the node would never come back.
+        let map = self.map();
+        let known = map.node(self.id);
+        let has_joined = known.is_some_and(|node| node.incarnation >= incarnation);
         Origin {
             node: self.id,
-            incarnation: self.identity().incarnation,
+            incarnation,
             number,
-            floor: floor.unwrap_or(number),
+            floor: match has_joined {
+                true => floor.unwrap_or(number),
+                false => 0,
+            },
         }
     }
 

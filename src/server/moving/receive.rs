@@ -18,6 +18,7 @@ use crate::base::clock::Millis;
 use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
 use crate::cluster::node::NodeId;
+use crate::cluster::slots::SLOTS;
 use crate::cluster::transfer::{Answer, Item, Key, Life, Part, Request, Verdict, What};
 use crate::cluster::{Cluster, NotExpected, SlotSet, View};
 use crate::data::dump::{self, Dumped};
@@ -47,6 +48,9 @@ pub struct Importer {
     cluster: Arc<Cluster>,
     /// One for each node that has sent. A leaf lock.
     sessions: Mutex<HashMap<NodeId, Arc<tokio::sync::Mutex<Session>>>>,
+    /// The transfer that brings, or last brought, each slot: a session remembers its slots when they have long become this
+    /// node's, or are on their way from another one. Held while slots begin to be expected, or are given up.
+    bringing: Mutex<Vec<u64>>,
 }
 
 /// What one node sends.
@@ -89,6 +93,7 @@ impl Importer {
             server,
             cluster,
             sessions: Mutex::default(),
+            bringing: Mutex::new(vec![0; SLOTS]),
         }
     }
 
@@ -123,7 +128,7 @@ impl Importer {
             What::Keys(_) | What::Part(_) if session.is_complete => Err(Verdict::Unknown),
             What::Keys(items) => {
                 let mut done = self.make_room();
-                let mut begun = std::time::Instant::now();
+                let mut begun = Instant::now();
                 for item in items {
                     if done.is_err() {
                         break;
@@ -135,7 +140,7 @@ impl Importer {
                     // The sender keeps to its share; this keeps others from waiting.
                     if begun.elapsed() >= TURN {
                         tokio::task::yield_now().await;
-                        begun = std::time::Instant::now();
+                        begun = Instant::now();
                     }
                 }
                 done
@@ -145,7 +150,7 @@ impl Importer {
             What::Abandon { epoch } => {
                 // With an older map it might give up what has become its own.
                 if self.catches_up(epoch).await || !session.is_complete {
-                    self.cluster.abandon(&session.slots);
+                    self.give_up(session);
                     *session = Session::default();
                     Ok(())
                 } else {
@@ -170,13 +175,11 @@ impl Importer {
         if !self.catches_up(epoch).await && session.is_complete {
             return Verdict::Unknown;
         }
-        if session.number != 0 {
-            cluster.abandon(&session.slots);
-        }
+        self.give_up(session);
         *session = Session::default();
         let is_dead = |view: &View| view.dead.as_ref().is_some_and(|dead| dead.meets(&slots));
         loop {
-            match cluster.expect(from, &slots) {
+            match self.expect(from, number, &slots) {
                 Ok(()) => break,
                 Err(NotExpected::Owner) => return Verdict::Unknown,
                 Err(NotExpected::LeftOvers) if is_dead(&cluster.view()) => {
@@ -191,6 +194,25 @@ impl Importer {
         session.number = number;
         session.slots = slots;
         Verdict::Done
+    }
+
+    fn expect(&self, from: NodeId, number: u64, slots: &SlotSet) -> Result<(), NotExpected> {
+        let mut bringing = self.bringing.lock();
+        self.cluster.expect(from, slots)?;
+        slots
+            .iter()
+            .for_each(|slot| bringing[usize::from(slot)] = number);
+        Ok(())
+    }
+
+    /// Forgets the keys that a transfer brought, but for those of slots that come from elsewhere by now.
+    fn give_up(&self, session: &Session) {
+        let bringing = self.bringing.lock();
+        let is_its = |slot: &u16| bringing[usize::from(*slot)] == session.number;
+        let slots: SlotSet = session.slots.iter().filter(is_its).collect();
+        if !slots.is_empty() {
+            self.cluster.abandon(&slots);
+        }
     }
 
     /// Waits until this node knows of this epoch. Whether it does.
@@ -216,7 +238,10 @@ impl Importer {
         if session.version == view.version {
             return Ok(());
         }
-        if !session.slots.iter().all(|slot| view.arrives(slot)) {
+        let bringing = self.bringing.lock();
+        let is_its = |slot: u16| bringing[usize::from(slot)] == session.number;
+        let mut slots = session.slots.iter();
+        if !slots.all(|slot| view.arrives(slot) && is_its(slot)) {
             return Err(Verdict::Unknown);
         }
         session.version = view.version;
@@ -451,7 +476,7 @@ impl Importer {
             }
             let is_over = self.check(&mut session).is_err();
             if !session.is_complete && !is_over {
-                self.cluster.abandon(&session.slots);
+                self.give_up(&session);
             }
             if !session.is_complete || is_over {
                 *session = Session::default();

@@ -1,7 +1,9 @@
 //! Going through all keys, and the removal of those that this node does not own.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{EASY, Pace};
 use crate::cluster::{Cluster, SlotSet, View};

@@ -1,5 +1,7 @@
 //! Two servers in one process: a map that tests change, and a wire in memory.
 
+mod again;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
