@@ -219,7 +219,9 @@ const SETTLE_BYTES: i64 = 64 * 1024;
 pub struct Runner {
     server: Arc<Server>,
     table: &'static Table<Handler>,
-    effects: Effects,
+    effects: Box<Effects>,
+    /// For the commands within a script or a transaction to leave theirs alone.
+    spare_effects: Option<Box<Effects>>,
     tally: Tally,
     settings: Arc<Settings>,
     rules: Arc<Rules>,
@@ -247,7 +249,8 @@ impl Runner {
         let version = server.config.version();
         Runner {
             table: table(&server.config.settings().rename_command),
-            effects: Effects::default(),
+            effects: Box::default(),
+            spare_effects: None,
             tally: Tally::new(),
             settings: Arc::clone(&server.config.settings()),
             rules: server.rules.load_full(),
