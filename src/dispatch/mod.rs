@@ -235,6 +235,8 @@ pub struct Runner {
     wants_leave: bool,
     /// The script that was last run by its SHA-1.
     last_script: Weak<Known>,
+    /// What scripts hold on to while they run, for the next one: to count it up and down again costs more than to keep it.
+    held: Option<(Arc<Server>, Arc<Rules>)>,
     /// For what the next script may have to take back.
     spare_undo: Option<Box<Undo>>,
     /// Whether the script that has just failed failed with an error of a command, which was counted then.
@@ -260,6 +262,7 @@ impl Runner {
             foreseen: Vec::new(),
             wants_leave: false,
             last_script: Weak::new(),
+            held: None,
             spare_undo: None,
             is_error_counted: false,
             routing: server.cluster.get().map(Routing::new),

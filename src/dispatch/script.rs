@@ -28,6 +28,7 @@ use crate::commands;
 use crate::data::number;
 use crate::keyspace::Keyspace;
 use crate::keyspace::effects::Effects;
+use crate::keyspace::evict::Rules;
 use crate::keyspace::lock::{Contended, Leave, Locked, Place, Places, Plan, lock_all, lock_one};
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::whole::Mapping;
@@ -132,7 +133,26 @@ impl Runner {
         if round == 0 {
             self.wants_leave = false;
         }
-        let server = Arc::clone(&self.server);
+        let held = match self.held.take() {
+            Some(held) if Arc::ptr_eq(&held.1, &self.rules) => held,
+            _ => (Arc::clone(&self.server), Arc::clone(&self.rules)),
+        };
+        let (server, rules) = (&held.0, &*held.1);
+        let around = (server, rules, round);
+        let ran = self.script_around(around, session, entry, call, (arguments, hash), reply);
+        self.held = Some(held);
+        ran
+    }
+
+    fn script_around(
+        &mut self,
+        (server, rules, round): (&Arc<Server>, &Rules, u32),
+        session: &mut Session,
+        entry: &'static Entry<Handler>,
+        call: ScriptCall,
+        (arguments, hash): (Arguments<'_>, Option<u64>),
+        reply: &mut Reply<'_>,
+    ) -> Result<Done, Contended> {
         let keyspace = &server.keyspace;
         let prepared = self.prepare(session, call, arguments);
         let (subject, keys) = match prepared {
@@ -160,10 +180,10 @@ impl Runner {
             return Err(Contended);
         }
         let mut effects = self.lend_effects();
-        let (rules, rng) = (Arc::clone(&self.rules), Rng::seeded(session.rng.bits()));
+        let rng = Rng::seeded(session.rng.bits());
         let run = Run {
             now: self.now,
-            rules: &rules,
+            rules,
             rng: &rng,
             touch: !session.no_touch,
         };
@@ -185,7 +205,7 @@ impl Runner {
                 command: entry.command,
                 request: arguments,
             };
-            let ran = self.run_script(&server, session, &script, &mut view, &mut grip, reply);
+            let ran = self.run_script(server, session, &script, &mut view, &mut grip, reply);
             match ran {
                 Ran::Again => view.undo(),
                 Ran::Done(_) => {

@@ -141,7 +141,7 @@ impl Engine {
     ) -> Result<(), CommandError> {
         self.is_error_counted = false;
         let slot = self.script(script)?;
-        let called = Called::Script(&script.sha1);
+        let called = Called::Script(script);
         let done = self.run(called, slot, (keys, values), run, reply);
         self.forget_unkept(slot);
         done
@@ -354,14 +354,15 @@ impl Engine {
         if self.lua.used_memory() + bytes > self.shared.memory_limit {
             return Err(mlua::Error::MemoryError(String::new()));
         }
-        let name = match called {
-            Called::Script(_) => None,
-            Called::Function(name) => Some(name),
+        let (name, one) = match called {
+            Called::Script(script) if script.is_plain => (None, &self.prelude.run_plain),
+            Called::Script(_) => (None, &self.prelude.run_one),
+            Called::Function(name) => (Some(name), &self.prelude.run_one),
         };
         // The limit of memory holds from the last argument on: below one mlua guards each string by a protected call.
         let limit = Limit(self.shared.memory_limit);
         let result = match (name, keys.len(), values.len()) {
-            (None, 1, 0..=2) => self.call_one(slot, &keys[0], values, limit),
+            (None, 1, 0..=2) => call_one(one, slot, &keys[0], values, limit),
             (_, count, 0..=FEW_VALUES) if count < self.prelude.run_few.len() => {
                 let all = keys.iter().chain(values.iter());
                 let all = all.map(|text| Either::Left(text_value(text)));
@@ -377,23 +378,6 @@ impl Engine {
         };
         self.lua.set_memory_limit(0)?;
         result
-    }
-
-    /// Calls a script with one key and up to two arguments: nothing is allocated on the way.
-    fn call_one(
-        &self,
-        slot: usize,
-        key: &[u8],
-        values: Arguments<'_>,
-        limit: Limit,
-    ) -> mlua::Result<(Option<bool>, Value)> {
-        let [none, one, two] = &self.prelude.run_one;
-        let key = text_value(key);
-        match (values.get(0), values.get(1)) {
-            (None, _) => none.call((slot, key, limit)),
-            (Some(a), None) => one.call((slot, key, text_value(a), limit)),
-            (Some(a), Some(b)) => two.call((slot, key, text_value(a), text_value(b), limit)),
-        }
     }
 
     /// Writes a result, or nothing if it is too long.
@@ -490,6 +474,22 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// Calls a script with one key and up to two arguments, by the function for their number: nothing is allocated on the way.
+fn call_one(
+    [none, one, two]: &[Function; 3],
+    slot: usize,
+    key: &[u8],
+    values: Arguments<'_>,
+    limit: Limit,
+) -> mlua::Result<(Option<bool>, Value)> {
+    let key = text_value(key);
+    match (values.get(0), values.get(1)) {
+        (None, _) => none.call((slot, key, limit)),
+        (Some(a), None) => one.call((slot, key, text_value(a), limit)),
+        (Some(a), Some(b)) => two.call((slot, key, text_value(a), text_value(b), limit)),
+    }
+}
+
 enum CompiledAs {
     Script,
     Library,
@@ -498,14 +498,14 @@ enum CompiledAs {
 /// What is called, by the name that errors give it.
 #[derive(Clone, Copy)]
 enum Called<'a> {
-    Script(&'a [u8; 40]),
+    Script(&'a Script),
     Function(&'a str),
 }
 
 impl Called<'_> {
     fn name(&self) -> &[u8] {
         match self {
-            Called::Script(sha1) => &sha1[..],
+            Called::Script(script) => &script.sha1[..],
             Called::Function(name) => name.as_bytes(),
         }
     }

@@ -465,6 +465,36 @@ engine.run_one = {
   end,
 }
 
+-- Those of them that only read elements of KEYS and ARGV find always the same tables.
+local one_key, no_values, one_value, two_values = { false }, {}, { false }, { false, false }
+
+engine.run_plain = {
+  [0] = function(slot, a)
+    if stirred then
+      settle_down()
+    end
+    one_key[1] = a
+    script_globals.KEYS, script_globals.ARGV = one_key, no_values
+    return xpcall(kept[slot], failed)
+  end,
+  function(slot, a, b)
+    if stirred then
+      settle_down()
+    end
+    one_key[1], one_value[1] = a, b
+    script_globals.KEYS, script_globals.ARGV = one_key, one_value
+    return xpcall(kept[slot], failed)
+  end,
+  function(slot, a, b, c)
+    if stirred then
+      settle_down()
+    end
+    one_key[1], two_values[1], two_values[2] = a, b, c
+    script_globals.KEYS, script_globals.ARGV = one_key, two_values
+    return xpcall(kept[slot], failed)
+  end,
+}
+
 function engine.run_library(f)
   if stirred then
     settle_down()
@@ -482,6 +512,7 @@ function engine.forget_run()
     settle_down()
   end
   script_globals.KEYS, script_globals.ARGV = nil, nil
+  one_key[1], one_value[1], two_values[1], two_values[2] = false, false, false, false
   called, called_keys, called_values = nil, nil, nil
 end
 
