@@ -219,7 +219,9 @@ const SETTLE_BYTES: i64 = 64 * 1024;
 pub struct Runner {
     server: Arc<Server>,
     table: &'static Table<Handler>,
-    effects: Effects,
+    effects: Box<Effects>,
+    /// For the commands within a script or a transaction to leave theirs alone.
+    spare_effects: Option<Box<Effects>>,
     tally: Tally,
     settings: Arc<Settings>,
     rules: Arc<Rules>,
@@ -233,6 +235,8 @@ pub struct Runner {
     wants_leave: bool,
     /// The script that was last run by its SHA-1.
     last_script: Weak<Known>,
+    /// What scripts hold on to while they run, for the next one: to count it up and down again costs more than to keep it.
+    held: Option<(Arc<Server>, Arc<Rules>)>,
     /// For what the next script may have to take back.
     spare_undo: Option<Box<Undo>>,
     /// Whether the script that has just failed failed with an error of a command, which was counted then.
@@ -247,7 +251,8 @@ impl Runner {
         let version = server.config.version();
         Runner {
             table: table(&server.config.settings().rename_command),
-            effects: Effects::default(),
+            effects: Box::default(),
+            spare_effects: None,
             tally: Tally::new(),
             settings: Arc::clone(&server.config.settings()),
             rules: server.rules.load_full(),
@@ -257,6 +262,7 @@ impl Runner {
             foreseen: Vec::new(),
             wants_leave: false,
             last_script: Weak::new(),
+            held: None,
             spare_undo: None,
             is_error_counted: false,
             routing: server.cluster.get().map(Routing::new),

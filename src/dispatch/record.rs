@@ -122,14 +122,12 @@ impl Tally {
         (nanos >= self.slow_nanos).then(|| Duration::from_nanos(nanos))
     }
 
-    /// Leaves out the time of what runs within a command from the runs that it consists of; returns when the command began.
-    pub fn begin_nested(&mut self) -> u64 {
-        let begun = self.last;
-        self.skip();
-        begun
+    /// When the command began within which others are to run, each after a [`Tally::skip`].
+    pub fn begin_nested(&self) -> u64 {
+        self.last
     }
 
-    /// The end of that: the command took as long as all of it.
+    /// The end of those: the command took as long as all of it.
     pub fn end_nested(&mut self, begun: u64) {
         self.last = begun;
     }

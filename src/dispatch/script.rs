@@ -27,6 +27,8 @@ use crate::base::rng::Rng;
 use crate::commands;
 use crate::data::number;
 use crate::keyspace::Keyspace;
+use crate::keyspace::effects::Effects;
+use crate::keyspace::evict::Rules;
 use crate::keyspace::lock::{Contended, Leave, Locked, Place, Places, Plan, lock_all, lock_one};
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::whole::Mapping;
@@ -34,6 +36,7 @@ use crate::resp::decode::Arguments;
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::script::engine::ScriptRun;
 use crate::script::{Host, ScriptFlags};
+use crate::state::Server;
 use crate::state::scripts::{Seat, Subject};
 use crate::state::session::Session;
 use crate::table::keys::Shape;
@@ -130,7 +133,26 @@ impl Runner {
         if round == 0 {
             self.wants_leave = false;
         }
-        let server = Arc::clone(&self.server);
+        let held = match self.held.take() {
+            Some(held) if Arc::ptr_eq(&held.1, &self.rules) => held,
+            _ => (Arc::clone(&self.server), Arc::clone(&self.rules)),
+        };
+        let (server, rules) = (&held.0, &*held.1);
+        let around = (server, rules, round);
+        let ran = self.script_around(around, session, entry, call, (arguments, hash), reply);
+        self.held = Some(held);
+        ran
+    }
+
+    fn script_around(
+        &mut self,
+        (server, rules, round): (&Arc<Server>, &Rules, u32),
+        session: &mut Session,
+        entry: &'static Entry<Handler>,
+        call: ScriptCall,
+        (arguments, hash): (Arguments<'_>, Option<u64>),
+        reply: &mut Reply<'_>,
+    ) -> Result<Done, Contended> {
         let keyspace = &server.keyspace;
         let prepared = self.prepare(session, call, arguments);
         let (subject, keys) = match prepared {
@@ -157,11 +179,11 @@ impl Runner {
         if self.has_moved() {
             return Err(Contended);
         }
-        let mut effects = std::mem::take(&mut self.effects);
-        let (rules, rng) = (Arc::clone(&self.rules), Rng::seeded(session.rng.bits()));
+        let mut effects = self.lend_effects();
+        let rng = Rng::seeded(session.rng.bits());
         let run = Run {
             now: self.now,
-            rules: &rules,
+            rules,
             rng: &rng,
             touch: !session.no_touch,
         };
@@ -183,7 +205,7 @@ impl Runner {
                 command: entry.command,
                 request: arguments,
             };
-            let ran = self.run_script(session, &script, &mut view, &mut grip, reply);
+            let ran = self.run_script(server, session, &script, &mut view, &mut grip, reply);
             match ran {
                 Ran::Again => view.undo(),
                 Ran::Done(_) => {
@@ -195,7 +217,7 @@ impl Runner {
             view.append();
             ran
         };
-        self.effects = effects;
+        self.take_effects_back(effects);
         self.wants_leave = matches!(ran, Ran::Again);
         match ran {
             Ran::Done(done) => Ok(done),
@@ -229,7 +251,8 @@ impl Runner {
             request: arguments,
         };
         view.begin(session.database, !session.no_touch, None);
-        let ran = self.run_script(session, &script, view, grip, reply);
+        let server = Arc::clone(&self.server);
+        let ran = self.run_script(&server, session, &script, view, grip, reply);
         match ran {
             Ran::Done(done) => done,
             Ran::Again => Err(CommandError::fixed(
@@ -351,25 +374,35 @@ impl Runner {
         self.server.scripts.overdue(limit, is_wanted).map(busy)
     }
 
+    /// The effects of the batch, for commands that run within one; [`Runner::take_effects_back`] ends that.
+    pub(super) fn lend_effects(&mut self) -> Box<Effects> {
+        let spare = self.spare_effects.take().unwrap_or_default();
+        std::mem::replace(&mut self.effects, spare)
+    }
+
+    pub(super) fn take_effects_back(&mut self, effects: Box<Effects>) {
+        self.spare_effects = Some(std::mem::replace(&mut self.effects, effects));
+    }
+
     fn run_script(
         &mut self,
+        server: &Arc<Server>,
         session: &mut Session,
         script: &Prepared<'_>,
         view: &mut View<'_>,
         grip: &mut Grip<'_>,
         reply: &mut Reply<'_>,
     ) -> Ran {
-        let server = Arc::clone(&self.server);
         let flags = script.subject.flags();
         let is_compatible = flags.contains(ScriptFlags::COMPATIBILITY);
         let limits = Limits {
             is_read_only: script.is_read_only || flags.contains(ScriptFlags::NO_WRITES),
             refuses_growth: !flags.contains(ScriptFlags::ALLOW_OOM)
                 && is_compatible
-                && checks::is_over_memory(&server, &self.rules, session, self.now),
+                && checks::is_over_memory(server, &self.rules, session, self.now),
         };
         if server.monitors.any() {
-            record::monitor_always(&server, session, script.command, script.request);
+            record::monitor_always(server, session, script.command, script.request);
         }
         let database = session.database;
         let was_in_script = std::mem::replace(&mut session.in_script, true);

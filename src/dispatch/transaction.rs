@@ -79,7 +79,7 @@ impl Runner {
         }
         reply.array(transaction.len());
         // The accounts are the transaction's until its end.
-        let mut effects = std::mem::take(&mut self.effects);
+        let mut effects = self.lend_effects();
         let run = || {
             self.run_all(
                 session,
@@ -96,7 +96,7 @@ impl Runner {
             run();
         }
         session.keep_spare(transaction);
-        self.effects = effects;
+        self.take_effects_back(effects);
         Ok(Ok(()))
     }
 

@@ -47,7 +47,10 @@ pub struct Shared {
     created: Instant,
     /// The protocol that the running script has chosen (redis.setresp).
     pub protocol: Cell<Protocol>,
+    /// That of the last run: most runs of a machine have the same.
     interrupt: RefCell<Option<Arc<Interrupt>>>,
+    /// Whether a run is under way.
+    runs: Cell<bool>,
     /// Whether the running script has seen that it is killed.
     is_killed: Cell<bool>,
     last_breath: Cell<Option<Instant>>,
@@ -89,6 +92,7 @@ impl Shared {
             created: Instant::now(),
             protocol: Cell::new(Protocol::Resp2),
             interrupt: RefCell::default(),
+            runs: Cell::new(false),
             is_killed: Cell::new(false),
             last_breath: Cell::new(None),
             failure: RefCell::default(),
@@ -106,25 +110,31 @@ impl Shared {
     /// Before a run.
     pub fn begin(&self, interrupt: &Arc<Interrupt>) {
         self.protocol.set(Protocol::Resp2);
-        *self.interrupt.borrow_mut() = Some(Arc::clone(interrupt));
+        let mut known = self.interrupt.borrow_mut();
+        if !known
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, interrupt))
+        {
+            *known = Some(Arc::clone(interrupt));
+        }
+        drop(known);
+        self.runs.set(true);
         self.last_breath.set(None);
         *self.failure.borrow_mut() = None;
     }
 
     /// After a run. Returns whether it was killed: the hook is another one then.
     pub fn end(&self) -> bool {
-        *self.interrupt.borrow_mut() = None;
+        self.runs.set(false);
         *self.loading.borrow_mut() = None;
         self.is_killed.replace(false)
     }
 
     /// Why the script must end, if it must; if not, it breathes.
     pub fn end_reason(&self) -> Option<Raised> {
-        let asked = self.interrupt.borrow();
-        if self.is_killed.get() || asked.as_ref().is_some_and(|asked| asked.is_killed()) {
+        if self.is_killed.get() || self.runs.get() && self.is_interrupted() {
             return Some(Raised::Killed);
         }
-        drop(asked);
         let now = Instant::now();
         let loading = self.loading.borrow();
         if loading
@@ -143,6 +153,11 @@ impl Shared {
             Some(_) => {}
         }
         None
+    }
+
+    fn is_interrupted(&self) -> bool {
+        let asked = self.interrupt.borrow();
+        asked.as_ref().is_some_and(|asked| asked.is_killed())
     }
 
     /// Looks whether the script must end, and breathes.

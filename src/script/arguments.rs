@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 
-use mlua::{FromLua, Lua, MultiValue, Value};
+use mlua::{FromLua, Lua, LuaString, MultiValue, Value};
 
 use super::raise::{ErrorReply, write_number};
 use crate::resp::decode::OwnedArguments;
@@ -19,7 +19,10 @@ thread_local! {
 /// A request as far as it is gathered.
 #[derive(Default)]
 struct Request {
-    arguments: OwnedArguments,
+    arguments: Box<OwnedArguments>,
+    /// The storage for the next request while this one's is in use.
+    spare: Option<Box<OwnedArguments>>,
+    names: Names,
     count: usize,
     /// One of the arguments is neither a string nor a number.
     is_wrong: bool,
@@ -65,10 +68,88 @@ impl Request {
         }
     }
 
+    /// Adds the name of the command.
+    fn add_name(&mut self, value: Value) {
+        let Value::String(text) = value else {
+            return self.add(&value);
+        };
+        self.count += 1;
+        let address = text.to_pointer().addr();
+        if let Some(known) = self.names.known(address) {
+            self.room_bytes = self.room_bytes.saturating_sub(known.len());
+            return self.arguments.push(known);
+        }
+        let bytes = text.as_bytes();
+        self.add_text(&bytes);
+        let name = Name::of(&bytes);
+        drop(bytes);
+        if let Some((bytes, len)) = name {
+            self.names.all[Names::place(address)] = Some(Name {
+                address,
+                _text: text,
+                bytes,
+                len,
+            });
+        }
+    }
+
     fn add_number(&mut self, value: f64) {
         self.number.clear();
         write_number(&mut self.number, value);
         self.arguments.push(&self.number);
+    }
+}
+
+/// Names of commands that the machine's scripts have used lately. A script has its names as constants, and Lua has each
+/// string once: the string's address tells what it is, as long as it is kept from the collector. To look at its bytes costs
+/// more, since mlua counts who looks.
+struct Names {
+    /// The number of the machine.
+    machine: u64,
+    all: [Option<Name>; KNOWN_NAMES],
+}
+
+impl Default for Names {
+    fn default() -> Names {
+        Names::of(0)
+    }
+}
+
+/// Strings of one length lie about as far apart as they are long, so few of them fall on one place.
+const KNOWN_NAMES: usize = 64;
+
+/// The longest name that is kept.
+const NAME_BYTES: usize = 32;
+
+struct Name {
+    address: usize,
+    /// Keeps the string from the collector.
+    _text: LuaString,
+    bytes: [u8; NAME_BYTES],
+    len: usize,
+}
+
+impl Names {
+    fn of(machine: u64) -> Names {
+        let all = [const { None }; KNOWN_NAMES];
+        Names { machine, all }
+    }
+
+    fn place(address: usize) -> usize {
+        address / 32 % KNOWN_NAMES
+    }
+
+    fn known(&self, address: usize) -> Option<&[u8]> {
+        let name = self.all[Names::place(address)].as_ref()?;
+        (name.address == address).then(|| &name.bytes[..name.len])
+    }
+}
+
+impl Name {
+    fn of(text: &[u8]) -> Option<([u8; NAME_BYTES], usize)> {
+        let mut bytes = [0; NAME_BYTES];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        Some((bytes, text.len()))
     }
 }
 
@@ -82,7 +163,7 @@ impl FromLua for First {
     fn from_lua(value: Value, _lua: &Lua) -> mlua::Result<Self> {
         REQUEST.with_borrow_mut(|request| {
             request.begin();
-            request.add(&value);
+            request.add_name(value);
         });
         Ok(First)
     }
@@ -112,7 +193,7 @@ pub type Gathered = (First, Next, Next, Next, Next, Next, Next, Next, MultiValue
 ///
 /// # Errors
 /// There are none, some are neither strings nor numbers, or they are too long together.
-pub fn take_request(gathered: &Gathered) -> Result<OwnedArguments, ErrorReply> {
+pub fn take_request(gathered: &Gathered) -> Result<Box<OwnedArguments>, ErrorReply> {
     REQUEST.with_borrow_mut(|request| {
         gathered.8.iter().for_each(|value| request.add(value));
         if request.count == 0 {
@@ -128,20 +209,26 @@ pub fn take_request(gathered: &Gathered) -> Result<OwnedArguments, ErrorReply> {
                 "the arguments of a redis lib call are too long",
             ));
         }
-        Ok(std::mem::take(&mut request.arguments))
+        let next = request.spare.take().unwrap_or_default();
+        Ok(std::mem::replace(&mut request.arguments, next))
     })
 }
 
-/// How long the requests of the script may be that runs next on this thread: as long as its memory allows, though its
-/// arguments may name one long string thousands of times.
-pub fn limit_requests(max_bytes: usize) {
-    REQUEST.with_borrow_mut(|request| request.max_bytes = max_bytes);
+/// Before a script runs on this thread: in which machine, by its number, and how long its requests may be: as long as its
+/// memory allows, though its arguments may name one long string thousands of times.
+pub fn begin_requests(machine: u64, max_bytes: usize) {
+    REQUEST.with_borrow_mut(|request| {
+        request.max_bytes = max_bytes;
+        if request.names.machine != machine {
+            request.names = Names::of(machine);
+        }
+    });
 }
 
 /// Returns the storage of a request for the next one, unless it is large.
-pub fn give_back(arguments: OwnedArguments) {
+pub fn give_back(arguments: Box<OwnedArguments>) {
     if arguments.memory_bytes() <= KEPT_BYTES {
-        REQUEST.with_borrow_mut(|request| request.arguments = arguments);
+        REQUEST.with_borrow_mut(|request| request.spare = Some(arguments));
     }
 }
 

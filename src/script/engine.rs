@@ -19,13 +19,14 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mlua::{Either, Function, IntoLua, Lua, Table, Value, Variadic};
 
 pub use super::header::{FunctionSpec, LibraryText};
 
 use super::api::{HOST, Loading, Shared};
-use super::arguments::limit_requests;
+use super::arguments::begin_requests;
 use super::globals::{Prelude, machine};
 use super::header::body;
 use super::lib;
@@ -58,7 +59,10 @@ pub struct ScriptRun<'a> {
 
 /// A Lua machine. It belongs to one thread.
 pub struct Engine {
+    /// No other machine of the process has it, nor had it.
+    number: u64,
     prelude: Prelude,
+    json: Option<lib::cjson::Global>,
     /// Compiled scripts and the functions of libraries, by slot.
     kept: Table,
     lua: Lua,
@@ -71,6 +75,9 @@ pub struct Engine {
     is_error_counted: bool,
     is_spoiled: bool,
 }
+
+/// How many there were in this process.
+static MACHINES: AtomicU64 = AtomicU64::new(0);
 
 /// The most scripts that are kept compiled, and the most text of theirs.
 const MAX_SCRIPTS: usize = 512;
@@ -105,6 +112,8 @@ impl Engine {
         let built = machine(&shared, options.redis_version);
         let (lua, prelude, kept) = built.expect("the prelude is sound, without a limit of memory");
         Engine {
+            number: MACHINES.fetch_add(1, Ordering::Relaxed) + 1,
+            json: lib::cjson::Global::of(&lua),
             prelude,
             kept,
             lua,
@@ -132,7 +141,7 @@ impl Engine {
     ) -> Result<(), CommandError> {
         self.is_error_counted = false;
         let slot = self.script(script)?;
-        let called = Called::Script(&script.sha1);
+        let called = Called::Script(script);
         let done = self.run(called, slot, (keys, values), run, reply);
         self.forget_unkept(slot);
         done
@@ -302,9 +311,11 @@ impl Engine {
         reply: &mut Reply<'_>,
     ) -> Result<(), CommandError> {
         self.shared.begin(run.interrupt);
-        limit_requests(self.shared.memory_limit);
+        begin_requests(self.number, self.shared.memory_limit);
         // Other threads have other machines: what a script chose would hold for some of the next ones.
-        lib::cjson::reset(&self.lua);
+        if let Some(json) = &self.json {
+            json.reset();
+        }
         let ran = HOST.set(run.host, || self.call(called, slot, arguments));
         let failure = self.shared.failure.borrow_mut().take();
         let written = match ran {
@@ -343,18 +354,20 @@ impl Engine {
         if self.lua.used_memory() + bytes > self.shared.memory_limit {
             return Err(mlua::Error::MemoryError(String::new()));
         }
-        let name = match called {
-            Called::Script(_) => None,
-            Called::Function(name) => Some(name),
+        let (name, one) = match called {
+            Called::Script(script) if script.is_plain => (None, &self.prelude.run_plain),
+            Called::Script(_) => (None, &self.prelude.run_one),
+            Called::Function(name) => (Some(name), &self.prelude.run_one),
         };
         // The limit of memory holds from the last argument on: below one mlua guards each string by a protected call.
         let limit = Limit(self.shared.memory_limit);
-        let result = match self.prelude.run_few.get(keys.len()) {
-            Some(run) if values.len() <= FEW_VALUES => {
+        let result = match (name, keys.len(), values.len()) {
+            (None, 1, 0..=2) => call_one(one, slot, &keys[0], values, limit),
+            (_, count, 0..=FEW_VALUES) if count < self.prelude.run_few.len() => {
                 let all = keys.iter().chain(values.iter());
                 let all = all.map(|text| Either::Left(text_value(text)));
                 let all: Variadic<_> = all.chain([Either::Right(limit)]).collect();
-                run.call((slot, name, all))
+                self.prelude.run_few[count].call((slot, name, all))
             }
             _ => {
                 let table =
@@ -461,6 +474,22 @@ impl fmt::Debug for Engine {
     }
 }
 
+/// Calls a script with one key and up to two arguments, by the function for their number: nothing is allocated on the way.
+fn call_one(
+    [none, one, two]: &[Function; 3],
+    slot: usize,
+    key: &[u8],
+    values: Arguments<'_>,
+    limit: Limit,
+) -> mlua::Result<(Option<bool>, Value)> {
+    let key = text_value(key);
+    match (values.get(0), values.get(1)) {
+        (None, _) => none.call((slot, key, limit)),
+        (Some(a), None) => one.call((slot, key, text_value(a), limit)),
+        (Some(a), Some(b)) => two.call((slot, key, text_value(a), text_value(b), limit)),
+    }
+}
+
 enum CompiledAs {
     Script,
     Library,
@@ -469,14 +498,14 @@ enum CompiledAs {
 /// What is called, by the name that errors give it.
 #[derive(Clone, Copy)]
 enum Called<'a> {
-    Script(&'a [u8; 40]),
+    Script(&'a Script),
     Function(&'a str),
 }
 
 impl Called<'_> {
     fn name(&self) -> &[u8] {
         match self {
-            Called::Script(sha1) => &sha1[..],
+            Called::Script(script) => &script.sha1[..],
             Called::Function(name) => name.as_bytes(),
         }
     }

@@ -20,6 +20,11 @@ pub struct Prelude {
     pub run: Function,
     /// For each number of keys up to [`FEW_KEYS`]: (slot, name, keys and arguments one by one, nil) to the same.
     pub run_few: Vec<Function>,
+    /// For each number of arguments of a script with one key, up to two: (slot, key and arguments one by one, nil) to the
+    /// same.
+    pub run_one: [Function; 3],
+    /// As these, for scripts that are plain.
+    pub run_plain: [Function; 3],
     /// (function) to whether it succeeded.
     pub run_library: Function,
     /// Drops what the last run has left reachable.
@@ -45,6 +50,10 @@ pub fn machine(shared: &Rc<Shared>, version: &str) -> mlua::Result<(Lua, Prelude
     let kept = lua.create_table()?;
     let prelude: Table = prelude.call((native, opened, &kept))?;
     let run_few: Table = prelude.get("run_few")?;
+    let by_values = |name| {
+        let functions: Table = prelude.get(name)?;
+        mlua::Result::Ok([functions.get(0)?, functions.get(1)?, functions.get(2)?])
+    };
     let prelude = Prelude {
         compile_script: prelude.get("compile_script")?,
         compile_library: prelude.get("compile_library")?,
@@ -52,6 +61,8 @@ pub fn machine(shared: &Rc<Shared>, version: &str) -> mlua::Result<(Lua, Prelude
         run_few: (0..=FEW_KEYS)
             .map(|keys| run_few.get(keys))
             .collect::<mlua::Result<_>>()?,
+        run_one: by_values("run_one")?,
+        run_plain: by_values("run_plain")?,
         run_library: prelude.get("run_library")?,
         forget_run: prelude.get("forget_run")?,
         next,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
+use super::plain::is_plain;
 use super::{Script, ScriptFlags};
 use crate::base::split::split_args;
 use crate::table::error::CommandError;
@@ -99,6 +100,7 @@ impl Script {
         Ok(Script {
             flags: script_flags(&text)?,
             sha1: sha1_hex(&text),
+            is_plain: is_plain(body(&text)),
             text,
         })
     }

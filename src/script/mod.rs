@@ -12,6 +12,7 @@ mod api;
 mod arguments;
 mod fence;
 mod globals;
+mod plain;
 mod raise;
 mod random;
 mod to_lua;
@@ -82,6 +83,8 @@ pub struct Script {
     pub text: Bytes,
     /// What its `#!` line says.
     pub flags: ScriptFlags,
+    /// Whether it does nothing with KEYS and ARGV but read elements of them.
+    pub is_plain: bool,
 }
 
 /// The state of a running script that others may look at and change: how SCRIPT KILL reaches it.

@@ -283,19 +283,26 @@ end
 
 -- The collector. What a script does to it ends with the script.
 
-local tuned = false
+-- Whether the next run has to find the collector or `environment` as they were: what a script does not pay for.
+local stirred, tuned = false, false
 
 local function visible_collectgarbage(...)
   local option = ...
   tuned = tuned or option == 'stop' or option == 'setpause' or option == 'setstepmul'
+  stirred = stirred or tuned
   return collectgarbage(...)
 end
 
-local function untune()
-  tuned = false
-  collectgarbage('restart')
-  collectgarbage('setpause', 200)
-  collectgarbage('setstepmul', 200)
+local script_world
+
+local function settle_down()
+  stirred, environment = false, script_world
+  if tuned then
+    tuned = false
+    collectgarbage('restart')
+    collectgarbage('setpause', 200)
+    collectgarbage('setstepmul', 200)
+  end
 end
 
 -- The tables that scripts see.
@@ -357,7 +364,7 @@ local function with_base(globals, server)
 end
 
 local script_globals = with_base({}, native.script_server)
-local script_world = world(script_globals)
+script_world = world(script_globals)
 
 local function_globals = with_base({}, native.function_server)
 local function_world, function_guard = world(function_globals)
@@ -397,11 +404,10 @@ end
 
 -- `name` is that of a function, or nil for a script.
 local function run(slot, name, keys, values)
-  if tuned then
-    untune()
+  if stirred then
+    settle_down()
   end
   if not name then
-    environment = script_world
     script_globals.KEYS, script_globals.ARGV = keys, values
     return xpcall(kept[slot], failed)
   end
@@ -409,7 +415,7 @@ local function run(slot, name, keys, values)
   if not called then
     return nil
   end
-  environment = function_world
+  stirred, environment = true, function_world
   return xpcall(call, failed)
 end
 
@@ -434,11 +440,66 @@ engine.run_few = {
   end,
 }
 
+-- Scripts with one key and up to two arguments, the most of all: as `run`, with nothing between.
+engine.run_one = {
+  [0] = function(slot, a)
+    if stirred then
+      settle_down()
+    end
+    script_globals.KEYS, script_globals.ARGV = { a }, {}
+    return xpcall(kept[slot], failed)
+  end,
+  function(slot, a, b)
+    if stirred then
+      settle_down()
+    end
+    script_globals.KEYS, script_globals.ARGV = { a }, { b }
+    return xpcall(kept[slot], failed)
+  end,
+  function(slot, a, b, c)
+    if stirred then
+      settle_down()
+    end
+    script_globals.KEYS, script_globals.ARGV = { a }, { b, c }
+    return xpcall(kept[slot], failed)
+  end,
+}
+
+-- Those of them that only read elements of KEYS and ARGV find always the same tables.
+local one_key, no_values, one_value, two_values = { false }, {}, { false }, { false, false }
+
+engine.run_plain = {
+  [0] = function(slot, a)
+    if stirred then
+      settle_down()
+    end
+    one_key[1] = a
+    script_globals.KEYS, script_globals.ARGV = one_key, no_values
+    return xpcall(kept[slot], failed)
+  end,
+  function(slot, a, b)
+    if stirred then
+      settle_down()
+    end
+    one_key[1], one_value[1] = a, b
+    script_globals.KEYS, script_globals.ARGV = one_key, one_value
+    return xpcall(kept[slot], failed)
+  end,
+  function(slot, a, b, c)
+    if stirred then
+      settle_down()
+    end
+    one_key[1], two_values[1], two_values[2] = a, b, c
+    script_globals.KEYS, script_globals.ARGV = one_key, two_values
+    return xpcall(kept[slot], failed)
+  end,
+}
+
 function engine.run_library(f)
-  if tuned then
-    untune()
+  if stirred then
+    settle_down()
   end
-  environment = function_world
+  stirred, environment = true, function_world
   function_guard.__index = load_globals
   local ok = xpcall(f, failed)
   function_guard.__index = function_globals
@@ -447,10 +508,11 @@ end
 
 -- Drops what the last run has left reachable.
 function engine.forget_run()
-  if tuned then
-    untune()
+  if stirred then
+    settle_down()
   end
   script_globals.KEYS, script_globals.ARGV = nil, nil
+  one_key[1], one_value[1], two_values[1], two_values[2] = false, false, false, false
   called, called_keys, called_values = nil, nil, nil
 end
 

@@ -197,7 +197,7 @@ struct Workbench {
 
 thread_local! {
     static WORKBENCH: RefCell<Option<Workbench>> = const { RefCell::new(None) };
-    /// The seat of the run under way on this thread.
+    /// The seat of the last run on this thread, which may be under way.
     static SEATED: RefCell<Option<Arc<Seat>>> = const { RefCell::new(None) };
 }
 
@@ -533,7 +533,11 @@ impl Seat {
         self.has_written.store(false, Ordering::Relaxed);
         self.interrupt.reset();
         drop(running);
-        SEATED.with_borrow_mut(|seated| *seated = Some(Arc::clone(self)));
+        SEATED.with_borrow_mut(|seated| {
+            if !seated.as_ref().is_some_and(|seat| Arc::ptr_eq(seat, self)) {
+                *seated = Some(Arc::clone(self));
+            }
+        });
         Sitting(self)
     }
 
@@ -548,7 +552,6 @@ impl Seat {
     }
 
     fn end(&self) {
-        SEATED.with_borrow_mut(Option::take);
         let mut running = self.running.lock();
         running.begun = None;
         if running.request.memory_bytes() > KEPT_BYTES {
@@ -564,18 +567,20 @@ impl Seat {
         }
     }
 
-    /// Called about every millisecond of a run: lets the worker's other tasks go to another thread.
+    /// Called about every millisecond of a run: lets the worker's other tasks go to another thread. Nothing happens while
+    /// none is under way, as when a library is loaded.
     fn breathe(&self) {
         let mut running = self.running.lock();
+        let Some(begun) = running.begun else {
+            return;
+        };
         if !running.is_long {
             running.is_long = true;
             if let Some(scripts) = self.scripts.upgrade() {
                 scripts.long_runs.fetch_add(1, Ordering::Relaxed);
             }
         }
-        let ran = running
-            .begun
-            .map_or(Duration::ZERO, |begun| begun.elapsed());
+        let ran = begun.elapsed();
         if ran < running.gives_away_at {
             return;
         }

@@ -388,8 +388,10 @@ impl Name {
             _ => return None,
         };
         let parent = parent.map_or(0, |id| u32::from(id) + 1);
+        // One by one: `map` of an array is a loop, and calls, where it is not inlined.
+        let [first, second, third] = words;
         Some(Name {
-            words: words.map(lower_case),
+            words: [lower_case(first), lower_case(second), lower_case(third)],
             parent,
             length: name.len() as u32,
         })
@@ -398,11 +400,8 @@ impl Name {
     /// Equality without a call of `bcmp`, which the derived one becomes.
     #[inline]
     fn is(&self, other: &Name) -> bool {
-        let words = self
-            .words
-            .iter()
-            .zip(&other.words)
-            .fold(0, |differing, (one, other)| differing | (one ^ other));
+        let ([a, b, c], [d, e, f]) = (self.words, other.words);
+        let words = (a ^ d) | (b ^ e) | (c ^ f);
         words | u64::from((self.parent ^ other.parent) | (self.length ^ other.length)) == 0
     }
 

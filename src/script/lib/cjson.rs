@@ -1,7 +1,7 @@
 //! `cjson`: JSON to Lua values and back, as lua-cjson 2.1.0 in Redis does it.
 //!
 //! Each table that `new` makes has its own settings; those of the global one live as long as the machine, in Redis too, so
-//! a script can change them for those after it ([`reset`] undoes that). Numbers are written with 14 digits, objects in the
+//! a script can change them for those after it ([`Global::reset`] undoes that). Numbers are written with 14 digits, objects in the
 //! order of `next`; a table is an array if all its keys are positive integers and there are not too many holes, so an
 //! empty one is an object; JSON's null is `cjson.null`, a light userdatum.
 
@@ -22,15 +22,21 @@ pub fn open(lua: &Lua) -> Result<Table> {
     open_with(lua, settings)
 }
 
-/// Gives the table of [`open`] its first settings again.
-pub fn reset(lua: &Lua) {
-    if let Some(global) = lua.app_data_ref::<Global>() {
-        global.0.set(Settings::default());
+/// The settings of the table of [`open`].
+#[derive(Clone)]
+pub struct Global(Rc<Cell<Settings>>);
+
+impl Global {
+    /// Those of this machine, if the table is open there.
+    pub fn of(lua: &Lua) -> Option<Global> {
+        lua.app_data_ref::<Global>().map(|global| global.clone())
+    }
+
+    /// Gives the table its first settings again.
+    pub fn reset(&self) {
+        self.0.set(Settings::default());
     }
 }
-
-/// The settings of the table of [`open`].
-struct Global(Rc<Cell<Settings>>);
 
 /// What the functions of one table go by.
 #[derive(Clone, Copy, Debug)]

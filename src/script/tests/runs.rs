@@ -255,3 +255,86 @@ fn long_replies_come_in_pieces() {
     let reply = eval_on(&mut engine, server, Protocol::Resp2, text, &[b"0"]);
     assert_eq!(reply, b":20000000\r\n");
 }
+
+/// EVAL with one key.
+fn eval_one(engine: &mut Engine, text: &str, arguments: &[&str]) -> String {
+    let arguments = [&["1"], arguments].concat();
+    let arguments: Vec<&[u8]> = arguments.iter().map(|text| text.as_bytes()).collect();
+    let server = &mut FakeServer::default();
+    let reply = eval_on(engine, server, Protocol::Resp2, text.as_bytes(), &arguments);
+    String::from_utf8(reply).expect("text")
+}
+
+#[test]
+fn each_run_finds_its_own_keys_and_arguments() {
+    let mut engine = engine();
+    let plain = "return {KEYS[1], ARGV[1] or 'none', ARGV[2] or 'none', KEYS[2] or 'none'}";
+    let counting = "local n = #KEYS + 10 * #ARGV for i = 1, 5 do KEYS[i + 1], ARGV[i] = 'x', 'y' end \
+                    setmetatable(KEYS, {__index = function() return 'z' end}) return n";
+    assert!(Script::new(plain.into()).expect("no header").is_plain);
+    assert!(!Script::new(counting.into()).expect("no header").is_plain);
+    for values in [&["a", "b"][..], &[], &["c"], &["d", "e", "f"], &[], &["g"]] {
+        let arguments = [&["key"], values].concat();
+        let value = |at: usize| *values.get(at).unwrap_or(&"none");
+        let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+        let expected = ["key", value(0), value(1), "none"].map(bulk).concat();
+        assert_eq!(
+            eval_one(&mut engine, plain, &arguments),
+            format!("*4\r\n{expected}")
+        );
+        let count = format!(":{}\r\n", 1 + 10 * values.len());
+        assert_eq!(eval_one(&mut engine, counting, &arguments), count);
+    }
+    // And when all that the last run has left was dropped.
+    engine.flush();
+    assert_eq!(eval_one(&mut engine, "return ARGV[1]", &["key"]), "$-1\r\n");
+    let reply = eval_one(&mut engine, "return KEYS[1] .. ARGV[1]", &["key", "v"]);
+    assert_eq!(reply, "$4\r\nkeyv\r\n");
+}
+
+#[test]
+fn what_a_function_or_a_script_has_stirred_is_settled() {
+    let mut engine = engine();
+    let find = "return loadstring('return type(KEYS)')() .. collectgarbage('setpause', 150)";
+    let library = library(
+        "redis.register_function('f', function() return loadstring('return type(KEYS)')() end)",
+    );
+    for _ in 0..2 {
+        let reply = eval_one(&mut engine, find, &["key"]);
+        assert_eq!(reply, "$8\r\ntable200\r\n");
+        let server = &mut FakeServer::default();
+        let reply = call(&mut engine, server, &library, "f");
+        assert!(
+            reply.contains("nonexistent global variable 'KEYS'"),
+            "{reply}"
+        );
+    }
+}
+
+#[test]
+fn names_of_commands_are_told_apart_whatever_machine_has_them() {
+    let script = |number: usize| {
+        format!("redis.call('set', KEYS[1], {number}) return redis.call('get', KEYS[1])")
+    };
+    for round in 0..20 {
+        let mut first = engine();
+        let mut second = engine();
+        for number in 0..20 {
+            for engine in [&mut first, &mut second] {
+                let reply = eval_one(engine, &script(number), &["key"]);
+                assert_eq!(
+                    reply,
+                    format!("${}\r\n{number}\r\n", number.to_string().len())
+                );
+                let name = format!("unknown{}", round * 20 + number);
+                let text =
+                    format!("return redis.pcall('{name}').err .. redis.call('echo', '{name}')");
+                let reply = eval_one(engine, &text, &["key"]);
+                assert!(
+                    reply.contains("Unknown") && reply.contains(&name),
+                    "{reply}"
+                );
+            }
+        }
+    }
+}

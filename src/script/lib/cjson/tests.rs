@@ -15,7 +15,7 @@ fn settings_of_the_global_table_stay_until_they_are_reset() {
     testing::run(&lua, "cjson.encode_number_precision(5)");
     let third = "return cjson.encode(1/3)";
     assert_eq!(testing::run(&lua, third), "\"0.33333\"");
-    super::reset(&lua);
+    super::Global::of(&lua).expect("it is open").reset();
     assert_eq!(testing::run(&lua, third), "\"0.33333333333333\"");
 }
 
