@@ -114,7 +114,11 @@ fn protected(server: &Server, session: &Session, command: &Command) -> Result<()
     let allowed = match server.config.settings().enable_debug_command {
         Access::Yes => true,
         Access::No => false,
-        Access::Local => session.client.is_unix || is_loopback(&session.client.addr),
+        // Of a peer's client that node has made sure.
+        Access::Local => {
+            let client = &session.client;
+            client.is_unix || client.is_of_peer || is_loopback(&client.addr)
+        }
     };
     if allowed {
         return Ok(());

@@ -146,6 +146,12 @@ impl Runner {
         routing.is_some_and(|routing| routing.face == Face::Cluster)
     }
 
+    /// Whether it runs the requests of a peer, or a part of a request that goes to several.
+    pub(super) fn is_for_peer(&self) -> bool {
+        let routing = self.routing.as_ref();
+        routing.is_some_and(|routing| routing.face == Face::Peer)
+    }
+
     /// Changes the face, and returns the one before.
     pub fn set_face(&mut self, face: Face) -> Face {
         match &mut self.routing {
@@ -404,6 +410,11 @@ impl Runner {
             if is_watch(entry) {
                 self.watched_slots(session, &mut slots);
             }
+        } else if let Across::AtKey(find) = command.across
+            && routing.face != Face::Cluster
+            && let Some(key) = find(&arguments).and_then(|index| arguments.get(index))
+        {
+            slots.push(routing.slot(session.database, key));
         }
         if slots.is_empty() && named(entry).is_some() {
             // Without keys of its own it can reach all that is where its database is pinned to.
