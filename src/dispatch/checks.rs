@@ -94,7 +94,11 @@ pub fn run(
     {
         return Verdict::Refuse(subscribed(full_name));
     }
-    if server.pause.mode() != PauseMode::Off && !is_queued && is_paused(server, flags, now) {
+    if server.pause.mode() != PauseMode::Off
+        && !is_queued
+        && !session.is_past_pause
+        && is_paused(server, flags, now)
+    {
         return Verdict::Wait;
     }
     Verdict::Go

@@ -562,14 +562,31 @@ impl Runner {
         let mut database = session.database;
         for (id, arguments, _) in transaction.queued() {
             let entry = self.table.entry(id);
-            if let Scope::Selects(find) = entry.command.scope {
-                database = find(&arguments).unwrap_or(database);
-            }
+            database = self.selected(entry, arguments).unwrap_or(database);
             if entry.command.has_keys() {
                 self.slots_of(database, entry, arguments, slots);
             }
         }
         self.watched_slots(session, slots);
+    }
+
+    /// The database that a request selects, if there is one of that number.
+    fn selected(&self, entry: &Entry<Handler>, arguments: Arguments<'_>) -> Option<u32> {
+        let Scope::Selects(find) = entry.command.scope else {
+            return None;
+        };
+        let count = self.server.keyspace.database_count();
+        find(&arguments).filter(|database| (*database as usize) < count)
+    }
+
+    /// The database that is selected when a transaction has run.
+    pub fn database_after(&self, session: &Session, transaction: Option<&Transaction>) -> u32 {
+        let queued = transaction.iter().flat_map(|it| it.queued());
+        let selected = queued.filter_map(|(id, arguments, _)| {
+            let entry = self.table.entry(id);
+            self.selected(entry, arguments)
+        });
+        selected.last().unwrap_or(session.database)
     }
 
     /// The slots of the watched keys.
