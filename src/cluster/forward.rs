@@ -10,9 +10,12 @@
 //! how many were. Numbers are big-endian. The bus bounds a frame and vouches for who sent it; still nothing here trusts a
 //! length.
 
+use std::ops::Range;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::resp::decode::Arguments;
+use crate::resp::reply::Output;
 
 bitflags::bitflags! {
     /// How the requests of a frame are run.
@@ -91,7 +94,20 @@ pub fn write_request(request: Arguments<'_>, payload: &mut BytesMut) {
     }
 }
 
+/// The same, for arguments that stand one behind the other as they were received ([`Decoder::received`]).
+///
+/// [`Decoder::received`]: crate::resp::decode::Decoder::received
+#[inline]
+pub fn write_received(count: usize, arguments: &[u8], payload: &mut BytesMut) {
+    write_count(b'*', count, payload);
+    payload.extend_from_slice(arguments);
+}
+
+#[inline]
 fn write_count(sign: u8, count: usize, payload: &mut BytesMut) {
+    if count < 10 {
+        return payload.extend_from_slice(&[sign, b'0' + count as u8, b'\r', b'\n']);
+    }
     let mut digits = itoa::Buffer::new();
     let digits = digits.format(count).as_bytes();
     payload.reserve(digits.len() + 3);
@@ -108,15 +124,21 @@ const RESERVED_BYTES: usize = 1024 * 1024;
 pub struct Answer {
     /// The peer's.
     pub epoch: u64,
-    lengths: Bytes,
-    replies: Bytes,
+    payload: Bytes,
+    /// Where the lengths are whose replies were not taken yet.
+    lengths: Range<usize>,
+    /// Where the next reply begins.
+    next: usize,
 }
 
 impl Answer {
+    /// Bytes before the lengths.
+    const HEAD: usize = 12;
+
     /// Writes what stands before the replies: where each ends.
     pub fn write_head(epoch: u64, ends: &[usize], payload: &mut BytesMut) {
-        payload
-            .reserve(12 + 4 * ends.len() + ends.last().copied().unwrap_or(0).min(RESERVED_BYTES));
+        let replies = ends.last().copied().unwrap_or(0).min(RESERVED_BYTES);
+        payload.reserve(Answer::HEAD + 4 * ends.len() + replies);
         payload.put_u64(epoch);
         payload.put_u32(ends.len() as u32);
         let mut begin = 0;
@@ -127,25 +149,25 @@ impl Answer {
     }
 
     /// Reads an answer to a frame of `count` requests.
-    pub fn read(mut payload: Bytes, count: usize) -> Result<Answer, Malformed> {
-        if payload.len() < 12 {
+    pub fn read(payload: Bytes, count: usize) -> Result<Answer, Malformed> {
+        let mut head = payload.get(..Answer::HEAD).ok_or(Malformed)?;
+        let epoch = head.get_u64();
+        let ran = head.get_u32() as usize;
+        if ran > count || payload.len() < Answer::HEAD + 4 * ran {
             return Err(Malformed);
         }
-        let epoch = payload.get_u64();
-        let ran = payload.get_u32() as usize;
-        if ran > count || payload.len() < 4 * ran {
-            return Err(Malformed);
-        }
-        let lengths = payload.split_to(4 * ran);
-        let lengths_of = lengths.chunks_exact(4);
+        let lengths = Answer::HEAD..Answer::HEAD + 4 * ran;
+        let next = lengths.end;
+        let lengths_of = payload[lengths.clone()].chunks_exact(4);
         let total: usize = lengths_of.map(|mut length| length.get_u32() as usize).sum();
-        if total != payload.len() {
+        if total != payload.len() - next {
             return Err(Malformed);
         }
         Ok(Answer {
             epoch,
+            payload,
             lengths,
-            replies: payload,
+            next,
         })
     }
 
@@ -154,13 +176,34 @@ impl Answer {
         self.lengths.len() / 4
     }
 
+    /// Where the next reply is.
+    fn take(&mut self) -> Option<Range<usize>> {
+        let mut length = self.payload.get(self.lengths.clone())?.get(..4)?;
+        self.lengths.start += 4;
+        let begin = self.next;
+        self.next += length.get_u32() as usize;
+        Some(begin..self.next)
+    }
+
     /// The next reply.
     pub fn take_reply(&mut self) -> Option<Bytes> {
-        if self.lengths.is_empty() {
-            return None;
+        let place = self.take()?;
+        Some(self.payload.slice(place))
+    }
+
+    /// Appends the next reply, if there is one.
+    #[inline]
+    pub fn push_reply(&mut self, output: &mut Output) {
+        if let Some(place) = self.take() {
+            output.push_slice_of(&self.payload, place);
         }
-        let length = self.lengths.get_u32() as usize;
-        Some(self.replies.split_to(length))
+    }
+
+    /// Passes over so many replies.
+    pub fn skip(&mut self, count: usize) {
+        for _ in 0..count {
+            self.take();
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Handler, Runner, Step, is_exec, keys_of};
 use crate::admin::cluster::view::endpoint;
 use crate::admin::{self, Named};
 use crate::cluster::map::NOBODY;
+use crate::cluster::node::NodeState;
 use crate::cluster::route::{Route, route};
 use crate::cluster::slots::Pins;
 use crate::cluster::{Cluster, DOWN, NOT_SERVED, Owner, View};
@@ -318,11 +319,14 @@ impl Runner {
         }
     }
 
-    /// Whether this node is alone: a member of the ring whose lease is over. Whom it cannot reach it need not try again.
+    /// Whether this node is alone: a member of the ring whose lease is over. Whom it cannot reach it need not try again. One that
+    /// leaves is not: its lease ends when it is removed, and it hears of that last.
     pub fn is_cut_off(&self) -> bool {
-        self.routing
-            .as_ref()
-            .is_some_and(|routing| routing.view.mine != NOBODY && !routing.cluster.has_lease())
+        self.routing.as_ref().is_some_and(|routing| {
+            let nodes = &routing.view.map.nodes;
+            let me = nodes.get(usize::from(routing.view.mine));
+            me.is_some_and(|me| me.state != NodeState::Leaving) && !routing.cluster.has_lease()
+        })
     }
 
     /// Whether the batch ran requests by the lease, and the lease is over: then its replies must not be sent.

@@ -283,6 +283,22 @@ impl Decoder {
         }
     }
 
+    /// The arguments of the request that `next` has just found as they stand in `input`, one bulk string behind the other.
+    /// `None` where they do not: an inline command, an argument that was received apart, a first length with more digits than
+    /// it needs.
+    #[inline]
+    pub fn received<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
+        let slots = &self.slots[self.current.clone()];
+        let (first, last) = (slots.first()?, slots.last()?);
+        if self.is_inline || !self.large.is_empty() {
+            return None;
+        }
+        let digits = first.len.checked_ilog10().unwrap_or(0) as usize + 1;
+        let begin = first.start.checked_sub(digits + 3)?;
+        let received = input.get(begin..last.start + last.len + 2)?;
+        received.starts_with(b"$").then_some(received)
+    }
+
     /// Where in the input decoding goes on; after `Status::Large`, where the payload begins.
     pub fn position(&self) -> usize {
         self.position

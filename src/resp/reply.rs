@@ -19,6 +19,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::ops::Range;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -140,6 +141,16 @@ impl Output {
             self.push(bytes);
         } else {
             self.push_shared(bytes.clone());
+        }
+    }
+
+    /// As [`Output::push_shared`], for a range of bytes that the caller keeps.
+    #[inline]
+    pub fn push_slice_of(&mut self, bytes: &Bytes, range: Range<usize>) {
+        if range.len() < SHARED_BYTES {
+            self.push(&bytes[range]);
+        } else {
+            self.push_shared(bytes.slice(range));
         }
     }
 

@@ -409,8 +409,12 @@ impl<S: Stream> Connection<S> {
             .commands
             .fetch_add(requests as u64, Ordering::Relaxed);
         self.runner.end_batch();
-        if !self.forwarding.is_empty() && !self.settle().await {
-            self.session.after = After::Drop;
+        self.decoder.release(&mut self.input);
+        if !self.forwarding.is_empty() {
+            self.leave_input();
+            if !self.settle().await {
+                self.session.after = After::Drop;
+            }
         }
         self.keeps_copies();
         let Session {
@@ -430,12 +434,18 @@ impl<S: Stream> Connection<S> {
             self.refuse_unsure();
         }
         self.take_mail();
-        self.decoder.release(&mut self.input);
         if std::mem::replace(&mut self.session.after, After::Nothing) == After::Drop {
             self.output = Output::new();
             return Ok(BatchEnd::Close);
         }
         Ok(end)
+    }
+
+    /// Leaves the buffer of what was read to the worker's next connection, while this one waits.
+    fn leave_input(&mut self) {
+        if self.input.is_empty() {
+            INPUTS.with(|spare| spare.leave(std::mem::take(&mut self.input)));
+        }
     }
 
     /// The requests of a peer's client are that client's.

@@ -204,9 +204,9 @@ impl Running {
 
     /// Waits until SHUTDOWN or [`Shutdown::request`](crate::state::Shutdown::request), then until all connections have
     /// finished what is in flight, at most `grace`.
-    pub async fn finished(self, grace: Duration) {
+    pub async fn finished(mut self, grace: Duration) {
         self.server.shutdown.asked().await;
-        if let Some(ring) = &self.ring {
+        if let Some(ring) = &mut self.ring {
             tokio::select! {
                 () = ring.leave(grace / 2) => {}
                 () = self.server.shutdown.requested() => {}

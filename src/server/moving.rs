@@ -22,7 +22,8 @@
 //! it cannot be caught up with: then fewer slots move at once, down to one, which is held for as long as it takes. So it is with
 //! a slot of which a large value changes all the time: it moves last, and its hold is as long as that value takes.
 //!
-//! **Cost.** The owner works for [`WORK`] and rests for [`REST`], a fifth of a core, and the receiver has as much to do as it is
+//! **Cost.** The owner works for [`WORK`] and rests for [`REST`], a sixth of a core, and for longer if all would be done within
+//! [`EASY`] then: nobody waits for a node that joins. The receiver has as much to do as it is
 //! sent. Nobody rests while slots are held, nor while more is written than can be sent at this pace.
 
 pub mod receive;
@@ -41,14 +42,22 @@ use self::send::{Failure, Transfer};
 use crate::cluster::agree::Later;
 use crate::cluster::bus::CallError;
 use crate::cluster::map::Change;
-use crate::cluster::node::{Node, NodeId};
+use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::{Cluster, SlotSet, View};
+use crate::keyspace::Keyspace;
 use crate::state::Server;
 
 /// Work between two rests.
-pub const WORK: Duration = Duration::from_micros(500);
-/// How long a rest is at least: timers are as coarse as a millisecond.
+pub const WORK: Duration = Duration::from_micros(300);
+/// How long a rest is at least, and at most: timers are as coarse as a millisecond.
 pub const REST: Duration = Duration::from_micros(1500);
+const REST_MAX: Duration = Duration::from_millis(6);
+/// What can be moved in less time rests for longer.
+pub const EASY: Duration = Duration::from_secs(4);
+/// What it takes to look at a key, and to send one of a few, about.
+const LOOK: Duration = Duration::from_micros(1);
+/// So few keys are not worth resting for.
+const FEW: usize = 50_000;
 /// Work between two turns of the others.
 pub const TURN: Duration = Duration::from_micros(100);
 
@@ -186,7 +195,8 @@ impl Moving {
         }
         let is_last_resort = portion.len() == 1;
         let begun = Instant::now();
-        let mut transfer = Transfer::new(self, node, portion);
+        let pace = self.pace(&view, slots.len(), count);
+        let mut transfer = Transfer::new(self, node, portion, pace);
         let done = transfer.run(is_last_resort).await;
         match done {
             Ok(moved) => {
@@ -229,6 +239,18 @@ impl Moving {
         }
     }
 
+    /// How a portion of so many slots goes through the keys, of so many that are to move to its node.
+    fn pace(&self, view: &View, slots: usize, portion: usize) -> Pace {
+        let me = view.map.nodes.get(usize::from(view.mine));
+        if me.is_some_and(|me| me.state == NodeState::Leaving) {
+            // It is to end soon.
+            return Pace::default();
+        }
+        let ways = slots.div_ceil(portion.max(1)) * view.map.moves_from(self.cluster.me).len();
+        let ways = u32::try_from(ways.max(1)).unwrap_or(u32::MAX);
+        Pace::through(&self.server.keyspace, EASY / ways)
+    }
+
     /// Into how many portions so many slots are cut.
     fn portions(&self, view: &View, slots: usize) -> usize {
         let mine = view.map.owners.iter();
@@ -245,8 +267,10 @@ const HURRY_MAX: u32 = 5;
 const REST_WITHOUT_WORK: Duration = Duration::from_secs(1);
 
 /// Keeps work that goes on beside the requests within its share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pace {
+    /// After [`WORK`].
+    rest: Duration,
     /// Since the last rest.
     worked: Duration,
     /// Since others had their turn.
@@ -255,7 +279,33 @@ pub struct Pace {
     hurry: u32,
 }
 
+impl Default for Pace {
+    /// As fast as may be.
+    fn default() -> Pace {
+        Pace {
+            rest: REST,
+            worked: Duration::ZERO,
+            in_turn: Duration::ZERO,
+            hurry: 0,
+        }
+    }
+}
+
 impl Pace {
+    /// Of one way through all keys: if they can be gone through in less, it takes about `time` for them.
+    pub fn through(keyspace: &Keyspace, time: Duration) -> Pace {
+        let keys: usize = keyspace.built().map(|(_, database)| database.len()).sum();
+        if keys < FEW {
+            return Pace::default();
+        }
+        let work = LOOK.saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX));
+        let share = time.div_duration_f32(work);
+        Pace {
+            rest: WORK.mul_f32(share.min(100.0)).clamp(REST, REST_MAX),
+            ..Pace::default()
+        }
+    }
+
     /// From now on it does not rest, and its turns are longer; each time more so, up to some milliseconds. To catch up with those
     /// who take all turns that there are.
     pub fn hurry(&mut self) {
@@ -281,7 +331,7 @@ impl Pace {
         // Who worked for longer rests for longer.
         let share = self.worked.div_duration_f32(WORK);
         self.worked = Duration::ZERO;
-        tokio::time::sleep(REST.mul_f32(share.min(100.0))).await;
+        tokio::time::sleep(self.rest.mul_f32(share.min(100.0))).await;
     }
 }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::asked::{Asked, Asks};
@@ -18,6 +20,7 @@ use super::moving::receive::Importer;
 use super::moving::{self, Outcome};
 use super::peer::Executor;
 use super::wide;
+use crate::base::worker::Apart;
 use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
 use crate::cluster::agree::{self, Agreement, Later, ProposeError, Store, Transport};
@@ -26,7 +29,7 @@ use crate::cluster::bus::net::TcpListener;
 use crate::cluster::bus::{self, Answers, Bus, CallError, Identity, Kind, Links, Service};
 use crate::cluster::copies::{self, Pushes};
 use crate::cluster::forward::HowToRun;
-use crate::cluster::map::{Change, Map};
+use crate::cluster::map::{Change, Map, NOBODY};
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::Pins;
 use crate::cluster::tunnel::pipe::{Came, PIECE_BYTES, Pipe};
@@ -48,16 +51,21 @@ const LANES_MAX: usize = 4;
 const TUNNELS_MAX: usize = 10_000;
 /// How long a node that has left goes on answering, and twice as long others keep their links to it.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// How often one that has left asks where the keys are.
+/// How often one that has left asks where the keys are, how many it asks at most, and how long each may take.
 const ASKS_AGAIN: Duration = Duration::from_millis(50);
+const MOST_ASKED: usize = 3;
+const ANSWERS_WITHIN: Duration = Duration::from_millis(200);
 
 /// A node that takes part.
 pub struct Ring {
     cluster: Arc<Cluster>,
     agreement: Arc<Agreement>,
     serving: tokio::task::JoinHandle<()>,
-    moving: tokio::task::JoinHandle<()>,
+    /// Where keys move.
+    moving: Apart,
     wide: tokio::task::JoinHandle<()>,
+    /// Once it leaves.
+    following: Option<tokio::task::JoinHandle<()>>,
     stop: tokio::sync::oneshot::Sender<()>,
     bus_port: u16,
 }
@@ -132,8 +140,12 @@ impl Ring {
         let movers = Arc::new(Movers {
             cluster: Arc::clone(&cluster),
             agreement: Arc::clone(&agreement),
+            patience: node_timeout,
+            main: Handle::current(),
         });
-        let moving = tokio::spawn(moving::run(
+        let moving = Apart::start("moving")
+            .map_err(|error| RingError(format!("no thread to move keys: {error}")))?;
+        moving.handle().spawn(moving::run(
             Arc::clone(server),
             Arc::clone(&cluster),
             movers,
@@ -143,6 +155,7 @@ impl Ring {
             server: Arc::clone(server),
             agreement: Arc::clone(&agreement),
             importer,
+            moving: moving.handle().clone(),
             asks: Asks::new(server),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -158,6 +171,7 @@ impl Ring {
             serving,
             moving,
             wide,
+            following: None,
             stop,
             bus_port,
         })
@@ -168,18 +182,15 @@ impl Ring {
         self.bus_port
     }
 
-    /// Hands all slots over and leaves, within `limit`.
-    pub async fn leave(&self, limit: Duration) {
+    /// Hands all slots over and leaves, within `limit`. Its own clients are served on until [`Ring::stop`].
+    pub async fn leave(&mut self, limit: Duration) {
+        let follow = follow(Arc::clone(&self.cluster));
+        self.following.get_or_insert_with(|| tokio::spawn(follow));
         match tokio::time::timeout(limit, self.agreement.leave()).await {
             Ok(Ok(())) => {
                 tracing::info!("has left the ring");
-                // Whoever has not heard of it yet is told that the keys are elsewhere, and its own clients are served on; when
-                // several leave at once, it has to ask where the keys are by now.
-                let end = Instant::now() + LAST_ANSWERS / 2;
-                while Instant::now() < end {
-                    self.ask_for_map().await;
-                    tokio::time::sleep(ASKS_AGAIN).await;
-                }
+                // Whoever has not heard of it yet is told that the keys are elsewhere.
+                tokio::time::sleep(LAST_ANSWERS / 2).await;
             }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "could not leave the ring: the others take its slots, empty")
@@ -190,35 +201,54 @@ impl Ring {
         }
     }
 
-    /// Takes over the map of one that is still in the ring, if it is a later one.
-    async fn ask_for_map(&self) {
-        let cluster = &self.cluster;
-        let view = cluster.view();
-        let others = view.map.nodes.iter().filter(|node| node.is_up());
-        for node in others.filter(|node| node.id != cluster.me) {
-            let question = Question::Map.to_payload();
-            let link = cluster.link(node, 0);
-            let Ok(ticket) = link.call(Kind::Ask, |payload| payload.extend_from_slice(&question))
-            else {
-                continue;
-            };
-            let answer = tokio::time::timeout(ASKS_AGAIN, ticket).await;
-            if let Ok(Ok(answer)) = answer
-                && let Some(map) = read_answer::<Map>(&answer)
-                && map.is_sound()
-            {
-                return cluster.install(Arc::new(map));
-            }
-        }
-    }
-
     /// Ends its part.
     pub async fn stop(self) {
-        self.moving.abort();
         self.wide.abort();
+        if let Some(following) = self.following {
+            following.abort();
+        }
         self.agreement.shutdown().await;
+        drop(self.moving);
         drop(self.stop);
         let _ = self.serving.await;
+    }
+}
+
+/// Asks the others where the keys are, again and again, while the log does not say so to a node that leaves: it ends for it
+/// with its removal, and keys may go on moving, as when several leave at once.
+async fn follow(cluster: Arc<Cluster>) {
+    loop {
+        if !cluster.has_lease() || cluster.view().mine == NOBODY {
+            ask_for_map(&cluster).await;
+        }
+        tokio::time::sleep(ASKS_AGAIN).await;
+    }
+}
+
+/// Takes over a later map of some that are still in the ring. They are chosen by chance: another that leaves may know no more
+/// than this one.
+async fn ask_for_map(cluster: &Cluster) {
+    let view = cluster.view();
+    let others = view.map.nodes.iter();
+    let mut others: Vec<&Node> = others
+        .filter(|node| node.is_up() && node.id != cluster.me)
+        .collect();
+    fastrand::shuffle(&mut others);
+    let question = Question::Map.to_payload();
+    for node in others.into_iter().take(MOST_ASKED) {
+        let link = cluster.link_for_all(node);
+        let Ok(ticket) = link.call(Kind::Ask, |payload| payload.extend_from_slice(&question))
+        else {
+            continue;
+        };
+        let answer = tokio::time::timeout(ANSWERS_WITHIN, ticket).await;
+        if let Ok(Ok(answer)) = answer
+            && let Some(map) = read_answer::<Map>(&answer)
+            && map.is_sound()
+            && map.epoch > view.map.epoch
+        {
+            return cluster.install(Arc::new(map));
+        }
     }
 }
 
@@ -353,6 +383,10 @@ const LANE_OF_KEYS: usize = LANES_MAX;
 struct Movers {
     cluster: Arc<Cluster>,
     agreement: Arc<Agreement>,
+    /// How long a node is waited for that has no connection yet.
+    patience: Duration,
+    /// Where the agreement runs.
+    main: Handle,
 }
 
 impl moving::Peers for Movers {
@@ -361,12 +395,14 @@ impl moving::Peers for Movers {
         let queued = link.call(Kind::Transfer, |payload| {
             payload.extend_from_slice(&request)
         });
+        let patience = self.patience;
         Box::pin(async move {
             match queued {
                 Ok(ticket) => ticket.await,
-                // The first request of all: the connection is made for it.
+                // The first request of all: the connection is made for it. A first attempt that fails says little of a node that
+                // has just joined and has all others to greet.
                 Err(CallError::NotConnected) => {
-                    link.connected().await?;
+                    link.connected_within(patience).await?;
                     link.call(Kind::Transfer, |payload| {
                         payload.extend_from_slice(&request)
                     })?
@@ -379,11 +415,16 @@ impl moving::Peers for Movers {
 
     fn propose(&self, change: Change) -> Later<Outcome> {
         let agreement = Arc::clone(&self.agreement);
+        let proposing = self
+            .main
+            .spawn(async move { agreement.propose(change).await });
         Box::pin(async move {
-            match agreement.propose(change).await {
-                Ok(_) => Outcome::Made,
-                Err(ProposeError::NoEffect | ProposeError::Refused(_)) => Outcome::NotMade,
-                Err(ProposeError::Unavailable | ProposeError::NotInRing) => Outcome::Unknown,
+            match proposing.await {
+                Ok(Ok(_)) => Outcome::Made,
+                Ok(Err(ProposeError::NoEffect | ProposeError::Refused(_))) => Outcome::NotMade,
+                Ok(Err(ProposeError::Unavailable | ProposeError::NotInRing)) | Err(_) => {
+                    Outcome::Unknown
+                }
             }
         })
     }
@@ -394,6 +435,8 @@ struct Peers {
     server: Arc<Server>,
     agreement: Arc<Agreement>,
     importer: Arc<Importer>,
+    /// Where keys are taken in.
+    moving: Handle,
     asks: Asks,
 }
 
@@ -410,6 +453,8 @@ struct Peer {
     clients: Arc<FarClients>,
     /// Ends of the tunnels of its clients.
     tunnels: HashMap<u64, FarEnd>,
+    /// Its keys on their way to where they are taken in; none before the first.
+    transfers: Option<mpsc::Sender<(u64, Bytes)>>,
 }
 
 /// Our end of a tunnel of a peer's client.
@@ -438,6 +483,7 @@ impl Service for Peers {
             asked: self.asks.of(from, &clients),
             clients,
             tunnels: HashMap::new(),
+            transfers: None,
         }
     }
 
@@ -467,11 +513,16 @@ impl Service for Peers {
                     send(&answers, id, &answer);
                 });
             }
-            // One after the other: they come by a connection of their own.
             Kind::Transfer => {
-                let mut answer = BytesMut::new();
-                self.importer.handle(peer.id, payload, &mut answer).await;
-                send(answers, id, &answer);
+                let transfers = peer.transfers.get_or_insert_with(|| {
+                    let (transfers, incoming) = mpsc::channel(TRANSFERS);
+                    let importer = Arc::clone(&self.importer);
+                    self.moving
+                        .spawn(take_in(importer, peer.id, incoming, answers.clone()));
+                    transfers
+                });
+                // It ends with this node.
+                let _ = transfers.send((id, payload)).await;
             }
             Kind::Publish => {
                 match peer.ear.hear(&payload) {
@@ -489,6 +540,25 @@ impl Service for Peers {
             Kind::Track => copies::ended(&payload).for_each(|client| peer.clients.end(client)),
             _ => {}
         }
+    }
+}
+
+/// Requests of transfers of one peer that wait to be handled: a sender has fewer on their way. Beyond it the connection is not
+/// read.
+const TRANSFERS: usize = 16;
+
+/// Handles what one link of a peer sends of its keys, one after the other. The link is read meanwhile, so that a request that
+/// waits for long (for left-overs to be removed) is not taken for a node that is gone.
+async fn take_in(
+    importer: Arc<Importer>,
+    from: NodeId,
+    mut incoming: mpsc::Receiver<(u64, Bytes)>,
+    answers: Answers,
+) {
+    while let Some((id, request)) = incoming.recv().await {
+        let mut answer = BytesMut::new();
+        importer.handle(from, request, &mut answer).await;
+        send(&answers, id, &answer);
     }
 }
 

@@ -165,6 +165,38 @@ async fn a_broken_link_fails_its_tickets_and_connects_again() {
     assert!(link.info().errors >= 1);
 }
 
+/// Aim: who has the time waits through attempts that fail, as of a node that is not up yet; who has not is told in time.
+#[tokio::test]
+async fn a_connection_is_waited_for_through_attempts_that_fail() {
+    let node = Node::start(identity(2)).await;
+    let address = node.stop().await;
+    let links = Links::new(Bus::new(identity(1), SILENCE), Arc::new(()));
+    let link = links.link(node_id(2), &address, 0);
+    assert_eq!(link.connected().await, Err(CallError::NotConnected));
+    let short = Duration::from_millis(20);
+    assert_eq!(link.connected_within(short).await, Err(CallError::TimedOut));
+    let waiting = {
+        let link = Arc::clone(&link);
+        tokio::spawn(async move { link.connected_within(SILENCE).await })
+    };
+    let breaks = link.breaks();
+    while link.breaks() == breaks {
+        // One more attempt that fails.
+        let _ = link.connected().await;
+    }
+    assert!(!waiting.is_finished());
+    let _node = Node::start_at(identity(2), &address).await;
+    assert_eq!(waiting.await.expect("it ends"), Ok(node_id(2)));
+
+    let other = links.link(node_id(3), &address, 0);
+    let waiting = tokio::spawn(async move { other.connected_within(SILENCE).await });
+    drop(links);
+    assert_eq!(
+        waiting.await.expect("it ends"),
+        Err(CallError::NotConnected)
+    );
+}
+
 #[tokio::test]
 async fn pushes_come_behind_the_answers_before_them() {
     let mut node = Node::start(identity(2)).await;

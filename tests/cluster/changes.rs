@@ -104,7 +104,7 @@ fn a_weight_changes_under_load() {
     nothing_is_left_over(&ring);
 }
 
-/// Aim: several nodes come at once, and go one after the other; `QUOIT_TEST_ROUNDS` times.
+/// Aim: several nodes come at once, and go at once; `QUOIT_TEST_ROUNDS` times.
 #[test]
 fn many_come_and_go_under_load() {
     let mut ring = Ring::of(3, Options::default());
@@ -115,9 +115,11 @@ fn many_come_and_go_under_load() {
         ring.whole();
         added.iter().for_each(|node| load.open(&ring.nodes[*node]));
         load.goes_on_for(500);
+        for node in &added {
+            load.close(*node);
+            ring.nodes[*node].signal(Signal::TERM);
+        }
         for node in added {
-            load.close(node);
-            ring.nodes[node].signal(Signal::TERM);
             let status = ring.nodes[node].exited(LEAVE);
             assert!(status.success(), "{status}");
         }

@@ -42,6 +42,8 @@ struct Session {
     floor: u64,
     /// What was made, by its number.
     made: BTreeMap<u64, Outcome>,
+    /// The last of its [`Change::Moved`] that was looked at, whether it had an effect or not: an earlier one is void.
+    moved: u64,
 }
 
 /// All that a snapshot holds.
@@ -101,6 +103,14 @@ impl State {
         }
         if origin.number < session.floor {
             return self.outcome(false);
+        }
+        if matches!(change, Change::Moved { .. }) {
+            // A node hands slots over one portion after the other, and has given up all before this one. The floor need not
+            // say so: something else that it asked for earlier may still be open. What it gave up it may have served since.
+            if origin.number < session.moved {
+                return self.outcome(false);
+            }
+            session.moved = origin.number;
         }
         let before = self.map.node(subject(change)).map(|node| node.state);
         let changed = is_due(&self.map, origin, change) && self.map.apply(change);

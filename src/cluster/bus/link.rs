@@ -402,6 +402,21 @@ impl Link {
             .ok_or(CallError::NotConnected)
     }
 
+    /// Waits until the connection is there, however many attempts that takes, and says with whom. `Err`: not within `limit`, or
+    /// the link was closed.
+    pub async fn connected_within(&self, limit: Duration) -> Result<NodeId, CallError> {
+        let mut status = self.status.subscribe();
+        let decided = status.wait_for(|status| status.connected.is_some() || status.closed);
+        in_time(limit, async {
+            let decided = decided.await.map_err(|_| CallError::NotConnected)?;
+            decided
+                .connected
+                .map(|(peer, _)| peer)
+                .ok_or(CallError::NotConnected)
+        })
+        .await
+    }
+
     /// How often it broke or could not be made: tells one connection from the next, for [`Link::broken`].
     pub fn breaks(&self) -> u64 {
         self.status.borrow().failures

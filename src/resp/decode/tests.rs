@@ -45,6 +45,9 @@ fn decode_ahead(
                     let request = copied(decoder.arguments(&input));
                     let foreseen = decoder.window(&input).nth(decoder.turn()).map(copied);
                     assert!(foreseen.is_none_or(|foreseen| foreseen == request));
+                    if let Some(arguments) = decoder.received(&input) {
+                        assert_received(&request, arguments, limits);
+                    }
                     requests.push(request);
                     if requests.len() % batch == 0 {
                         decoder.release(&mut input);
@@ -67,6 +70,15 @@ fn decode_ahead(
         decoder.release(&mut input);
     }
     (requests, None)
+}
+
+/// What was received is the request, to whoever decodes it again.
+fn assert_received(request: &Request, arguments: &[u8], limits: &Limits) {
+    let again = [format!("*{}\r\n", request.len()).as_bytes(), arguments].concat();
+    let mut decoder = Decoder::new();
+    assert_eq!(decoder.next(&again, limits), Ok(Status::Request));
+    assert_eq!(decoder.position(), again.len());
+    assert_eq!(&copied(decoder.arguments(&again)), request);
 }
 
 fn copied(arguments: Arguments<'_>) -> Request {
@@ -101,6 +113,25 @@ fn words(text: &str) -> Request {
     text.split(' ')
         .map(|word| word.as_bytes().to_vec())
         .collect()
+}
+
+#[test]
+fn arguments_are_given_as_they_were_received() {
+    let cases = [
+        (
+            "*2\r\n$3\r\nGET\r\n$1\r\na\r\n",
+            Some("$3\r\nGET\r\n$1\r\na\r\n"),
+        ),
+        ("*1\r\n$0\r\n\r\n", Some("$0\r\n\r\n")),
+        ("*1\r\n$10\r\n0123456789\r\n", Some("$10\r\n0123456789\r\n")),
+        ("GET a\r\n", None),
+    ];
+    for (stream, expected) in cases {
+        let mut decoder = Decoder::new();
+        let stream = stream.as_bytes();
+        assert_eq!(decoder.next(stream, &limits()), Ok(Status::Request));
+        assert_eq!(decoder.received(stream), expected.map(str::as_bytes));
+    }
 }
 
 /// What redis-server 7.0.15 answers to each of these was compared by hand.

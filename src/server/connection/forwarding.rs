@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::{Connection, OUTPUT_PAUSE, Stream, rest};
 use crate::cluster::NOT_SERVED;
 use crate::cluster::bus::{CallError, Kind, Link, Ticket};
-use crate::cluster::forward::{Answer, Head, HowToRun, write_request};
+use crate::cluster::forward::{Answer, Head, HowToRun, write_received, write_request};
 use crate::cluster::node::NodeId;
 use crate::dispatch::{Runner, Step};
 use crate::resp::decode::{Arguments, Decoder, Limits, OwnedArguments, Status};
@@ -146,12 +146,15 @@ impl<S: Stream> Connection<S> {
         let before = frame.payload.len();
         let request = self.decoder.arguments(&self.input);
         let transaction = self.session.take_transaction();
-        let requests = write_unit(
-            &self.runner,
-            transaction.as_deref(),
-            request,
-            &mut frame.payload,
-        );
+        let received = self.decoder.received(&self.input);
+        let requests = match (&transaction, received) {
+            // Nearly all of them: nothing is written anew.
+            (None, Some(arguments)) => {
+                write_received(request.len(), arguments, &mut frame.payload);
+                1
+            }
+            (unit, _) => write_unit(&self.runner, unit.as_deref(), request, &mut frame.payload),
+        };
         self.runner
             .show_sent(&self.session, transaction.as_deref(), request);
         let flags = match transaction {
@@ -259,29 +262,24 @@ impl<S: Stream> Connection<S> {
                 self.output.push_shared(local.copy_to_bytes(place.local));
             }
             let (answered, requests) = &mut answers[place.frame];
-            let mut reply = None;
             if let Answered::By(answer) = answered
                 && answer.left() >= place.requests
             {
-                for _ in 0..place.requests {
-                    reply = answer.take_reply();
+                answer.skip(place.requests - 1);
+                match place.is_wanted {
+                    true => answer.push_reply(&mut self.output),
+                    false => answer.skip(1),
                 }
                 requests.skip(place.requests);
+                continue;
             }
-            let reply = match (reply, &answered) {
-                (Some(reply), _) => Replied::Bytes(reply),
-                (None, Answered::Unknown) if place.how == HowSent::Once => {
-                    requests.skip(place.requests);
-                    Replied::Error(LOST)
-                }
-                (None, Answered::TooLarge) => {
-                    requests.skip(place.requests);
-                    Replied::Error(TOO_LARGE)
-                }
-                (None, _) => {
+            let error = match answered {
+                Answered::Unknown if place.how == HowSent::Once => LOST,
+                Answered::TooLarge => TOO_LARGE,
+                _ => {
                     // What the peer did run of a transaction it has forgotten; none of it is run twice.
                     if let Answered::By(answer) = answered {
-                        while answer.take_reply().is_some() {}
+                        answer.skip(answer.left());
                     }
                     if self.output.len_bytes() >= OUTPUT_PAUSE {
                         if !self.is_read().await {
@@ -292,18 +290,15 @@ impl<S: Stream> Connection<S> {
                     let Some(output) = self.again(requests, place.requests, deadline).await else {
                         return false;
                     };
-                    Replied::Output(output)
+                    if place.is_wanted {
+                        self.output.append(output);
+                    }
+                    continue;
                 }
             };
-            if !place.is_wanted {
-                continue;
-            }
-            match reply {
-                Replied::Bytes(bytes) => self.output.push_shared(bytes),
-                Replied::Output(output) => self.output.append(output),
-                Replied::Error(text) => {
-                    Reply::new(&mut self.output, self.session.protocol).error(text);
-                }
+            requests.skip(place.requests);
+            if place.is_wanted {
+                Reply::new(&mut self.output, self.session.protocol).error(error);
             }
         }
         self.output.append(local);
@@ -590,12 +585,6 @@ impl Tries {
         self.rest = (self.rest * 2).min(REST_MAX);
         true
     }
-}
-
-enum Replied {
-    Bytes(Bytes),
-    Output(Output),
-    Error(&'static str),
 }
 
 /// Room for the first requests of a frame.

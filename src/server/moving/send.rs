@@ -146,7 +146,7 @@ struct Large {
 
 impl<'m> Transfer<'m> {
     /// Of slots that this node owns, to one that should have them.
-    pub fn new(moving: &'m Moving, to: Node, slots: SlotSet) -> Transfer<'m> {
+    pub fn new(moving: &'m Moving, to: Node, slots: SlotSet, pace: Pace) -> Transfer<'m> {
         let slots = Arc::new(slots);
         let pins = moving.cluster.view().map.pins.clone();
         let its = Arc::clone(&slots);
@@ -160,7 +160,7 @@ impl<'m> Transfer<'m> {
             number,
             chunk: Chunk::new(number),
             in_flight: VecDeque::new(),
-            pace: Pace::default(),
+            pace,
             version: 0,
             worked: Duration::ZERO,
             is_held: false,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Pace;
+use super::{EASY, Pace};
 use crate::cluster::{Cluster, SlotSet, View};
 use crate::keyspace::entry::{Entry, Garbage};
 use crate::keyspace::lock::{Contended, PATIENCE, Place, lock_one};
@@ -95,7 +95,7 @@ pub async fn clean_once(server: &Arc<Server>, cluster: &Cluster, dead: &SlotSet)
         let mut databases = databases.iter();
         databases.any(|database| dead.contains(pins.slot(*database, key)))
     });
-    let mut pace = Pace::default();
+    let mut pace = Pace::through(keyspace, EASY / 2);
     loop {
         let exchanges = keyspace.exchanges();
         let mut walk = Walk::default();

@@ -14,6 +14,7 @@ use super::receive::PATIENCE_FOR_MORE;
 use super::*;
 use crate::admin::testing::{Host, MACHINE};
 use crate::base::clock::Millis;
+use crate::base::worker::Apart;
 use crate::cluster::bus::{Bus, Identity, Links};
 use crate::cluster::map::Map;
 use crate::cluster::node::NodeState;
@@ -43,6 +44,8 @@ struct Member {
     cluster: Arc<Cluster>,
     importer: Arc<Importer>,
     calls: mpsc::UnboundedSender<Call>,
+    /// Where it moves keys.
+    apart: Apart,
 }
 
 /// The ring.
@@ -102,7 +105,8 @@ impl Net {
             is_broken: AtomicBool::new(false),
         });
         for (member, inbox) in net.members.iter().zip(inboxes) {
-            tokio::spawn(receive(Arc::clone(&member.importer), inbox));
+            let importer = Arc::clone(&member.importer);
+            member.apart.handle().spawn(receive(importer, inbox));
         }
         net.install();
         net
@@ -144,7 +148,7 @@ impl Net {
             net: Arc::clone(self),
             from: id(number),
         });
-        tokio::spawn(run(
+        member.apart.handle().spawn(run(
             Arc::clone(&member.host.server),
             Arc::clone(&member.cluster),
             way,
@@ -278,6 +282,7 @@ impl Member {
             cluster,
             importer,
             calls,
+            apart: Apart::start("moving").expect("a thread"),
         }
     }
 }
@@ -687,6 +692,55 @@ async fn no_write_is_lost_while_keys_move() {
     tasks.iter().for_each(JoinHandle::abort);
 }
 
+/// Aim: requests that take all turns of their runtime do not keep keys from moving.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_move_while_the_requests_take_all_turns() {
+    let net = Net::new(2, &[]);
+    let mut user = net.connect(0);
+    for number in 0..5_000 {
+        let key = format!("key:{number}");
+        let reply = user.run(&net, &[b"SET", key.as_bytes(), b"value"]).await;
+        assert_eq!(reply, b"+OK\r\n");
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let turns = Arc::new(AtomicUsize::new(0));
+    // A turn of all of them takes as long as a few hundred clients with pipelines do.
+    let busy: Vec<_> = (0..BUSY)
+        .map(|_| {
+            let (stop, turns) = (Arc::clone(&stop), Arc::clone(&turns));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    let begun = std::time::Instant::now();
+                    while begun.elapsed() < Duration::from_millis(1) {
+                        std::hint::spin_loop();
+                    }
+                    turns.fetch_add(1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    let tasks = [net.start(0), net.start(1)];
+    net.change(|map| map.targets = vec![1; SLOTS]);
+    let is_done = |view: &View| view.map.owners == view.map.targets;
+    let done = net.cluster(0).wait_for(LONG, is_done).await;
+    let turns = turns.load(Ordering::SeqCst) / BUSY;
+    stop.store(true, Ordering::SeqCst);
+    for task in busy {
+        task.await.expect("it ends");
+    }
+    println!("moved within {turns} turns");
+    assert!(done, "it ends: {}", net.state());
+    assert_eq!(net.content(1).len(), 5_000);
+    assert!(turns < TURNS_MAX, "{turns} turns of the requests");
+    tasks.iter().for_each(JoinHandle::abort);
+}
+
+/// Tasks that are always ready.
+const BUSY: usize = 64;
+/// Turns of all of them while keys move: a few; a mover that has one turn when they have each had theirs needs more than a hundred.
+const TURNS_MAX: usize = 50;
+
 /// Keys with some values, all of one slot.
 async fn set_some(net: &Net, user: &mut User, count: usize) {
     for number in 0..count {
@@ -774,7 +828,9 @@ async fn a_change_that_is_not_made_leaves_all_where_it_was() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().push(Outcome::NotMade);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Refused));
     assert!(net.cluster(0).view().held.is_none());
     assert_eq!(net.content(0).len(), 50);
@@ -805,7 +861,9 @@ async fn slots_stay_held_until_it_is_known_what_became_of_them() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().extend([Outcome::Unknown; 2]);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
     assert_eq!(net.proposals.load(Ordering::SeqCst), 3);
     assert_eq!(
@@ -862,13 +920,13 @@ async fn a_sender_that_dies_leaves_nothing() {
 async fn what_does_not_go_on_is_forgotten() {
     let net = Net::new(2, &[]);
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
-    let way = Way {
-        net: Arc::clone(&net),
-        from: id(0),
-    };
     let begin = transfer::write_begin(7, 1, one_slot().iter());
-    way.call(&node(1), begin).await.expect("it is answered");
     let importer = &net.members[1].importer;
+    // Here, where the time is the test's.
+    let mut answer = BytesMut::new();
+    importer.handle(id(0), begin, &mut answer).await;
+    let answer = Answer::read(answer.freeze()).expect("an answer");
+    assert_eq!(answer.verdict, Verdict::Done);
     importer.forget_idle();
     assert!(net.cluster(1).view().arrives(slot_of(b"tag")));
     tokio::time::advance(PATIENCE_FOR_MORE).await;
@@ -968,7 +1026,9 @@ async fn a_receiver_without_room_says_so() {
     set_some(&net, &mut user, 3).await;
     net.server(1).base_bytes.store(2, Ordering::SeqCst);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::NoRoom));
     assert_eq!(
         user.run(&net, &[b"GET", b"{tag}1"]).await,
@@ -1024,10 +1084,14 @@ async fn a_broken_connection_changes_nothing() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.is_broken.store(true, Ordering::SeqCst);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Broken));
     net.is_broken.store(false, Ordering::SeqCst);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
     assert_eq!(
         user.run(&net, &[b"GET", b"{tag}1"]).await,
@@ -1046,7 +1110,9 @@ async fn who_waits_for_a_key_waits_on_where_it_goes() {
     }
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
     // A client of the cluster face is sent there; one of the single face would not notice.
     let moved = format!("-MOVED {} 127.0.0.1:1\r\n", slot_of(b"tag"));
@@ -1076,7 +1142,9 @@ async fn who_waits_goes_on_waiting_when_nothing_moves() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().push(Outcome::NotMade);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Refused));
     let mut user = net.connect(0);
     assert_eq!(
@@ -1105,7 +1173,9 @@ async fn a_transaction_whose_keys_leave_is_not_run() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().push(Outcome::NotMade);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Refused));
     user.send(0, &[b"EXEC"]).await;
     assert_eq!(user.reply(0).await, b"*-1\r\n");
@@ -1126,7 +1196,9 @@ async fn databases_that_are_emptied_meanwhile_stay_empty() {
         listeners.departing.take(1).is_err(),
         "all has to be sent anew"
     );
-    let moved = Transfer::new(&moving, node(1), one_slot()).run(false).await;
+    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await;
     assert_eq!(moved.map(|moved| moved.keys), Ok(0));
     assert_eq!(net.content(1), BTreeMap::new());
 }

@@ -86,6 +86,28 @@ fn what_its_proposer_gave_up_is_void_once_a_later_one_is_made() {
 }
 
 #[test]
+fn a_move_that_was_given_up_is_void_though_something_else_is_still_open() {
+    let mut state = state();
+    let slots = due(&state);
+    let weight = |weight| Change::Weight(NodeId([1; 20]), weight);
+    // Number 1, a change of a weight, is open all the time: the floor stays at it.
+    let late = Command::Change(origin(1, 1, 2, 1), moved(&slots[..9]));
+    // The map changes its mind before the move arrives: asked again, it has no effect, and its owner serves on.
+    let heavy = Command::Change(origin(2, 1, 1, 1), weight(10_000));
+    assert!(state.apply(&heavy, &leader(1)).changed);
+    let again = Command::Change(origin(1, 1, 3, 1), moved(&slots[..9]));
+    assert!(!state.apply(&again, &leader(1)).changed);
+    let light = Command::Change(origin(2, 1, 2, 2), weight(100));
+    assert!(state.apply(&light, &leader(1)).changed);
+    assert_eq!(due(&state), slots, "they should move after all");
+    assert!(!state.apply(&late, &leader(1)).changed, "it is too late");
+    assert_eq!(due(&state), slots);
+    let next = Command::Change(origin(1, 1, 4, 1), moved(&slots[..9]));
+    assert!(state.apply(&next, &leader(1)).changed);
+    assert_eq!(due(&state), slots[9..]);
+}
+
+#[test]
 fn slots_are_given_by_the_present_incarnation_of_their_owner_alone() {
     let mut state = state();
     let slots = due(&state);
