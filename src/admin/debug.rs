@@ -14,10 +14,11 @@ use crate::data::glob::glob_match;
 use crate::data::number;
 use crate::keyspace::entry::Entry;
 use crate::keyspace::lock::{PATIENCE, lock_one};
+use crate::resp::decode::Arguments;
 use crate::resp::reply::{Protocol, Reply};
 use crate::state::random_hex;
 use crate::state::session::After;
-use crate::table::{Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
 
 /// The rows of this file.
 pub const ROWS: &[Row<Handler>] = &[Row::new(
@@ -34,16 +35,29 @@ pub const ROWS: &[Row<Handler>] = &[Row::new(
             .union(Flags::STALE)
             .union(Flags::PROTECTED)
             .union(Flags::SYSTEM),
+        across: Across::AtKey(key_of_object),
         ..Command::NEW
     },
     Handler::Admin(debug),
 )];
+
+/// The key of DEBUG OBJECT.
+fn key_of_object(arguments: &Arguments<'_>) -> Option<usize> {
+    let name = arguments.get(1)?;
+    let is_object = arguments.len() > 2
+        && SUBCOMMANDS
+            .iter()
+            .any(|known| known.looks_at_key && known.name.as_bytes().eq_ignore_ascii_case(name));
+    is_object.then_some(2)
+}
 
 /// A subcommand: its name, how many arguments follow it, and what runs it.
 struct Subcommand {
     name: &'static str,
     arguments: RangeInclusive<usize>,
     run: fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done,
+    /// Whether its first argument is a key.
+    looks_at_key: bool,
 }
 
 const fn subcommand(
@@ -55,6 +69,7 @@ const fn subcommand(
         name,
         arguments,
         run,
+        looks_at_key: false,
     }
 }
 
@@ -64,7 +79,10 @@ const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("error", 1..=1, debug_error),
     subcommand("help", 0..=0, debug_help),
     subcommand("log", 1..=1, debug_log),
-    subcommand("object", 1..=2, debug_object),
+    Subcommand {
+        looks_at_key: true,
+        ..subcommand("object", 1..=2, debug_object)
+    },
     subcommand("pause-cron", 1..=1, without_effect),
     subcommand("protocol", 1..=1, debug_protocol),
     subcommand("quicklist-packed-threshold", 1..=1, without_effect),

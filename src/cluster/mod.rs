@@ -411,6 +411,10 @@ impl Foreign for Cluster {
         let hidden = view.hidden.as_ref();
         hidden.is_some_and(|hidden| hidden.contains(view.map.pins.slot(database, key)))
     }
+
+    fn is_whole(&self, database: u32) -> bool {
+        self.view.load().map.pins.databases.contains(&database)
+    }
 }
 
 /// The set, unless there is nothing in it.

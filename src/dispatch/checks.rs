@@ -94,7 +94,11 @@ pub fn run(
     {
         return Verdict::Refuse(subscribed(full_name));
     }
-    if server.pause.mode() != PauseMode::Off && !is_queued && is_paused(server, flags, now) {
+    if server.pause.mode() != PauseMode::Off
+        && !is_queued
+        && !session.is_past_pause
+        && is_paused(server, flags, now)
+    {
         return Verdict::Wait;
     }
     Verdict::Go
@@ -114,7 +118,11 @@ fn protected(server: &Server, session: &Session, command: &Command) -> Result<()
     let allowed = match server.config.settings().enable_debug_command {
         Access::Yes => true,
         Access::No => false,
-        Access::Local => session.client.is_unix || is_loopback(&session.client.addr),
+        // Of a peer's client that node has made sure.
+        Access::Local => {
+            let client = &session.client;
+            client.is_unix || client.is_of_peer || is_loopback(&client.addr)
+        }
     };
     if allowed {
         return Ok(());

@@ -717,7 +717,8 @@ impl Runner {
     /// Shows a request that ran to those who watch: after it, as in Redis, so in the database that SELECT chose.
     #[inline]
     fn show(&self, session: &Session, command: &Command, arguments: Arguments<'_>) {
-        if self.server.monitors.any() {
+        // What a peer has run here its own node shows, whole.
+        if self.server.monitors.any() && !self.is_for_peer() {
             record::monitor(&self.server, session, command, arguments);
         }
     }

@@ -147,6 +147,12 @@ impl Runner {
         routing.is_some_and(|routing| routing.face == Face::Cluster)
     }
 
+    /// Whether it runs the requests of a peer, or a part of a request that goes to several.
+    pub(super) fn is_for_peer(&self) -> bool {
+        let routing = self.routing.as_ref();
+        routing.is_some_and(|routing| routing.face == Face::Peer)
+    }
+
     /// Changes the face, and returns the one before.
     pub fn set_face(&mut self, face: Face) -> Face {
         match &mut self.routing {
@@ -408,6 +414,11 @@ impl Runner {
             if is_watch(entry) {
                 self.watched_slots(session, &mut slots);
             }
+        } else if let Across::AtKey(find) = command.across
+            && routing.face != Face::Cluster
+            && let Some(key) = find(&arguments).and_then(|index| arguments.get(index))
+        {
+            slots.push(routing.slot(session.database, key));
         }
         if slots.is_empty() && named(entry).is_some() {
             // Without keys of its own it can reach all that is where its database is pinned to.
@@ -555,14 +566,31 @@ impl Runner {
         let mut database = session.database;
         for (id, arguments, _) in transaction.queued() {
             let entry = self.table.entry(id);
-            if let Scope::Selects(find) = entry.command.scope {
-                database = find(&arguments).unwrap_or(database);
-            }
+            database = self.selected(entry, arguments).unwrap_or(database);
             if entry.command.has_keys() {
                 self.slots_of(database, entry, arguments, slots);
             }
         }
         self.watched_slots(session, slots);
+    }
+
+    /// The database that a request selects, if there is one of that number.
+    fn selected(&self, entry: &Entry<Handler>, arguments: Arguments<'_>) -> Option<u32> {
+        let Scope::Selects(find) = entry.command.scope else {
+            return None;
+        };
+        let count = self.server.keyspace.database_count();
+        find(&arguments).filter(|database| (*database as usize) < count)
+    }
+
+    /// The database that is selected when a transaction has run.
+    pub fn database_after(&self, session: &Session, transaction: Option<&Transaction>) -> u32 {
+        let queued = transaction.iter().flat_map(|it| it.queued());
+        let selected = queued.filter_map(|(id, arguments, _)| {
+            let entry = self.table.entry(id);
+            self.selected(entry, arguments)
+        });
+        selected.last().unwrap_or(session.database)
     }
 
     /// The slots of the watched keys.

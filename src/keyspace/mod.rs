@@ -122,6 +122,8 @@ pub trait Foreign: Send + Sync {
     fn any(&self) -> bool;
     /// Whether this is one.
     fn is_foreign(&self, database: u32, key: &[u8]) -> bool;
+    /// Whether all keys of a database are on the same node, wherever that is.
+    fn is_whole(&self, database: u32) -> bool;
 }
 
 /// All databases.
@@ -160,9 +162,13 @@ impl Keyspace {
         self.is_partial.store(true, Ordering::Relaxed);
     }
 
-    /// Whether other nodes have other keys of the same data set.
-    pub fn is_partial(&self) -> bool {
+    /// Whether other nodes have other keys of the same database.
+    pub fn is_partial(&self, database: u32) -> bool {
         self.is_partial.load(Ordering::Relaxed)
+            && !self
+                .foreign
+                .get()
+                .is_some_and(|foreign| foreign.is_whole(database))
     }
 
     /// An empty keyspace of `databases` databases.

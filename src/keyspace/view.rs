@@ -96,9 +96,9 @@ pub struct View<'k> {
 }
 
 impl<'k> View<'k> {
-    /// Whether other nodes have other keys of the same data set: a key that is not here may be there.
+    /// Whether other nodes have other keys of the same database: a key that is not here may be there.
     pub fn is_partial(&self) -> bool {
-        self.keyspace.is_partial()
+        self.keyspace.is_partial(self.database)
     }
 
     /// A view of what was locked. `known` is a key of the request whose hash is at hand.

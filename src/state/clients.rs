@@ -61,6 +61,8 @@ pub struct Client {
     pub fd: i32,
     /// Whether it came by the unix socket.
     pub is_unix: bool,
+    /// Whether it has the requests of a peer's clients run.
+    pub is_of_peer: bool,
     /// When it connected.
     pub created: Millis,
     /// Names it gave itself. A leaf lock.
@@ -224,7 +226,11 @@ impl Client {
 
     /// Whoever at a peer has requests run here.
     pub fn of_peer(id: u64, peer: NodeId, now: Millis) -> Client {
-        Client::new(id, format!("peer:{peer}"), String::new(), -1, false, now)
+        let addr = format!("peer:{peer}");
+        Client {
+            is_of_peer: true,
+            ..Client::new(id, addr, String::new(), -1, false, now)
+        }
     }
 
     /// A client at its start.
@@ -242,6 +248,7 @@ impl Client {
             laddr,
             fd,
             is_unix,
+            is_of_peer: false,
             created: now,
             labels: Mutex::default(),
             database: AtomicU32::new(0),

@@ -79,6 +79,8 @@ pub struct Session {
     pub no_touch: bool,
     /// CLIENT NO-EVICT.
     pub no_evict: bool,
+    /// Whether its requests were let through by CLIENT PAUSE already.
+    pub is_past_pause: bool,
     /// Gets every command of the others.
     pub monitor: bool,
     /// Set by a handler for its connection; taken after the command.
@@ -121,6 +123,7 @@ impl Session {
             reply_mode: ReplyMode::On,
             no_touch: false,
             no_evict: false,
+            is_past_pause: false,
             monitor: false,
             after: After::Nothing,
             watches: None,

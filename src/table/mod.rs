@@ -159,6 +159,9 @@ pub enum Across {
     /// Runs where the client is, with the numbers of keys of all nodes at hand, for the requests of which the function says
     /// that they tell them.
     WithTotals(fn(&Arguments<'_>) -> bool),
+    /// As [`Across::Refuse`], and it looks at a key that its specs do not name, as they do not in Redis: at the argument of
+    /// which the function says so.
+    AtKey(fn(&Arguments<'_>) -> Option<usize>),
 }
 
 /// How the replies of several nodes become one.

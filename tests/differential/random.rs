@@ -3,6 +3,7 @@
 use crate::generate::{Generator, Request};
 use crate::pair::{Pair, Step};
 use crate::shrink::shrink;
+use crate::support::elsewhere::tests_ring;
 use crate::support::{scaled, seed};
 use crate::usage::{forms, known_to_redis, table};
 use crate::{hashes, lists, sets, sort, streams, transactions, zsets};
@@ -21,7 +22,10 @@ fn run(test: &str, protocol: u8, mut sequence: impl FnMut(&Pair, &mut Generator)
         let mut generator = Generator {
             rng: fastrand::Rng::with_seed(seed.wrapping_add(number)),
         };
-        let steps = sequence(&pair, &mut generator);
+        let mut steps = sequence(&pair, &mut generator);
+        if tests_ring() {
+            leave_out(&mut steps);
+        }
         if let Some(mismatch) = pair.replay(protocol, &steps) {
             let first = mismatch.step;
             let (steps, found) = shrink(&pair, protocol, steps, mismatch);
@@ -37,6 +41,42 @@ fn run(test: &str, protocol: u8, mut sequence: impl FnMut(&Pair, &mut Generator)
             );
         }
     }
+}
+
+/// What a ring refuses, or answers as a ring ([`RingDiffers`](crate::support::elsewhere::RingDiffers)).
+const OF_A_RING: [&str; 2] = ["CLUSTER", "SWAPDB"];
+/// What it refuses within a transaction.
+const FOR_ALL: [&str; 8] = [
+    "FLUSHALL",
+    "FLUSHDB",
+    "DBSIZE",
+    "KEYS",
+    "SCAN",
+    "RANDOMKEY",
+    "SCRIPT",
+    "FUNCTION",
+];
+
+/// Takes out what is otherwise in a ring.
+fn leave_out(steps: &mut Vec<Step>) {
+    let is = |request: &Request, name: &str| request[0].eq_ignore_ascii_case(name.as_bytes());
+    let has_transactions = steps.iter().any(|step| match step {
+        Step::Run(request) => is(request, "MULTI"),
+        Step::Pipeline(requests, _) => requests.iter().any(|request| is(request, "MULTI")),
+        _ => false,
+    });
+    let stays = |request: &Request| {
+        let is_for_all = has_transactions && FOR_ALL.iter().any(|name| is(request, name));
+        !is_for_all && !OF_A_RING.iter().any(|name| is(request, name))
+    };
+    steps.retain_mut(|step| match step {
+        Step::Run(request) => stays(request),
+        Step::Pipeline(requests, _) => {
+            requests.retain(stays);
+            !requests.is_empty()
+        }
+        _ => true,
+    });
 }
 
 fn by_hand(_: &Pair, generator: &mut Generator) -> Vec<Step> {

@@ -247,6 +247,9 @@ impl Client {
 
     /// Sends a request.
     pub fn send<A: AsRef<[u8]>>(&mut self, arguments: &[A]) {
+        if !self.companions.is_empty() {
+            self.tell_companions(arguments);
+        }
         self.send_raw(&encode(arguments));
     }
 
@@ -324,9 +327,6 @@ impl Client {
     /// A request and its reply.
     #[track_caller]
     pub fn run<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> Value {
-        if !self.companions.is_empty() {
-            self.tell_companions(arguments);
-        }
         self.send(arguments);
         self.read().value
     }

@@ -27,8 +27,10 @@ pub enum RingDiffers {
     RunningScript,
     /// The table of who has read what is the owner's, with its bound and its counters.
     Readers,
-    /// Keys of several nodes are told of in several messages.
+    /// What nodes tell of keys comes in a message of each, when it comes: not at a place between two replies.
     Messages,
+    /// It is one: CLUSTER answers, and some parameters say so.
+    IsOne,
 }
 
 /// Whether a test is to be left out for this reason.

@@ -160,6 +160,10 @@ impl<S: Stream> Connection<S> {
         let flags = match transaction {
             Some(transaction) => {
                 let flags = transaction.flags();
+                // It runs, having watched nothing; what follows it in the pipeline is for the database that it selects.
+                self.session.database = self
+                    .runner
+                    .database_after(&self.session, Some(&transaction));
                 self.session.keep_spare(transaction);
                 flags
             }
@@ -332,6 +336,8 @@ impl<S: Stream> Connection<S> {
     ) -> Option<Output> {
         let mut session = Session::new(Arc::clone(&self.session.client), true);
         session.database = requests.frame.database;
+        // A pause that begins while it is under way comes behind it.
+        session.is_past_pause = true;
         session.no_touch = requests.frame.how.contains(HowToRun::NO_TOUCH);
         if requests.frame.how.contains(HowToRun::RESP3) {
             session.protocol = Protocol::Resp3;
@@ -368,6 +374,13 @@ impl<S: Stream> Connection<S> {
                     rest(self.server(), round).await;
                     round = self.runner.next_round(round);
                     if self.client().killed().is_some() {
+                        return None;
+                    }
+                    continue;
+                }
+                Step::Paused => {
+                    self.paused().await;
+                    if self.session.after == After::Drop {
                         return None;
                     }
                     continue;

@@ -123,6 +123,13 @@ impl<S: Stream> Connection<S> {
             return false;
         }
         if let Some(transaction) = self.session.take_transaction() {
+            // It has run, unless a watched key was changed.
+            if reply.as_ref().is_some_and(|reply| has_run(reply)) {
+                self.session.database = self
+                    .runner
+                    .database_after(&self.session, Some(&transaction));
+                tunnel.database = self.session.database;
+            }
             self.session.keep_spare(transaction);
             self.session.take_watches();
         }
@@ -264,6 +271,11 @@ impl<S: Stream> Connection<S> {
         self.held_elsewhere = 0;
         done
     }
+}
+
+/// Whether the reply to EXEC is that of a transaction that ran.
+fn has_run(reply: &[u8]) -> bool {
+    reply.first() == Some(&b'*') && !reply.starts_with(b"*-1")
 }
 
 /// The client has left, or has to.
