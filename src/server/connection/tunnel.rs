@@ -241,6 +241,10 @@ impl<S: Stream> Connection<S> {
     async fn reply_of(&mut self, tunnel: &mut Tunnel) -> Result<Option<Bytes>, Gone> {
         let done = poll_fn(|context| {
             self.client().register(context.waker());
+            // Who is killed is not told that its wait was ended for that.
+            if self.client().killed().is_some() {
+                return Poll::Ready(Err(Gone));
+            }
             if let Some(mail) = self.session.client.take_mail() {
                 self.output.append(mail);
             }
@@ -259,10 +263,7 @@ impl<S: Stream> Connection<S> {
                 }
             }
             self.held_elsewhere = tunnel.held_bytes();
-            if self.client().killed().is_some()
-                || self.server().shutdown.is_requested()
-                || self.exchange(context).is_err()
-            {
+            if self.server().shutdown.is_requested() || self.exchange(context).is_err() {
                 return Poll::Ready(Err(Gone));
             }
             Poll::Pending
