@@ -2,7 +2,7 @@
 //!
 //! What a request leaves behind at the owner of its keys (a place in a queue of waiting clients, watched keys) belongs to
 //! the client's connection, so the client gets one at the owner: its bytes travel in frames of
-//! [`Kind::Tunnel`](super::bus::Kind::Tunnel), and come back as pushes. It ends with either side, and with the link.
+//! [`Kind::Tunnel`], and come back as pushes. It ends with either side, and with the link.
 //!
 //! ```text
 //!     frame, push:  number u64 | what follows u8 | of it

@@ -17,7 +17,7 @@
 //! too small ones, since each portion goes through all keys twice.
 //!
 //! **What can go wrong.** The receiver forgets the keys of a transfer that does not come to its end: because it is told to, its
-//! owner fails, or nothing comes for [`receive::PATIENCE`]. The owner ends its hold only when the change was made or will never
+//! owner fails, or nothing comes for [`receive::PATIENCE_FOR_MORE`]. The owner ends its hold only when the change was made or will never
 //! be; while nobody can tell, the slots stay held, and its lease ends before anybody else may own them. So much may change that
 //! it cannot be caught up with: then fewer slots move at once, down to one, which is held for as long as it takes. So it is with
 //! a slot of which a large value changes all the time: it moves last, and its hold is as long as that value takes.

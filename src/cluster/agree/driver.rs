@@ -66,6 +66,8 @@ pub struct Driver {
     formed: AtomicBool,
     /// Whether this process has seen itself in the map.
     seen: AtomicBool,
+    /// Whether this process has asked to be let in.
+    has_asked: AtomicBool,
     /// Whether the map said last that this node is leaving.
     leaving: AtomicBool,
     /// Who was told to lead, in the log.
@@ -136,6 +138,7 @@ impl Driver {
             turn: Mutex::new(0),
             formed: AtomicBool::new(formed),
             seen: AtomicBool::new(false),
+            has_asked: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             told_leader: Mutex::new(None),
             leading: Mutex::new(None),
@@ -507,6 +510,13 @@ impl Driver {
         loop {
             let map = self.map();
             let Some(node) = map.node(self.id).filter(|_| !self.is_out()) else {
+                // Who was asked to let it in may do so yet, and would have a member that is gone.
+                let may_be_let_in = self.has_asked.load(Ordering::Relaxed)
+                    && !self.seen.load(Ordering::Relaxed)
+                    && !self.is_out();
+                if may_be_let_in && timeout(self.times.timeout, applied.changed()).await.is_ok() {
+                    continue;
+                }
                 return self.leave_voters().await;
             };
             if !has_heirs(&map) {

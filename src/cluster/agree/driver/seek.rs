@@ -173,6 +173,7 @@ impl Driver {
             pins: self.options.pins.clone(),
             returns: identity.joined,
         };
+        self.has_asked.store(true, Ordering::Relaxed);
         match self.ask_leader(ask, self.times.timeout).await {
             Some(Answer::Granted) => self.note_joined(identity).await,
             Some(Answer::Forgotten) => self.removed().await,
