@@ -441,9 +441,13 @@ fn collect(mut child: Child, stream: Stream) -> (Child, Log) {
     (child, log)
 }
 
-/// A port that nobody listened on a moment ago.
+/// A port that nobody listened on a moment ago. It is below those that the system gives to connections on their way out, which
+/// take a port at any time, and so is the one 10,000 above it.
 pub fn free_port() -> u16 {
-    let listener =
-        TcpListener::bind(("127.0.0.1", 0)).expect("the loopback interface has free ports");
-    listener.local_addr().expect("it is bound").port()
+    loop {
+        let port = fastrand::u16(10_000..22_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
