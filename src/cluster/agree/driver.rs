@@ -68,6 +68,8 @@ pub struct Driver {
     seen: AtomicBool,
     /// Whether this process has asked to be let in.
     has_asked: AtomicBool,
+    /// Whether it wants to leave.
+    wants_to_leave: AtomicBool,
     /// Whether the map said last that this node is leaving.
     leaving: AtomicBool,
     /// Who was told to lead, in the log.
@@ -139,6 +141,7 @@ impl Driver {
             formed: AtomicBool::new(formed),
             seen: AtomicBool::new(false),
             has_asked: AtomicBool::new(false),
+            wants_to_leave: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             told_leader: Mutex::new(None),
             leading: Mutex::new(None),
@@ -501,6 +504,7 @@ impl Driver {
 
     /// See [`super::Agreement::leave`].
     pub async fn leave(self: &Arc<Self>) -> Result<(), ProposeError> {
+        self.wants_to_leave.store(true, Ordering::Relaxed);
         let mut applied = self.applied.clone();
         let mut standing = self.standing.subscribe();
         let has_heirs = |map: &Map| {

@@ -75,7 +75,7 @@ impl<S: Stream> Connection<S> {
     }
 
     /// Cuts a request by its keys.
-    async fn by_keys(
+    pub(super) async fn by_keys(
         &mut self,
         request: Arguments<'_>,
         merge: Merge,

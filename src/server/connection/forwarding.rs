@@ -26,7 +26,7 @@ use crate::cluster::NOT_SERVED;
 use crate::cluster::bus::{CallError, Kind, Link, Ticket};
 use crate::cluster::forward::{Answer, Head, HowToRun, write_received, write_request};
 use crate::cluster::node::NodeId;
-use crate::dispatch::{Runner, Step};
+use crate::dispatch::{Runner, Spread, Step};
 use crate::resp::decode::{Arguments, Decoder, Limits, OwnedArguments, Status};
 use crate::resp::reply::{Mark, Output, Protocol, Reply};
 use crate::state::session::{After, Session};
@@ -389,6 +389,13 @@ impl<S: Stream> Connection<S> {
                 Step::Done => {
                     self.runner.end_batch();
                     return Some(());
+                }
+                Step::Across if let Spread::Keys { merge } = self.runner.spread(request) => {
+                    self.runner.end_batch();
+                    std::mem::swap(&mut self.session, session);
+                    let done = self.by_keys(request, merge, output).await;
+                    std::mem::swap(&mut self.session, session);
+                    return done;
                 }
                 _ => {
                     self.runner.end_batch();

@@ -138,7 +138,9 @@ impl Driver {
 
     /// The ring does not know this node any more. Where that was its own wish it may come back, as a new one.
     pub(super) async fn removed(&self) {
-        let was_leaving = self.leaving.load(Ordering::Relaxed);
+        // It may be removed before it has seen that it leaves.
+        let was_leaving =
+            self.leaving.load(Ordering::Relaxed) || self.wants_to_leave.load(Ordering::Relaxed);
         if was_leaving {
             let left = Identity {
                 left: true,
