@@ -504,7 +504,7 @@ impl Driver {
 
     /// See [`super::Agreement::leave`].
     pub async fn leave(self: &Arc<Self>) -> Result<(), ProposeError> {
-        self.wants_to_leave.store(true, Ordering::Relaxed);
+        self.wants_to_leave.store(true, Ordering::SeqCst);
         let mut applied = self.applied.clone();
         let mut standing = self.standing.subscribe();
         let has_heirs = |map: &Map| {
@@ -515,7 +515,7 @@ impl Driver {
             let map = self.map();
             let Some(node) = map.node(self.id).filter(|_| !self.is_out()) else {
                 // Who was asked to let it in may do so yet, and would have a member that is gone.
-                let may_be_let_in = self.has_asked.load(Ordering::Relaxed)
+                let may_be_let_in = self.has_asked.load(Ordering::SeqCst)
                     && !self.seen.load(Ordering::Relaxed)
                     && !self.is_out();
                 if may_be_let_in && timeout(self.times.timeout, applied.changed()).await.is_ok() {

@@ -168,6 +168,11 @@ impl Driver {
 
     /// Asks the leader to be let in.
     async fn join(self: &Arc<Self>) {
+        // Told before it looks: either this or `leave` sees the other.
+        self.has_asked.store(true, Ordering::SeqCst);
+        if self.wants_to_leave.load(Ordering::SeqCst) {
+            return sleep(self.times.renewal()).await;
+        }
         let identity = self.identity();
         let ask = Ask::Join {
             node: self.node(),
@@ -175,7 +180,6 @@ impl Driver {
             pins: self.options.pins.clone(),
             returns: identity.joined,
         };
-        self.has_asked.store(true, Ordering::Relaxed);
         match self.ask_leader(ask, self.times.timeout).await {
             Some(Answer::Granted) => self.note_joined(identity).await,
             Some(Answer::Forgotten) => self.removed().await,

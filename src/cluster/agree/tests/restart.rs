@@ -141,6 +141,33 @@ async fn a_node_that_leaves_is_forgotten_and_a_new_one_may_come() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_that_leaves_while_it_is_let_in_is_not_left_behind() {
+    // Found by tests/simulation (Calm, seed 23): it took the map that did not know it yet for one that does not any more.
+    for wait in [0, 5, 10, 20, 40, 80] {
+        let mut ring = of_three(490 + wait).await;
+        ring.kill(2).await;
+        ring.peers[2].disk.set(Vec::new());
+        ring.start(2).await;
+        ring.run(Duration::from_millis(wait)).await;
+        let agreement = ring.peers[2].agreement.clone().expect("it runs");
+        let id = agreement.id();
+        let leave = tokio::spawn(async move { agreement.leave().await });
+        ring.until("it has left", T * 6, |_| leave.is_finished())
+            .await;
+        let _ = leave.await.expect("it ends");
+        ring.kill(2).await;
+        ring.run(T * 3).await;
+        let map = ring
+            .running()
+            .next()
+            .and_then(Peer::map)
+            .expect("there is one");
+        assert_eq!(map.node(id), None, "{wait} ms");
+        ring.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_leave_at_once_and_come_back_as_one_ring() {
     // Aim: what a supervisor does that stops all of them; the last one cannot leave, and none waits for the others.
     for seed in 480..484 {
