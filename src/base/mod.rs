@@ -1,4 +1,4 @@
-//! What everything else may use: time as a value, chance as a value, hashes, counters, words of a line, figures of the process.
+//! What everything else may use: time as a value, chance as a value, hashes, counters, words of a line, figures of the process, wakers.
 
 pub mod allocator;
 pub mod clock;
@@ -8,4 +8,5 @@ pub mod rng;
 pub mod split;
 pub mod stats;
 pub mod version;
+pub mod wakers;
 pub mod worker;

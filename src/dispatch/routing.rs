@@ -584,9 +584,8 @@ impl Runner {
     }
 
     /// The database that is selected when a transaction has run.
-    pub fn database_after(&self, session: &Session, transaction: Option<&Transaction>) -> u32 {
-        let queued = transaction.iter().flat_map(|it| it.queued());
-        let selected = queued.filter_map(|(id, arguments, _)| {
+    pub fn database_after(&self, session: &Session, transaction: &Transaction) -> u32 {
+        let selected = transaction.queued().filter_map(|(id, arguments, _)| {
             let entry = self.table.entry(id);
             self.selected(entry, arguments)
         });

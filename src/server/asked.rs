@@ -142,7 +142,7 @@ pub fn known(server: &Server) -> Known {
 }
 
 /// An answer beyond what a frame may be is none, and who asked hears so by an empty one.
-fn send(answers: &Answers, id: u64, answer: &[u8]) {
+pub(super) fn send(answers: &Answers, id: u64, answer: &[u8]) {
     let sent = answers.answer(id, |buffer| buffer.extend_from_slice(answer));
     if sent.is_err() {
         let _ = answers.answer(id, |_| {});

@@ -506,16 +506,11 @@ impl<S: Stream> Connection<S> {
         let mut round = 0;
         let mut until = None;
         loop {
-            let Connection {
-                decoder,
-                input,
-                session,
-                output,
-                runner,
-                ..
-            } = self;
-            let turn = decoder.turn();
-            let step = runner.run(session, decoder.arguments(input), output, turn, round);
+            let turn = self.decoder.turn();
+            let request = self.decoder.arguments(&self.input);
+            let step = self
+                .runner
+                .run(&mut self.session, request, &mut self.output, turn, round);
             // What takes its time, or asks others, comes behind the replies that are still under way.
             if !matches!(step, Step::Done | Step::Contended | Step::Forward(_))
                 && !self.forwarding.is_empty()
@@ -544,16 +539,10 @@ impl<S: Stream> Connection<S> {
                     }
                 }
                 Step::Sweep(sweeping) => {
-                    let Connection {
-                        decoder,
-                        input,
-                        session,
-                        output,
-                        runner,
-                        ..
-                    } = self;
-                    let request = decoder.arguments(input);
-                    return sweep_to_end(runner, session, sweeping, request, output).await;
+                    let (runner, session) = (&mut self.runner, &mut self.session);
+                    let request = self.decoder.arguments(&self.input);
+                    return sweep_to_end(runner, session, sweeping, request, &mut self.output)
+                        .await;
                 }
                 Step::Blocked(blocked) => {
                     // Who was sent away by the keys' move does not wait longer than was asked.
@@ -609,16 +598,12 @@ impl<S: Stream> Connection<S> {
         };
         let mut round = 0;
         loop {
-            let Connection {
-                decoder,
-                input,
-                session,
-                output,
-                runner,
-                ..
-            } = self;
-            let request = decoder.arguments(input);
-            match runner.migrated(session, &migrating, &arrived, request, output, round) {
+            let (session, output) = (&mut self.session, &mut self.output);
+            let request = self.decoder.arguments(&self.input);
+            let step = self
+                .runner
+                .migrated(session, &migrating, &arrived, request, output, round);
+            match step {
                 Step::Contended => rest(self.server(), round).await,
                 _ => return,
             }
@@ -644,13 +629,8 @@ impl<S: Stream> Connection<S> {
         let (end, mail) = self.served(&waiter, until).await;
         drop(waits);
         self.runner.begin_batch();
-        let Connection {
-            session,
-            output,
-            runner,
-            ..
-        } = self;
-        let step = runner.unblocked(session, &blocked, end, output);
+        let (session, output) = (&mut self.session, &mut self.output);
+        let step = self.runner.unblocked(session, &blocked, end, output);
         if let Some(mail) = mail {
             output.append(mail);
         }

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::asked::{Asked, Asks};
+use super::asked::{Asked, Asks, send};
 use super::connection;
 use super::moving::receive::Importer;
 use super::moving::{self, Outcome};
@@ -127,12 +127,9 @@ impl Ring {
         }
         server.keyspace.become_partial();
         let seeds: Vec<String> = settings.cluster_seeds.iter().map(Seed::bus).collect();
-        let ip = match settings.cluster_announce_ip.as_str() {
-            "" => own_ip(&settings, &seeds).await,
-            announced => announced.to_owned(),
-        };
+        let host = own_host(&settings, &seeds).await;
         let options = agree::Options {
-            node: node(&settings, store.id(), &ip, port, bus_port),
+            node: node(&settings, store.id(), host, port, bus_port),
             seeds,
             node_timeout,
             pins,
@@ -267,18 +264,16 @@ async fn ask_for_map(cluster: &Cluster) {
 }
 
 /// What this node says of itself.
-fn node(settings: &Settings, id: NodeId, ip: &str, port: u16, bus_port: u16) -> Node {
-    let or = |given: &str, otherwise: &str| match given.is_empty() {
-        true => otherwise.to_owned(),
-        false => given.to_owned(),
+fn node(settings: &Settings, id: NodeId, host: String, port: u16, bus_port: u16) -> Node {
+    let bus_host = match settings.cluster_announce_bus_ip.as_str() {
+        "" => &host,
+        announced => announced,
     };
-    let host = or(&settings.cluster_announce_ip, ip);
-    let bus_host = or(&settings.cluster_announce_bus_ip, &host);
     let given = |given: u16, otherwise: u16| if given == 0 { otherwise } else { given };
     let bus_port = given(settings.cluster_announce_bus_port, bus_port);
     Node {
         id,
-        bus: host_port(&bus_host, bus_port),
+        bus: host_port(bus_host, bus_port),
         host,
         hostname: settings.cluster_announce_hostname.clone(),
         port,
@@ -311,8 +306,12 @@ fn pins(settings: &Settings) -> Result<Pins, RingError> {
     Pins::parse(&words).map_err(|error| RingError(format!("cluster-pin: {error}")))
 }
 
-/// The address that others can reach this node at: the one it is bound to, or the one that its way to the seeds begins with.
-async fn own_ip(settings: &Settings, seeds: &[String]) -> String {
+/// The address that others can reach this node at: the one it is to announce, the one it is bound to, or the one that its way to
+/// the seeds begins with.
+async fn own_host(settings: &Settings, seeds: &[String]) -> String {
+    if !settings.cluster_announce_ip.is_empty() {
+        return settings.cluster_announce_ip.clone();
+    }
     if let Some(ip) = bound_ip(settings).filter(|ip| !ip.is_unspecified()) {
         return ip.to_string();
     }
@@ -630,14 +629,6 @@ async fn answer(
 /// What a future has already, without waiting.
 async fn at_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
-}
-
-/// An answer beyond what a frame may be is none, and the caller hears so by an empty one.
-fn send(answers: &Answers, id: u64, answer: &[u8]) {
-    let sent = answers.answer(id, |buffer| buffer.extend_from_slice(answer));
-    if sent.is_err() {
-        let _ = answers.answer(id, |_| {});
-    }
 }
 
 impl Drop for Peer {

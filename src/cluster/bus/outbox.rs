@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::auth::Refused;
 use super::{CallError, Kind, QUEUE_MAX, frame};
+use crate::base::wakers::remember;
 
 /// A buffer that grew beyond this is not used again, so that one burst is not paid for ever after.
 const SPARE_MAX: usize = 1 << 20;
@@ -228,10 +229,7 @@ impl Outbox {
             State::Shut | State::Closed => return Poll::Ready(Err(Refused::Closed)),
         }
         if queue.frames.is_empty() {
-            match &mut queue.sleeper {
-                Some(sleeper) => sleeper.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            remember(&mut queue.sleeper, cx);
             return Poll::Pending;
         }
         std::mem::swap(&mut queue.frames, batch);

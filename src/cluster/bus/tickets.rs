@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::{CallError, TICKETS_MAX};
+use crate::base::wakers::remember;
 
 /// All calls of one link.
 #[derive(Debug, Default)]
@@ -102,10 +103,7 @@ impl Tickets {
             return Poll::Ready(Err(CallError::Broken));
         };
         if let State::Waiting(waker) = &mut place.state {
-            match waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            remember(waker, cx);
             return Poll::Pending;
         }
         Poll::Ready(match self.release(index) {

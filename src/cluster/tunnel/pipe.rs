@@ -12,6 +12,8 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::base::wakers::remember;
+
 /// Bytes of a tunnel on their way in each direction.
 pub const WINDOW_BYTES: usize = 256 * 1024;
 /// Bytes in one frame: others' frames come between.
@@ -198,13 +200,6 @@ impl Pipe {
         };
         wake(waker);
         done
-    }
-}
-
-fn remember(known: &mut Option<Waker>, context: &Context<'_>) {
-    match known {
-        Some(waker) => waker.clone_from(context.waker()),
-        none => *none = Some(context.waker().clone()),
     }
 }
 

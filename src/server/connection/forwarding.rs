@@ -161,9 +161,7 @@ impl<S: Stream> Connection<S> {
             Some(transaction) => {
                 let flags = transaction.flags();
                 // It runs, having watched nothing; what follows it in the pipeline is for the database that it selects.
-                self.session.database = self
-                    .runner
-                    .database_after(&self.session, Some(&transaction));
+                self.session.database = self.runner.database_after(&self.session, &transaction);
                 self.session.keep_spare(transaction);
                 flags
             }
@@ -308,9 +306,6 @@ impl<S: Stream> Connection<S> {
     /// Waits until the client has read so much that more may be asked for. `false` when it is gone.
     async fn is_read(&mut self) -> bool {
         poll_fn(|context| {
-            if self.output.len_bytes() < OUTPUT_PAUSE {
-                return Poll::Ready(true);
-            }
             self.client().register(context.waker());
             if self.client().killed().is_some()
                 || self.server().shutdown.is_requested()
@@ -357,7 +352,7 @@ impl<S: Stream> Connection<S> {
 
     /// Runs one request to its end, here or where its keys are, trying until `deadline`. `None` when the
     /// client is gone.
-    pub(super) async fn run_anywhere(
+    async fn run_anywhere(
         &mut self,
         session: &mut Session,
         request: Arguments<'_>,
@@ -374,13 +369,6 @@ impl<S: Stream> Connection<S> {
                     rest(self.server(), round).await;
                     round = self.runner.next_round(round);
                     if self.client().killed().is_some() {
-                        return None;
-                    }
-                    continue;
-                }
-                Step::Paused => {
-                    self.paused().await;
-                    if self.session.after == After::Drop {
                         return None;
                     }
                     continue;

@@ -125,9 +125,7 @@ impl<S: Stream> Connection<S> {
         if let Some(transaction) = self.session.take_transaction() {
             // It has run, unless a watched key was changed.
             if reply.as_ref().is_some_and(|reply| has_run(reply)) {
-                self.session.database = self
-                    .runner
-                    .database_after(&self.session, Some(&transaction));
+                self.session.database = self.runner.database_after(&self.session, &transaction);
                 tunnel.database = self.session.database;
             }
             self.session.keep_spare(transaction);

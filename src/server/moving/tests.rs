@@ -125,6 +125,16 @@ impl Net {
         &self.members[number].cluster
     }
 
+    /// What the second node says to a request of this one.
+    async fn ask(self: &Arc<Net>, from: usize, request: Bytes) -> Verdict {
+        let way = Way {
+            net: Arc::clone(self),
+            from: id(from),
+        };
+        let answer = way.call(&node(1), request).await.expect("it is answered");
+        Answer::read(answer).expect("an answer").verdict
+    }
+
     /// Gives the map to all, the last first: who gives slots away learns of it last, or first.
     fn install(&self) {
         let map = Arc::new(self.map.lock().clone());
@@ -716,9 +726,7 @@ async fn a_receiver_that_answers_a_little_late_is_waited_for() {
     net.late_ms.store(60, Ordering::SeqCst);
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
-        .run(false)
-        .await;
+    let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
     assert_eq!(net.proposals.load(Ordering::SeqCst), 1);
 }
@@ -783,6 +791,13 @@ async fn set_some(net: &Net, user: &mut User, count: usize) {
 
 fn one_slot() -> SlotSet {
     [slot_of(b"tag")].into_iter().collect()
+}
+
+/// Moves that slot to the second node, once.
+async fn move_tag(moving: &Moving) -> Result<send::Moved, Failure> {
+    Transfer::new(moving, node(1), one_slot(), Pace::default())
+        .run(false)
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -859,9 +874,7 @@ async fn a_change_that_is_not_made_leaves_all_where_it_was() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().push(Outcome::NotMade);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
-        .run(false)
-        .await;
+    let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Refused));
     assert!(net.cluster(0).view().held.is_none());
     assert_eq!(net.content(0).len(), 50);
@@ -892,9 +905,7 @@ async fn slots_stay_held_until_it_is_known_what_became_of_them() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().extend([Outcome::Unknown; 2]);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
-        .run(false)
-        .await;
+    let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
     assert_eq!(net.proposals.load(Ordering::SeqCst), 3);
     assert_eq!(
@@ -970,14 +981,6 @@ async fn what_does_not_go_on_is_forgotten() {
 async fn requests_that_do_not_belong_are_refused() {
     let net = Net::new(3, &[]);
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
-    let ask = async |from: usize, request: Bytes| {
-        let way = Way {
-            net: Arc::clone(&net),
-            from: id(from),
-        };
-        let answer = way.call(&node(1), request).await.expect("it is answered");
-        Answer::read(answer).expect("an answer").verdict
-    };
     let begin = |number| transfer::write_begin(number, 1, one_slot().iter());
     let chunk = |number, key: &[u8], database| {
         let mut chunk = transfer::Chunk::new(number);
@@ -985,17 +988,17 @@ async fn requests_that_do_not_belong_are_refused() {
         chunk.finish()
     };
     // Not the owner.
-    assert_eq!(ask(2, begin(5)).await, Verdict::Unknown);
-    assert_eq!(ask(0, chunk(7, b"{tag}", 0)).await, Verdict::Unknown);
-    assert_eq!(ask(0, begin(7)).await, Verdict::Done);
-    assert_eq!(ask(0, chunk(8, b"{tag}", 0)).await, Verdict::Unknown);
-    assert_eq!(ask(2, chunk(7, b"{tag}", 0)).await, Verdict::Unknown);
-    assert_eq!(ask(0, chunk(7, b"{tag}", 0)).await, Verdict::Done);
+    assert_eq!(net.ask(2, begin(5)).await, Verdict::Unknown);
+    assert_eq!(net.ask(0, chunk(7, b"{tag}", 0)).await, Verdict::Unknown);
+    assert_eq!(net.ask(0, begin(7)).await, Verdict::Done);
+    assert_eq!(net.ask(0, chunk(8, b"{tag}", 0)).await, Verdict::Unknown);
+    assert_eq!(net.ask(2, chunk(7, b"{tag}", 0)).await, Verdict::Unknown);
+    assert_eq!(net.ask(0, chunk(7, b"{tag}", 0)).await, Verdict::Done);
     // Not of the slots that move, not a database.
-    assert_eq!(ask(0, chunk(7, b"other", 0)).await, Verdict::Malformed);
-    assert_eq!(ask(0, chunk(7, b"{tag}", 16)).await, Verdict::Malformed);
+    assert_eq!(net.ask(0, chunk(7, b"other", 0)).await, Verdict::Malformed);
+    assert_eq!(net.ask(0, chunk(7, b"{tag}", 16)).await, Verdict::Malformed);
     assert_eq!(
-        ask(0, Bytes::from_static(b"nonsense")).await,
+        net.ask(0, Bytes::from_static(b"nonsense")).await,
         Verdict::Malformed
     );
     // A part that has no beginning.
@@ -1016,7 +1019,7 @@ async fn requests_that_do_not_belong_are_refused() {
         bytes: Bytes::from_static(b"\x01\0\0\0a"),
     };
     assert_eq!(
-        ask(0, transfer::write_part(7, &part)).await,
+        net.ask(0, transfer::write_part(7, &part)).await,
         Verdict::Malformed
     );
     let begins = transfer::Part {
@@ -1025,18 +1028,21 @@ async fn requests_that_do_not_belong_are_refused() {
         ..part.clone()
     };
     assert_eq!(
-        ask(0, transfer::write_part(7, &begins)).await,
+        net.ask(0, transfer::write_part(7, &begins)).await,
         Verdict::Done
     );
     assert_eq!(
-        ask(0, transfer::write_complete(7)).await,
+        net.ask(0, transfer::write_complete(7)).await,
         Verdict::Malformed,
         "it goes on"
     );
-    assert_eq!(ask(0, transfer::write_part(7, &part)).await, Verdict::Done);
-    assert_eq!(ask(0, transfer::write_complete(7)).await, Verdict::Done);
     assert_eq!(
-        ask(0, chunk(7, b"{tag}", 0)).await,
+        net.ask(0, transfer::write_part(7, &part)).await,
+        Verdict::Done
+    );
+    assert_eq!(net.ask(0, transfer::write_complete(7)).await, Verdict::Done);
+    assert_eq!(
+        net.ask(0, chunk(7, b"{tag}", 0)).await,
         Verdict::Unknown,
         "it was complete"
     );
@@ -1057,9 +1063,7 @@ async fn a_receiver_without_room_says_so() {
     set_some(&net, &mut user, 3).await;
     net.server(1).base_bytes.store(2, Ordering::SeqCst);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
-        .run(false)
-        .await;
+    let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::NoRoom));
     assert_eq!(
         user.run(&net, &[b"GET", b"{tag}1"]).await,
@@ -1115,14 +1119,10 @@ async fn a_broken_connection_changes_nothing() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.is_broken.store(true, Ordering::SeqCst);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
-        .run(false)
-        .await;
+    let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Broken));
     net.is_broken.store(false, Ordering::SeqCst);
-    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
-        .run(false)
-        .await;
+    let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
     assert_eq!(
         user.run(&net, &[b"GET", b"{tag}1"]).await,
@@ -1141,9 +1141,7 @@ async fn who_waits_for_a_key_waits_on_where_it_goes() {
     }
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
-        .run(false)
-        .await;
+    let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.slots), Ok(1));
     // A client of the cluster face is sent there; one of the single face would not notice.
     let moved = format!("-MOVED {} 127.0.0.1:1\r\n", slot_of(b"tag"));
@@ -1173,9 +1171,7 @@ async fn who_waits_goes_on_waiting_when_nothing_moves() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().push(Outcome::NotMade);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
-        .run(false)
-        .await;
+    let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Refused));
     let mut user = net.connect(0);
     assert_eq!(
@@ -1204,9 +1200,7 @@ async fn a_transaction_whose_keys_leave_is_not_run() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().push(Outcome::NotMade);
     let moving = net.moving(0);
-    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
-        .run(false)
-        .await;
+    let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.slots), Err(Failure::Refused));
     user.send(0, &[b"EXEC"]).await;
     assert_eq!(user.reply(0).await, b"*-1\r\n");
@@ -1227,9 +1221,7 @@ async fn databases_that_are_emptied_meanwhile_stay_empty() {
         listeners.departing.take(1).is_err(),
         "all has to be sent anew"
     );
-    let moved = Transfer::new(&moving, node(1), one_slot(), Pace::default())
-        .run(false)
-        .await;
+    let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.keys), Ok(0));
     assert_eq!(net.content(1), BTreeMap::new());
 }

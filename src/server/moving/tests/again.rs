@@ -10,17 +10,9 @@ async fn a_sender_that_begins_anew_gives_up_nothing_that_another_brings() {
     let net = Net::new(3, &[]);
     let cleaning = net.start(1);
     let tag = usize::from(slot_of(b"tag"));
-    let ask = async |from: usize, request: Bytes| {
-        let way = Way {
-            net: Arc::clone(&net),
-            from: id(from),
-        };
-        let answer = way.call(&node(1), request).await.expect("it is answered");
-        Answer::read(answer).expect("an answer").verdict
-    };
     let begin = |number, slots: &SlotSet| transfer::write_begin(number, 1, slots.iter());
-    assert_eq!(ask(0, begin(7, &one_slot())).await, Verdict::Done);
-    assert_eq!(ask(0, transfer::write_complete(7)).await, Verdict::Done);
+    assert_eq!(net.ask(0, begin(7, &one_slot())).await, Verdict::Done);
+    assert_eq!(net.ask(0, transfer::write_complete(7)).await, Verdict::Done);
     net.change(|map| map.owners[tag] = 1);
     net.change(|map| {
         map.owners[tag] = 2;
@@ -29,17 +21,17 @@ async fn a_sender_that_begins_anew_gives_up_nothing_that_another_brings() {
     let is_swept = |view: &View| view.hidden.is_none();
     assert!(net.cluster(1).wait_for(LONG, is_swept).await);
 
-    assert_eq!(ask(2, begin(8, &one_slot())).await, Verdict::Done);
+    assert_eq!(net.ask(2, begin(8, &one_slot())).await, Verdict::Done);
     let mut chunk = transfer::Chunk::new(8);
     let life = transfer::Life {
         expiry: None,
         usage: transfer::Usage::Idle(0),
     };
     chunk.text(0, b"{tag}1", life, false, b"value");
-    assert_eq!(ask(2, chunk.finish()).await, Verdict::Done);
-    assert_eq!(ask(2, transfer::write_complete(8)).await, Verdict::Done);
+    assert_eq!(net.ask(2, chunk.finish()).await, Verdict::Done);
+    assert_eq!(net.ask(2, transfer::write_complete(8)).await, Verdict::Done);
     let other: SlotSet = [slot_of(b"other")].into_iter().collect();
-    assert_eq!(ask(0, begin(9, &other)).await, Verdict::Done);
+    assert_eq!(net.ask(0, begin(9, &other)).await, Verdict::Done);
     net.change(|map| {
         map.owners[tag] = 1;
         map.targets[tag] = 1;
