@@ -220,3 +220,52 @@ fn announced_addresses() {
     let nodes = aware[0].line("CLUSTER NODES").text();
     assert_eq!(nodes.matches(",localhost ").count(), 2, "{nodes}");
 }
+
+/// Aim: a node that was removed from the ring and runs on says where the keys are, also those that move after it has gone, of
+/// which no log tells it: redis-rs waits for seconds, again and again, when it is told that nobody has them.
+#[test]
+fn who_was_removed_says_where_the_keys_are() {
+    let mut ring = Ring::of(3);
+    ring.settle();
+    let keys: Vec<String> = (0..200).map(|number| format!("key:{number}")).collect();
+    let mut plain = ring.client(0);
+    for key in &keys {
+        assert_eq!(plain.line(&format!("SET {key} x")), Value::ok());
+    }
+    let leaving = ring.aware(1).line("CLUSTER MYID").text();
+    let forget = format!("CLUSTER FORGET {leaving}");
+    assert_eq!(ring.aware(0).line(&forget), Value::ok());
+    let mut first = ring.aware(0);
+    eventually("the node to be removed", || {
+        (field(&mut first, "cluster_known_nodes") == "2").then_some(())
+    });
+    let (mut removed, mut plain) = (ring.aware(1), ring.client(1));
+    let slots: Vec<i64> = keys
+        .iter()
+        .map(|key| first.line(&format!("CLUSTER KEYSLOT {key}")).int())
+        .collect();
+    let mut says_so = |what: &str, first: &mut Client| {
+        let owners = owners(first);
+        for (key, slot) in keys.iter().zip(&slots) {
+            let moved = format!("MOVED {slot} 127.0.0.1:{}", owners[slot]);
+            eventually(what, || {
+                let reply = removed.line(&format!("GET {key}"));
+                (reply == Value::error(&moved)).then_some(())
+            });
+        }
+    };
+    says_so("a removed node to know who has its keys", &mut first);
+    // A node more: half of the keys move.
+    ring.add_to(&[0, 2], &[]);
+    eventually("the slots to be where they should be", || {
+        (field(&mut first, "ring_slots_misplaced") == "0").then_some(())
+    });
+    says_so(
+        "a removed node to hear of what moved afterwards",
+        &mut first,
+    );
+    assert!(ring.nodes[1].is_alive());
+    for key in &keys {
+        assert_eq!(plain.line(&format!("GET {key}")), Value::bulk("x"), "{key}");
+    }
+}

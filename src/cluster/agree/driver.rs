@@ -261,6 +261,15 @@ impl Driver {
         matches!(standing, Standing::Forgotten | Standing::Superseded)
     }
 
+    /// See [`super::Agreement::ended`].
+    pub async fn ended(&self) {
+        let mut standing = self.standing.subscribe();
+        while !self.is_out() {
+            // The sender is this driver's own.
+            let _ = standing.changed().await;
+        }
+    }
+
     /// The end of this node's part in the ring.
     fn drop_out(&self, standing: Standing) {
         if self.is_out() {
