@@ -337,6 +337,11 @@ impl Cluster {
         self.changes.lock().complete(slots);
     }
 
+    /// Whether all keys of a slot have come here: whoever owned it has given it away, or is about to.
+    pub fn is_complete(&self, slot: u16) -> bool {
+        self.view.load().arrives(slot) && self.changes.lock().is_complete(slot)
+    }
+
     /// The keys of slots that were expected, as far as they have come, are worth nothing.
     pub fn abandon(&self, slots: &SlotSet) {
         self.change(|view, guests| {
