@@ -261,6 +261,15 @@ impl Driver {
         matches!(standing, Standing::Forgotten | Standing::Superseded)
     }
 
+    /// See [`super::Agreement::ended`].
+    pub async fn ended(&self) {
+        let mut standing = self.standing.subscribe();
+        while !self.is_out() {
+            // The sender is this driver's own.
+            let _ = standing.changed().await;
+        }
+    }
+
     /// The end of this node's part in the ring.
     fn drop_out(&self, standing: Standing) {
         if self.is_out() {
@@ -353,7 +362,9 @@ impl Driver {
     /// A task that keeps this node's lease.
     async fn renew(self: Arc<Self>) {
         let mut was_valid = false;
+        let mut news = self.applied.clone();
         loop {
+            news.mark_unchanged();
             if self.is_formed() && !self.is_out() {
                 self.renew_once().await;
             }
@@ -370,7 +381,15 @@ impl Driver {
                 }
             }
             was_valid = is_valid;
-            sleep(self.times.renewal()).await;
+            if is_valid {
+                sleep(self.times.renewal()).await;
+            } else {
+                // Who has just been let in asks at once: until it has a lease nobody hands slots over to it.
+                let changed = timeout(self.times.renewal(), news.changed()).await;
+                if matches!(changed, Ok(Err(_))) {
+                    sleep(self.times.renewal()).await;
+                }
+            }
         }
     }
 
