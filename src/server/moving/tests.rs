@@ -48,6 +48,7 @@ struct Member {
     calls: mpsc::UnboundedSender<Call>,
     /// Where it moves keys.
     apart: Apart,
+    ends: Arc<Ends>,
 }
 
 /// The ring.
@@ -168,12 +169,14 @@ impl Net {
             Arc::clone(&member.cluster),
             way,
             Arc::clone(&member.importer),
+            Arc::clone(&member.ends),
         ))
     }
 
     fn moving(self: &Arc<Self>, number: usize) -> Moving {
         let member = &self.members[number];
         Moving {
+            ends: Arc::clone(&member.ends),
             server: Arc::clone(&member.host.server),
             cluster: Arc::clone(&member.cluster),
             peers: Arc::new(Way {
@@ -298,6 +301,7 @@ impl Member {
             importer,
             calls,
             apart: Apart::start("moving").expect("a thread"),
+            ends: Arc::default(),
         }
     }
 }
@@ -1214,13 +1218,14 @@ async fn databases_that_are_emptied_meanwhile_stay_empty() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     let moving = net.moving(0);
     let listeners = &net.server(0).keyspace.listeners;
-    listeners.begin_moving(Arc::new(|_, _| true), usize::MAX);
+    listeners.begin_moving(7, Arc::new(|_, _| true), usize::MAX);
     user.send(0, &[b"FLUSHALL"]).await;
     assert_eq!(user.reply(0).await, b"+OK\r\n");
     assert!(
-        listeners.departing.take(1).is_err(),
+        listeners.departing.take(7, 1).is_err(),
         "all has to be sent anew"
     );
+    listeners.end_moving(7);
     let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.keys), Ok(0));
     assert_eq!(net.content(1), BTreeMap::new());

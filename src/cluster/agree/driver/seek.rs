@@ -141,26 +141,37 @@ impl Driver {
         // It may be removed before it has seen that it leaves.
         let was_leaving =
             self.leaving.load(Ordering::Relaxed) || self.wants_to_leave.load(Ordering::Relaxed);
-        if was_leaving {
-            let left = Identity {
-                left: true,
-                ..self.identity()
-            };
-            if let Err(error) = self.store.set_identity(left).await {
-                tracing::error!(%error, "cluster: the state file cannot be written");
-            }
+        if !was_leaving {
+            return self.drop_out(Standing::Forgotten);
         }
-        self.drop_out(Standing::Forgotten);
+        let left = Identity {
+            left: true,
+            ..self.identity()
+        };
+        if let Err(error) = self.store.set_identity(left).await {
+            tracing::error!(%error, "cluster: the state file cannot be written");
+        }
+        self.drop_out(Standing::Left);
     }
 
+    /// Whether this node, started again, had begun to leave before: the ring may have removed it when it was gone, by its own
+    /// wish, and lets it in as any other.
+    pub(super) fn may_join_anew(&self, identity: &Identity) -> bool {
+        identity.leaves
+            && !self.seen.load(Ordering::Relaxed)
+            && !self.wants_to_leave.load(Ordering::Relaxed)
+    }
+
+    /// Keeps that the ring knows this node, and whether it wants to leave.
     async fn note_joined(&self, identity: Identity) {
-        if identity.joined {
-            return;
-        }
         let joined = Identity {
             joined: true,
-            ..identity
+            leaves: self.wants_to_leave.load(Ordering::Relaxed),
+            ..identity.clone()
         };
+        if joined == identity {
+            return;
+        }
         if let Err(error) = self.store.set_identity(joined).await {
             tracing::error!(%error, "cluster: the state file cannot be written");
         }
@@ -178,7 +189,7 @@ impl Driver {
             node: self.node(),
             ring: identity.ring.clone(),
             pins: self.options.pins.clone(),
-            returns: identity.joined,
+            returns: identity.joined && !self.may_join_anew(&identity),
         };
         match self.ask_leader(ask, self.times.timeout).await {
             Some(Answer::Granted) => self.note_joined(identity).await,
