@@ -536,6 +536,8 @@ impl Driver {
                 return Ok(Left::Alone);
             }
             if node.state == NodeState::Up {
+                // Before anybody else can know: it may end at any time from now on.
+                self.keep_identity(|one| one.leaves = true).await;
                 match self.propose(Change::Leave(self.id)).await {
                     Ok(_) | Err(ProposeError::NoEffect | ProposeError::NotInRing) => {}
                     Err(error) => return Err(error),

@@ -268,9 +268,25 @@ impl Store {
         kept.identity.clone().expect("set when it was opened")
     }
 
-    /// Keeps who this node is.
-    pub async fn set_identity(&self, identity: Identity) -> io::Result<()> {
-        self.write(Record::Identity(identity)).await
+    /// Keeps a change of who this node is. Changes are made one after the other: none undoes another.
+    pub async fn change_identity(
+        &self,
+        change: impl FnOnce(&mut Identity) + Send + 'static,
+    ) -> io::Result<()> {
+        self.work(move |writer, kept| {
+            let before = kept.lock().identity.clone();
+            let mut identity = before.clone().expect("set when it was opened");
+            change(&mut identity);
+            if Some(&identity) == before.as_ref() {
+                return Ok(());
+            }
+            let record = Record::Identity(identity);
+            writer.append(Some(record.clone()))?;
+            let mut kept = kept.lock();
+            kept.apply(record);
+            writer.shrink(&kept)
+        })
+        .await
     }
 
     /// What it promised while the ring forms.

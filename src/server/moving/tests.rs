@@ -1,6 +1,7 @@
 //! Two servers in one process: a map that tests change, and a wire in memory.
 
 mod again;
+mod leaving;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -60,6 +61,10 @@ struct Net {
     proposals: AtomicUsize,
     /// Calls that are not answered from this one on; their connection breaks.
     is_broken: AtomicBool,
+    /// The node that does not answer, and whose connections do not break; 0 is none.
+    stalled: AtomicUsize,
+    /// Calls that it does not answer.
+    unanswered: Mutex<Vec<oneshot::Sender<Bytes>>>,
     /// Answers to one that holds slots come this much later, in milliseconds.
     late_ms: AtomicU64,
 }
@@ -108,6 +113,8 @@ impl Net {
             outcomes: Mutex::default(),
             proposals: AtomicUsize::new(0),
             is_broken: AtomicBool::new(false),
+            stalled: AtomicUsize::new(0),
+            unanswered: Mutex::default(),
             late_ms: AtomicU64::new(0),
         });
         for (member, inbox) in net.members.iter().zip(inboxes) {
@@ -321,7 +328,10 @@ impl Peers for Way {
         let (answer, answered) = oneshot::channel();
         let member = self.net.members.iter().find(|one| one.cluster.me == to.id);
         let member = member.expect("tests call nodes that there are");
-        if !self.net.is_broken.load(Ordering::SeqCst) {
+        let stalled = self.net.stalled.load(Ordering::SeqCst);
+        if stalled > 0 && to.id == id(stalled) {
+            self.net.unanswered.lock().push(answer);
+        } else if !self.net.is_broken.load(Ordering::SeqCst) {
             member
                 .calls
                 .send((self.from, request, answer))

@@ -125,15 +125,10 @@ impl Driver {
         tracing::warn!("cluster: the others took this node for failed; it joins again, empty");
         *self.lease.lock() = None;
         self.sink.renew_lease(tokio::time::Instant::now());
-        let next = Identity {
-            incarnation: identity.incarnation + 1,
-            ..identity
-        };
-        if let Err(error) = self.store.set_identity(next).await {
-            tracing::error!(%error, "cluster: the state file cannot be written");
-            return;
+        let next = identity.incarnation + 1;
+        if self.keep_identity(move |one| one.incarnation = next).await {
+            self.join().await;
         }
-        self.join().await;
     }
 
     /// The ring does not know this node any more. Where that was its own wish it may come back, as a new one.
@@ -144,13 +139,7 @@ impl Driver {
         if !was_leaving {
             return self.drop_out(Standing::Forgotten);
         }
-        let left = Identity {
-            left: true,
-            ..self.identity()
-        };
-        if let Err(error) = self.store.set_identity(left).await {
-            tracing::error!(%error, "cluster: the state file cannot be written");
-        }
+        self.keep_identity(|one| one.left = true).await;
         self.drop_out(Standing::Left);
     }
 
@@ -164,17 +153,27 @@ impl Driver {
 
     /// Keeps that the ring knows this node, and whether it wants to leave.
     async fn note_joined(&self, identity: Identity) {
-        let joined = Identity {
-            joined: true,
-            leaves: self.wants_to_leave.load(Ordering::Relaxed),
-            ..identity.clone()
-        };
-        if joined == identity {
+        let leaves = self.wants_to_leave.load(Ordering::Relaxed);
+        if identity.joined && identity.leaves == leaves {
             return;
         }
-        if let Err(error) = self.store.set_identity(joined).await {
+        self.keep_identity(move |one| {
+            one.joined = true;
+            one.leaves = leaves;
+        })
+        .await;
+    }
+
+    /// Keeps a change of who this node is. Whether it could.
+    pub(super) async fn keep_identity(
+        &self,
+        change: impl FnOnce(&mut Identity) + Send + 'static,
+    ) -> bool {
+        let kept = self.store.change_identity(change).await;
+        if let Err(error) = &kept {
             tracing::error!(%error, "cluster: the state file cannot be written");
         }
+        kept.is_ok()
     }
 
     /// Asks the leader to be let in.
