@@ -211,6 +211,33 @@ async fn a_node_that_leaves_while_it_is_let_in_is_not_left_behind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_told_to_leave_at_once_after_it_joined_can_come_back() {
+    // Found by tests/simulation: it was removed before it had seen that it leaves, took that for the wish of others, and had to
+    // be started with an empty state.
+    for wait in [0, 5, 10, 20, 40, 80, 160] {
+        let mut ring = of_three(520 + wait).await;
+        ring.kill(2).await;
+        ring.peers[2].disk.set(Vec::new());
+        ring.start(2).await;
+        ring.run(Duration::from_millis(wait)).await;
+        let agreement = ring.peers[2].agreement.clone().expect("it runs");
+        let leave = tokio::spawn(async move { agreement.leave().await });
+        ring.until("it has left", T * 6, |_| leave.is_finished())
+            .await;
+        let _ = leave.await.expect("it ends");
+        assert_ne!(
+            ring.peers[2].status().standing,
+            Standing::Forgotten,
+            "{wait} ms"
+        );
+        ring.kill(2).await;
+        ring.start(2).await;
+        ring.whole().await;
+        ring.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_leave_at_once_and_come_back_as_one_ring() {
     // Aim: what a supervisor does that stops all of them; the last one cannot leave, and none waits for the others.
     for seed in 480..484 {
