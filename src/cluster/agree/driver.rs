@@ -26,7 +26,7 @@ use super::message::{Answer, Ask, Hello, decode, encode};
 use super::network::{Book, Heard, Network};
 use super::store::{Identity, Store};
 use super::types::{Origin, Raft};
-use super::{Options, ProposeError, Sink, Standing, StartError, Status, Transport};
+use super::{Left, Options, ProposeError, Sink, Standing, StartError, Status, Transport};
 use crate::cluster::bus::Kind;
 use crate::cluster::map::{Change, Map};
 use crate::cluster::node::{Node, NodeId, NodeState};
@@ -258,7 +258,10 @@ impl Driver {
 
     fn is_out(&self) -> bool {
         let standing = *self.standing.borrow();
-        matches!(standing, Standing::Forgotten | Standing::Superseded)
+        matches!(
+            standing,
+            Standing::Forgotten | Standing::Left | Standing::Superseded
+        )
     }
 
     /// See [`super::Agreement::ended`].
@@ -281,6 +284,9 @@ impl Driver {
         match standing {
             Standing::Superseded => tracing::error!(
                 "cluster: another process has this node's name and a later incarnation: this one serves nothing any more"
+            ),
+            Standing::Left => tracing::info!(
+                "cluster: this node is not in the ring any more; when it is started again it joins as a new one"
             ),
             _ => tracing::warn!(
                 "cluster: the ring has removed this node; to come back as a new one it has to be started with an empty state"
@@ -406,7 +412,9 @@ impl Driver {
         };
         match answer {
             Answer::Granted => self.lease_granted(sent, identity.incarnation),
-            Answer::Forgotten if identity.joined => self.removed().await,
+            Answer::Forgotten if identity.joined && !self.may_join_anew(&identity) => {
+                self.removed().await;
+            }
             _ => {}
         }
     }
@@ -522,7 +530,7 @@ impl Driver {
     }
 
     /// See [`super::Agreement::leave`].
-    pub async fn leave(self: &Arc<Self>) -> Result<(), ProposeError> {
+    pub async fn leave(self: &Arc<Self>) -> Result<Left, ProposeError> {
         self.wants_to_leave.store(true, Ordering::SeqCst);
         let mut applied = self.applied.clone();
         let mut standing = self.standing.subscribe();
@@ -540,12 +548,15 @@ impl Driver {
                 if may_be_let_in && timeout(self.times.timeout, applied.changed()).await.is_ok() {
                     continue;
                 }
-                return self.leave_voters().await;
+                self.leave_voters().await;
+                return Ok(Left::Removed);
             };
             if !has_heirs(&map) {
-                return Ok(());
+                return Ok(Left::Alone);
             }
             if node.state == NodeState::Up {
+                // Before anybody else can know: it may end at any time from now on.
+                self.keep_identity(|one| one.leaves = true).await;
                 match self.propose(Change::Leave(self.id)).await {
                     Ok(_) | Err(ProposeError::NoEffect | ProposeError::NotInRing) => {}
                     Err(error) => return Err(error),
@@ -563,7 +574,7 @@ impl Driver {
 
     /// After it was removed: others are to vote in its place before it goes. Whoever cannot hear of that any more waits for
     /// a node timeout; the majority of the others then decides without it.
-    async fn leave_voters(&self) -> Result<(), ProposeError> {
+    async fn leave_voters(&self) {
         let mut metrics = self.raft.metrics();
         let id = self.id;
         let replaced = metrics.wait_for(|metrics| {
@@ -573,9 +584,8 @@ impl Driver {
         let _ = timeout(self.times.timeout, replaced).await;
         // Whoever notices it first keeps that it has left; it must be kept before this process ends.
         let mut standing = self.standing.subscribe();
-        let noticed = standing.wait_for(|standing| *standing == Standing::Forgotten);
+        let noticed = standing.wait_for(|standing| *standing == Standing::Left);
         let _ = timeout(self.times.timeout, noticed).await;
-        Ok(())
     }
 
     /// See [`super::Agreement::handle`].
