@@ -46,23 +46,28 @@ use super::slots::SLOTS;
 /// never.
 pub fn place(nodes: &[Node]) -> Vec<u16> {
     let mut targets = vec![NOBODY; SLOTS];
-    place_again(nodes, &mut targets, None);
+    place_again(nodes, &mut targets, &[]);
     targets
 }
 
-/// What [`place`] says, in a time that hardly depends on the number of nodes, from what it said before one of them was
-/// changed: `changed` joined or came back or has another weight. No index is needed of one that has gone: its slots have
-/// the target [`NOBODY`], or a node that may not have any.
-pub fn place_again(nodes: &[Node], targets: &mut [u16], changed: Option<usize>) {
+/// What [`place`] says, from what it said before some of them were changed: `changed` joined or came back or have another
+/// weight. Of one it takes a time that hardly depends on the number of nodes. No index is needed of those that have gone: their
+/// slots have the target [`NOBODY`], or a node that may not have any.
+pub fn place_again(nodes: &[Node], targets: &mut [u16], changed: &[usize]) {
     let drawers = Drawers::new(nodes);
-    let changed = changed.filter(|changed| drawers.may_draw(*changed));
+    let mut is_changed = vec![false; nodes.len()];
+    let changed = changed.iter().copied();
+    let changed: Vec<usize> = changed.filter(|index| drawers.may_draw(*index)).collect();
+    changed.iter().for_each(|index| is_changed[*index] = true);
     for (slot, target) in (0..).zip(targets) {
         let holder = usize::from(*target);
-        let stays = !drawers.are_others && drawers.may_draw(holder) && changed != Some(holder);
-        *target = match changed {
-            _ if !stays => drawers.best(slot),
-            Some(changed) => drawers.better(slot, holder, changed) as u16,
-            None => *target,
+        let stays = !drawers.are_others && drawers.may_draw(holder) && !is_changed[holder];
+        *target = match stays {
+            false => drawers.best(slot),
+            true => {
+                let better = |holder, other: &usize| drawers.better(slot, holder, *other);
+                changed.iter().fold(holder, better) as u16
+            }
         };
     }
 }

@@ -97,7 +97,7 @@ fn the_fullest_node_is_near_the_mean_and_a_join_moves_little() {
         for count in 1..=MOST {
             nodes.push(node(&rng, Node::DEFAULT_WEIGHT));
             let before = targets.clone();
-            place_again(&nodes, &mut targets, Some(count - 1));
+            place_again(&nodes, &mut targets, &[count - 1]);
             let moves = before.iter().zip(&targets).filter(|(old, new)| old != new);
             let moved = moves
                 .inspect(|(_, new)| assert_eq!(usize::from(**new), count - 1, "seed {seed}"))
@@ -161,7 +161,7 @@ fn weights_change_only_what_they_must() {
         let before = targets.clone();
         let grows = weight > nodes[2].weight;
         nodes[2].weight = weight;
-        place_again(&nodes, &mut targets, Some(2));
+        place_again(&nodes, &mut targets, &[2]);
         assert_eq!(targets, place(&nodes), "as from nothing");
         for (old, new) in before.iter().zip(&targets) {
             let concerned = if grows { new } else { old };
@@ -201,10 +201,10 @@ fn a_thousand_nodes() {
     let mut nodes = nodes(&rng, &[100; 1000]);
     let mut targets = place(&nodes);
     nodes.push(node(&rng, 300));
-    place_again(&nodes, &mut targets, Some(1000));
+    place_again(&nodes, &mut targets, &[1000]);
     let gone = targets[0];
     nodes[usize::from(gone)].state = NodeState::Failed;
-    place_again(&nodes, &mut targets, None);
+    place_again(&nodes, &mut targets, &[]);
     assert_eq!(targets, place(&nodes));
     let all = shares(&targets, nodes.len());
     assert_eq!(all[usize::from(gone)], 0.0);
