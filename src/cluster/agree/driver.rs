@@ -1,9 +1,10 @@
 //! Runs the agreement: tasks that ask, answer and wait. What they do about it, [`super::member`] decides.
 //!
-//! Three tasks run for the whole life of a node: `seek` brings it into a ring and back into it, `renew` keeps its lease, `lead`
-//! does what a leader has to, while this node is one.
+//! Four tasks run for the whole life of a node: `seek` brings it into a ring and back into it, `renew` keeps its lease; while this
+//! node leads, `lead` does what a leader has to, and `write` puts into the log what it was asked for.
 
 mod answer;
+mod gather;
 mod lead;
 mod seek;
 
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::gather::Gathering;
 use self::lead::Session;
 use super::machine::{Applied, Machine};
 use super::member::Times;
@@ -75,6 +77,7 @@ pub struct Driver {
     /// Who was told to lead, in the log.
     told_leader: Mutex<Option<NodeId>>,
     leading: Mutex<Option<Session>>,
+    gathering: Gathering,
     lease: Mutex<Option<Instant>>,
     proposals: Mutex<Proposals>,
     stop: watch::Sender<bool>,
@@ -145,6 +148,7 @@ impl Driver {
             leaving: AtomicBool::new(false),
             told_leader: Mutex::new(None),
             leading: Mutex::new(None),
+            gathering: Gathering::default(),
             lease: Mutex::new(None),
             proposals: Mutex::new(Proposals::default()),
             stop: watch::Sender::new(false),
@@ -154,6 +158,7 @@ impl Driver {
         driver.spawn(|driver| driver.seek());
         driver.spawn(|driver| driver.renew());
         driver.spawn(|driver| driver.lead());
+        driver.spawn(|driver| driver.write());
         Ok(driver)
     }
 
