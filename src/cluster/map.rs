@@ -85,6 +85,8 @@ pub struct Staged {
     has_changed: bool,
     /// Whether slots are to be placed anew.
     is_due: bool,
+    /// Whether slots were handed over: who did so may have none any more.
+    has_handed_over: bool,
     /// Nodes whose share may have grown.
     shares: Vec<NodeId>,
     numbers: Numbers,
@@ -109,6 +111,8 @@ enum Effect {
     Nothing,
     /// They should be where they were.
     Nowhere,
+    /// So they should, and some have come there.
+    HandOver,
     /// Some should be elsewhere.
     Away,
     /// The same, and this node may have more.
@@ -243,6 +247,7 @@ impl Map {
         match effect {
             Effect::Nothing => return false,
             Effect::Nowhere => {}
+            Effect::HandOver => staged.has_handed_over = true,
             Effect::Away => staged.is_due = true,
             Effect::Share(id) => {
                 staged.is_due = true;
@@ -256,6 +261,9 @@ impl Map {
     /// After changes that were staged: a new epoch, if any of them did something. Whether one did.
     pub fn settle(&mut self, mut staged: Staged) -> bool {
         self.place_staged(&mut staged);
+        if staged.has_handed_over {
+            self.remove_those_who_left();
+        }
         let changes = staged.has_changed;
         self.epoch = self.epoch.saturating_add(u64::from(changes));
         changes
@@ -394,11 +402,8 @@ impl Map {
             let is_due = slot < SLOTS && self.owners[slot] == from && self.targets[slot] == to;
             if from != to && is_due {
                 self.owners[slot] = to;
-                effect = Effect::Nowhere;
+                effect = Effect::HandOver;
             }
-        }
-        if effect == Effect::Nowhere {
-            self.remove_those_who_left();
         }
         effect
     }
@@ -424,6 +429,10 @@ impl Map {
 
     /// Removes those who leave and own nothing. Whether there were any.
     fn remove_those_who_left(&mut self) -> bool {
+        let leaves = |node: &Node| node.state == NodeState::Leaving;
+        if !self.nodes.iter().any(leaves) {
+            return false;
+        }
         let mut owns = vec![false; self.nodes.len()];
         for owner in &self.owners {
             if let Some(owns) = owns.get_mut(usize::from(*owner)) {
@@ -432,7 +441,7 @@ impl Map {
         }
         let mut numbers = Numbers::default();
         for index in (0..self.nodes.len()).rev() {
-            if self.nodes[index].state == NodeState::Leaving && !owns[index] {
+            if leaves(&self.nodes[index]) && !owns[index] {
                 self.remove(index, &mut numbers);
             }
         }
