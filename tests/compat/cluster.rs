@@ -1,4 +1,5 @@
-//! Clients that know Redis Cluster, on the cluster face of a ring of three: redis-py, ioredis, node-redis, redis-cli.
+//! Clients that know Redis Cluster, on the cluster face of a ring of three: redis-py, Valkey GLIDE, ioredis,
+//! node-redis, redis-cli. [`super::redis_rs_cluster`] is the one more.
 
 use std::process::Command;
 
@@ -108,7 +109,7 @@ pub fn come_and_go(ring: &mut Ring, mut has_ended: impl FnMut() -> bool) {
 }
 
 /// While a node joins and another leaves, clients that know the cluster see no error, and read what they wrote last.
-fn meanwhile(interpreter: &str, program: &str, test: &str) {
+fn meanwhile(interpreter: &str, program: &str, arguments: &[&str], test: &str) {
     if !is_installed(interpreter, test) {
         return;
     }
@@ -117,6 +118,7 @@ fn meanwhile(interpreter: &str, program: &str, test: &str) {
     command
         .arg(path(program))
         .arg(ring.cluster_port(0).to_string())
+        .args(arguments)
         .env("NODE_PATH", path("target/clients/node_modules"))
         .env("PYTHONDONTWRITEBYTECODE", "1");
     let mut load = Running::start(&mut command);
@@ -131,8 +133,29 @@ fn meanwhile(interpreter: &str, program: &str, test: &str) {
 fn redis_py_while_nodes_come_and_go() {
     meanwhile(
         &python(),
-        "tests/clients/redis_py_cluster_load.py",
+        "tests/clients/cluster_load.py",
+        &["redis-py"],
         "redis_py_while_nodes_come_and_go",
+    );
+}
+
+#[test]
+fn redis_py_asyncio_while_nodes_come_and_go() {
+    meanwhile(
+        &python(),
+        "tests/clients/cluster_load.py",
+        &["redis-py-asyncio"],
+        "redis_py_asyncio_while_nodes_come_and_go",
+    );
+}
+
+#[test]
+fn glide_while_nodes_come_and_go() {
+    meanwhile(
+        &python(),
+        "tests/clients/cluster_load.py",
+        &["glide"],
+        "glide_while_nodes_come_and_go",
     );
 }
 
@@ -141,7 +164,18 @@ fn ioredis_while_nodes_come_and_go() {
     meanwhile(
         "node",
         "tests/clients/cluster_load.js",
+        &["ioredis"],
         "ioredis_while_nodes_come_and_go",
+    );
+}
+
+#[test]
+fn node_redis_while_nodes_come_and_go() {
+    meanwhile(
+        "node",
+        "tests/clients/cluster_load.js",
+        &["node-redis"],
+        "node_redis_while_nodes_come_and_go",
     );
 }
 
