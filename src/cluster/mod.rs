@@ -419,6 +419,13 @@ impl Cluster {
         let until = self.lease_us.load(Ordering::Acquire);
         (self.origin.elapsed().as_micros() as u64) < until
     }
+
+    /// Whether this node has a lease, or had one that long ago.
+    pub fn had_lease_within(&self, time: Duration) -> bool {
+        let until = self.lease_us.load(Ordering::Acquire);
+        let past = self.origin.elapsed().saturating_sub(time);
+        (past.as_micros() as u64) < until
+    }
 }
 
 impl Foreign for Cluster {

@@ -126,7 +126,8 @@ fn meanwhile(interpreter: &str, program: &str, arguments: &[&str], test: &str) {
     // The end of its input is its end.
     let output = load.finish(b"");
     let all = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&all));
+    let text = String::from_utf8_lossy(&all);
+    assert!(output.status.success(), "{}\n{text}", output.status);
 }
 
 #[test]
@@ -176,6 +177,26 @@ fn node_redis_while_nodes_come_and_go() {
         "tests/clients/cluster_load.js",
         &["node-redis"],
         "node_redis_while_nodes_come_and_go",
+    );
+}
+
+#[test]
+fn phpredis_while_nodes_come_and_go() {
+    meanwhile(
+        "php",
+        "tests/clients/cluster_load.php",
+        &["phpredis"],
+        "phpredis_while_nodes_come_and_go",
+    );
+}
+
+#[test]
+fn predis_while_nodes_come_and_go() {
+    meanwhile(
+        "php",
+        "tests/clients/cluster_load.php",
+        &["predis"],
+        "predis_while_nodes_come_and_go",
     );
 }
 
