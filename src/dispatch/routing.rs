@@ -535,7 +535,7 @@ impl Runner {
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
             // Its owner may have given it away before this node hears of it, and would send the client back here, to and fro.
             (Route::Peer(_), Face::Cluster)
-                if round <= HELD_ROUNDS && routing.cluster.is_complete(slots[0]) =>
+                if round <= HELD_ROUNDS && routing.cluster.may_own(&routing.view, slots[0]) =>
             {
                 match is_queued {
                     true => Routed::Here,
