@@ -375,39 +375,6 @@ fn messages() -> RedisResult<()> {
     })
 }
 
-/// Who has subscribed to channels of shards hears each message once, also when their slots have other owners since: redis-rs
-/// subscribes there anew when it hears of that.
-#[test]
-fn messages_of_shards_after_nodes_came_and_went() -> RedisResult<()> {
-    let mut ring = ring();
-    let runtime = runtime();
-    let (sender, mut pushes) = unbounded_channel();
-    let listener = builder(&ring, ProtocolVersion::RESP3).push_sender(sender);
-    let listener = listener.build()?;
-    let mut listener = runtime.block_on(listener.get_async_connection())?;
-    let shards = keys("shard", 30);
-    for shard in &shards {
-        runtime.block_on(listener.ssubscribe(shard))?;
-    }
-    come_and_go(&mut ring, || true);
-    runtime.block_on(async {
-        let mut publisher = client(&ring, ProtocolVersion::RESP3)
-            .get_async_connection()
-            .await?;
-        // Has it look where the slots are.
-        for shard in &shards {
-            let () = listener.set(shard, "x").await?;
-        }
-        for (number, shard) in shards.iter().enumerate() {
-            let receivers: usize = publisher.spublish(shard, number).await?;
-            assert_eq!(receivers, 1, "{shard}");
-            let message = vec![shard.clone(), number.to_string()];
-            assert_eq!(heard(&mut pushes).await, (PushKind::SMessage, message));
-        }
-        Ok(())
-    })
-}
-
 /// Kinds of keys that a [`Worker`] has.
 const FORMS: usize = 9;
 /// How many of each.
