@@ -1,10 +1,12 @@
-//! A fourth node joins a ring of three that is full and under load: how long it takes, and what clients see of it.
+//! A fourth node joins a ring of three that is full and under load, and leaves again: how long it takes, and what clients see
+//! of it.
 //!
 //! ```text
 //! cargo bench --bench join                                   # 1,000,000 keys of 100 bytes, 2,000 requests a second
 //! cargo bench --bench join -- --keys 100000 --rate 500
 //! cargo bench --bench join -- --rate 0                       # as fast as the clients can
 //! cargo bench --bench join -- --server target/release/quoit  # another server than the one that was built with it
+//! cargo bench --bench join -- --leave 2                      # one more leaves with it; 0: none
 //! ```
 //!
 //! Real processes on free ports of the loopback interface, with the state of the ring in a directory that is removed. Each key
@@ -28,6 +30,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 const CLIENTS: usize = 8;
 /// Keys of one pipeline while filling and at the end.
 const BATCH: usize = 500;
@@ -49,13 +53,16 @@ struct Options {
     /// Requests a second of all clients together; 0: as many as they can.
     rate: u64,
     server: PathBuf,
+    /// Nodes that leave together at the end, the last that joined first.
+    leave: usize,
 }
 
 /// What the clients are in the middle of.
 const BEFORE: usize = 0;
 const DURING: usize = 1;
 const AFTER: usize = 2;
-const PHASES: [&str; 3] = ["before", "while keys move", "after"];
+const LEAVING: usize = 3;
+const PHASES: [&str; 4] = ["before", "while keys move", "after", "while nodes leave"];
 
 fn main() {
     let options = options();
@@ -74,6 +81,7 @@ fn options() -> Options {
         value_bytes: 100,
         rate: 2_000,
         server: PathBuf::from(env!("CARGO_BIN_EXE_quoit")),
+        leave: 1,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -91,7 +99,8 @@ fn options() -> Options {
             "--value-bytes" => options.value_bytes = number(),
             "--rate" => options.rate = number() as u64,
             "--server" => options.server = PathBuf::from(value),
-            other => panic!("what is {other}? --keys, --value-bytes, --rate, --server"),
+            "--leave" => options.leave = number().min(2),
+            other => panic!("what is {other}? --keys, --value-bytes, --rate, --server, --leave"),
         }
     }
     options
@@ -123,7 +132,9 @@ fn run(options: &Options, dir: &Path) -> bool {
         },
         CLIENTS
     );
-    let load = Load::start(shares, options.rate, &ports[..3]);
+    // Those that leave end their clients' connections.
+    let stays = 4 - options.leave.max(1);
+    let load = Load::start(shares, options.rate, &ports[..stays]);
     std::thread::sleep(ASIDE);
     let before: Vec<u64> = nodes.iter().map(Node::resident).collect();
     let begun = Instant::now();
@@ -147,8 +158,10 @@ fn run(options: &Options, dir: &Path) -> bool {
     };
     load.phase.store(AFTER, Ordering::SeqCst);
     std::thread::sleep(ASIDE);
-    let (shares, seen) = load.stop();
     let end: Vec<u64> = nodes.iter().map(Node::resident).collect();
+    load.phase.store(LEAVING, Ordering::SeqCst);
+    let left = leave(&mut nodes[4 - options.leave..]);
+    let (shares, seen) = load.stop();
     let joined = joined.unwrap_or(took);
     println!(
         "all slots where they should be after {:.2} s: {:.2} s until it was in the ring, {:.2} s of moving",
@@ -161,6 +174,11 @@ fn run(options: &Options, dir: &Path) -> bool {
         report_memory(number, "before", before[number], most[number], end[number]);
     }
     report_memory(3, "end", end[3], most[3], end[3]);
+    for (number, (took, lost)) in (4 - options.leave..).zip(&left) {
+        let took = took.as_secs_f64();
+        println!("node {number}: left in {took:.2} s; {lost} slots were not handed over");
+        report_moves(&nodes[number], number);
+    }
     seen.report();
     let wrong = shares.read_all(&ports[0]);
     println!(
@@ -171,6 +189,29 @@ fn run(options: &Options, dir: &Path) -> bool {
         println!("  {text}");
     }
     seen.errors == 0 && seen.wrong == 0 && wrong == 0
+}
+
+/// Has these nodes end together. How long each took, and how many slots it says that it could not hand over.
+fn leave(nodes: &mut [Node]) -> Vec<(Duration, u64)> {
+    let begun = Instant::now();
+    for node in nodes.iter() {
+        let pid = Pid::from_child(&node.child);
+        kill_process(pid, Signal::TERM).expect("it is our child");
+    }
+    let left = nodes.iter_mut().map(|node| {
+        node.child.wait().expect("it is our child");
+        let log = fs::read_to_string(&node.log).unwrap_or_default();
+        let lost = log.lines().find(|line| line.contains("ends with slots"));
+        (begun.elapsed(), lost.map_or(0, |line| field(line, "slots")))
+    });
+    left.collect()
+}
+
+/// A number in a line of a log.
+fn field(line: &str, name: &str) -> u64 {
+    let mut words = line.split(' ');
+    let found = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    found.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// A port of the loopback interface that nobody has, whose bus's is free as well.
@@ -428,7 +469,7 @@ impl Shares {
 #[derive(Default)]
 struct Seen {
     /// Microseconds of each request, by phase.
-    took_us: [Vec<u32>; 3],
+    took_us: [Vec<u32>; 4],
     errors: usize,
     wrong: usize,
     /// Some of these, in words.
@@ -597,11 +638,6 @@ fn report_moves(node: &Node, number: usize) {
         .lines()
         .filter(|line| line.contains("slots were moved") && !line.contains(" keys=0 "))
         .collect();
-    let field = |line: &str, name: &str| -> u64 {
-        let mut words = line.split(' ');
-        let found = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        found.and_then(|text| text.parse().ok()).unwrap_or(0)
-    };
     let each = |name: &str| -> Vec<u64> { moves.iter().map(|line| field(line, name)).collect() };
     println!(
         "node {number}: {} keys, {} MB in {} portions; held ms {:?}, of that agreed {:?}, took ms {:?}",

@@ -153,8 +153,19 @@ pub enum Standing {
     Member,
     /// Others removed it. It serves nothing and does not come back before it is started with nothing on disk.
     Forgotten,
+    /// It was removed by its own wish. It serves nothing; started again it joins as a new node.
+    Left,
     /// Another process has its name and a later incarnation. It serves nothing.
     Superseded,
+}
+
+/// How a node left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The ring goes on without it.
+    Removed,
+    /// There is no other node that stays: it did not.
+    Alone,
 }
 
 /// What CLUSTER INFO says of the agreement.
@@ -212,7 +223,7 @@ impl Agreement {
 
     /// Leaves the ring: its slots move to the others, then it is forgotten. Returns when it is; at once if there is nobody
     /// else. The caller bounds it.
-    pub async fn leave(&self) -> Result<(), ProposeError> {
+    pub async fn leave(&self) -> Result<Left, ProposeError> {
         self.driver.leave().await
     }
 

@@ -419,7 +419,7 @@ pub static PARAMETERS: &[Parameter] = &[
     row!("hz" [], "10", Kind::Integer { min: 0, max: INT_MAX, unit: "" }, Mutable, "Rounds of background work per second, 1 to 500.",
         |s| s.hz.to_string(), |s, words| { s.hz = units::integer(one(words)?, 0, INT_MAX)?.clamp(1, 500) as u32; Ok(()) }),
     flag!(dynamic_hz, "dynamic-hz" [], "yes", Mutable, "Lets background work run more often with many clients."),
-    seconds!(shutdown_timeout, "shutdown-timeout" [], "10", Mutable, "How long a stop waits for clients and replicas to finish."),
+    seconds!(shutdown_timeout, "shutdown-timeout" [], "10", Mutable, "How long a stop may take to hand slots over to the ring and to let clients finish."),
     row!("dir" [], ".", Kind::Text, Protected, "Directory of the files this server writes.",
         dir, |s, words| { s.dir = PathBuf::from(one(words)?); Ok(()) }),
     row!("dbfilename" [], "dump.rdb", Kind::Text, Protected, "Name of the snapshot within dir.", |s| s.dbfilename.clone(), set_dbfilename),

@@ -200,21 +200,22 @@ impl Listeners {
         }
     }
 
-    /// Begins to collect the keys that change of those that are moved, in place of what was collected before; at most
-    /// `limit_bytes` of them. What changes in a partition is collected from the next time on that it is locked.
-    pub fn begin_moving(&self, leaving: Leaving, limit_bytes: usize) {
+    /// Begins to collect the keys that change of those that a transfer of this number moves, in place of what was collected for
+    /// it before; at most `limit_bytes` of them. What changes in a partition is collected from the next time on that it is locked.
+    pub fn begin_moving(&self, number: u64, leaving: Leaving, limit_bytes: usize) {
         let _watched = self.watched.lock();
-        self.departing.begin(leaving, limit_bytes);
+        self.departing.begin(number, leaving, limit_bytes);
         self.interest
             .fetch_or(Interest::MOVES.bits(), Ordering::Relaxed);
     }
 
     /// Ends it.
-    pub fn end_moving(&self) {
+    pub fn end_moving(&self, number: u64) {
         let _watched = self.watched.lock();
-        self.interest
-            .fetch_and(!Interest::MOVES.bits(), Ordering::Relaxed);
-        self.departing.end();
+        if self.departing.end(number) {
+            self.interest
+                .fetch_and(!Interest::MOVES.bits(), Ordering::Relaxed);
+        }
     }
 
     /// Tells those who watch one of the keys that `is_changed` says; either the partitions of all of these are locked, or

@@ -23,6 +23,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::base::allocator;
 use crate::base::clock::Clock;
 use crate::cluster::agree::disk::Place;
@@ -207,13 +209,14 @@ impl Running {
         self.ring.as_ref().map_or(0, Ring::bus_port)
     }
 
-    /// Waits until SHUTDOWN or [`Shutdown::request`](crate::state::Shutdown::request), then until all connections have
-    /// finished what is in flight, at most `grace`.
+    /// Waits until SHUTDOWN or [`Shutdown::request`](crate::state::Shutdown::request), then until a node of a ring has handed
+    /// its slots over, then until all connections have finished what is in flight; at most `grace` for both.
     pub async fn finished(mut self, grace: Duration) {
         self.server.shutdown.asked().await;
+        let until = Instant::now() + grace;
         if let Some(ring) = &mut self.ring {
             tokio::select! {
-                () = ring.leave(grace / 2) => {}
+                () = ring.leave(until - for_connections(grace)) => {}
                 () = self.server.shutdown.requested() => {}
             }
             self.server.shutdown.request();
@@ -231,7 +234,9 @@ impl Running {
                 tokio::time::sleep(POLL).await;
             }
         };
-        if tokio::time::timeout(grace, all_gone).await.is_err() {
+        // Who was told to end at once, after a wait, still lets them end in their time.
+        let until = until.max(Instant::now() + for_connections(grace));
+        if tokio::time::timeout_at(until, all_gone).await.is_err() {
             tracing::warn!(
                 clients = self.server.clients.len(),
                 "stopped with connections open: they did not finish in time"
@@ -243,6 +248,14 @@ impl Running {
         self.background.abort();
     }
 }
+
+/// What a node that leaves keeps for its connections of the time it has: they are served to the end, and have only their last
+/// requests to finish. What it has not handed over by then is lost, and that is worth more than replies that take longer.
+fn for_connections(grace: Duration) -> Duration {
+    (grace / 8).min(FOR_CONNECTIONS_MAX)
+}
+
+const FOR_CONNECTIONS_MAX: Duration = Duration::from_secs(1);
 
 /// How often a server that ends looks whether its connections are gone.
 const POLL: Duration = Duration::from_millis(5);

@@ -25,16 +25,21 @@
 //! **Cost.** The owner works for [`WORK`] and rests for [`REST`], a sixth of a core, and for longer if all would be done within
 //! [`EASY`] then: nobody waits for a node that joins. The receiver has as much to do as it is
 //! sent. Nobody rests while slots are held, nor while more is written than can be sent at this pace.
+//!
+//! **A node that leaves** has until [`Ends`], and what it has not handed over by then is lost. It sends to several receivers
+//! at once, so that none of them, nor the agreement on a portion, is waited for by the others; it rests only if it has twice
+//! the time that it takes; and a portion is no larger than what it is sure to get done well before the end.
 
 pub mod receive;
 pub mod send;
 pub mod sweep;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::receive::Importer;
@@ -43,6 +48,7 @@ use crate::cluster::agree::Later;
 use crate::cluster::bus::CallError;
 use crate::cluster::map::Change;
 use crate::cluster::node::{Node, NodeId, NodeState};
+use crate::cluster::slots::SLOTS;
 use crate::cluster::{Cluster, SlotSet, View};
 use crate::keyspace::Keyspace;
 use crate::state::Server;
@@ -63,6 +69,8 @@ pub const TURN: Duration = Duration::from_micros(100);
 
 /// A transfer is a portion of what moves to a node: so many in all, if there is much.
 const PORTIONS: usize = 8;
+/// The same for a node that is to end soon: its memory is of no use afterwards.
+const PORTIONS_IN_HASTE: usize = 4;
 /// Bytes for which a portion is worth its two ways through all keys.
 const PORTION_BYTES: i64 = 8 << 20;
 /// Transfers that succeed before twice as much is tried again.
@@ -70,6 +78,16 @@ const DOUBLE_AFTER: u32 = 4;
 /// Before a transfer that has failed is tried again: at first, and at most.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// The same for a node that is to end soon.
+const RETRY_MAX_IN_HASTE: Duration = Duration::from_millis(500);
+/// Receivers that a node that leaves sends to at once. Each has a few requests of [`CHUNK`](crate::cluster::transfer::CHUNK)
+/// bytes on their way, and its own set of names that change.
+const AT_ONCE: usize = 4;
+/// Bytes that a node can send in a second at least, as long as nothing was measured.
+const SURE_BYTES: f32 = 64e6;
+
+/// When a node is to end that leaves; not set before it does.
+pub type Ends = OnceLock<Instant>;
 
 /// How a node reaches the others to move its keys.
 pub trait Peers: Send + Sync + 'static {
@@ -97,6 +115,7 @@ pub struct Moving {
     server: Arc<Server>,
     cluster: Arc<Cluster>,
     peers: Arc<dyn Peers>,
+    ends: Arc<Ends>,
 }
 
 /// What is known of a node that slots move to.
@@ -111,6 +130,8 @@ struct Plan {
     successes: u32,
     /// Transfers that failed, one after the other.
     failures: u32,
+    /// Slots that moved in a second, the last time.
+    rate: Option<f32>,
     /// Not before.
     next: Instant,
 }
@@ -121,12 +142,14 @@ pub async fn run(
     cluster: Arc<Cluster>,
     peers: Arc<dyn Peers>,
     importer: Arc<Importer>,
+    ends: Arc<Ends>,
 ) {
-    let moving = Moving {
+    let moving = Arc::new(Moving {
         server: Arc::clone(&server),
         cluster: Arc::clone(&cluster),
         peers,
-    };
+        ends,
+    });
     tokio::join!(
         moving.send_all(),
         sweep::clean(&server, &cluster),
@@ -135,13 +158,16 @@ pub async fn run(
 }
 
 impl Moving {
-    async fn send_all(&self) {
+    async fn send_all(self: Arc<Self>) {
         let mut plans: HashMap<NodeId, Plan> = HashMap::new();
+        let mut sending: JoinSet<(NodeId, Plan)> = JoinSet::new();
+        let mut receivers: HashSet<NodeId> = HashSet::new();
         loop {
             let me = self.cluster.me;
             let is_there = |view: &View| !view.map.moves_from(me).is_empty();
-            if !self.cluster.has_lease()
-                || !self.cluster.wait_for(REST_WITHOUT_WORK, is_there).await
+            if sending.is_empty()
+                && (!self.cluster.has_lease()
+                    || !self.cluster.wait_for(REST_WITHOUT_WORK, is_there).await)
             {
                 // Not before the lease runs (again).
                 if !self.cluster.has_lease() {
@@ -149,28 +175,42 @@ impl Moving {
                 }
                 continue;
             }
-            let moves = self.cluster.view().map.moves_from(me);
+            let at_once = self.ends.get().map_or(1, |_| AT_ONCE);
+            let view = self.cluster.view();
+            let moves = view.map.moves_from(me);
             plans.retain(|id, _| moves.iter().any(|(to, _)| to == id));
             let now = Instant::now();
-            for (to, slots) in &moves {
-                let plan = plans.entry(*to).or_insert(Plan {
-                    total: 0,
-                    halvings: 0,
-                    hot: SlotSet::default(),
-                    successes: 0,
-                    failures: 0,
-                    next: now,
-                });
+            for (to, slots) in moves {
+                if receivers.contains(&to) {
+                    continue;
+                }
+                let mut plan = plans.remove(&to).unwrap_or_else(|| Plan::new(now));
                 plan.total = plan.total.max(slots.len());
+                if plan.next > now || sending.len() >= at_once {
+                    plans.insert(to, plan);
+                    continue;
+                }
+                receivers.insert(to);
+                let moving = Arc::clone(&self);
+                sending.spawn(async move {
+                    moving.send_portion(to, &slots, &mut plan).await;
+                    (to, plan)
+                });
             }
-            let ready = |id: &NodeId| plans.get(id).is_some_and(|plan| plan.next <= now);
-            let Some((to, slots)) = moves.iter().find(|(id, _)| ready(id)) else {
-                let next = plans.values().map(|plan| plan.next).min();
-                tokio::time::sleep_until(next.unwrap_or(now + RETRY)).await;
-                continue;
-            };
-            if let Some(plan) = plans.get_mut(to) {
-                self.send_portion(*to, slots, plan).await;
+            let next = plans.values().map(|plan| plan.next).min();
+            let next = next.unwrap_or(now + RETRY);
+            let is_other = |other: &View| other.map.epoch != view.map.epoch;
+            tokio::select! {
+                Some(sent) = sending.join_next() => match sent {
+                    Ok((to, plan)) => {
+                        receivers.remove(&to);
+                        plans.insert(to, plan);
+                    }
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+                () = tokio::time::sleep_until(next), if sending.len() < at_once => {}
+                // There may be others to send to, and it may have become urgent.
+                _ = self.cluster.wait_for(REST_WITHOUT_WORK, is_other), if !sending.is_empty() => {}
             }
         }
     }
@@ -187,7 +227,8 @@ impl Moving {
         let Some(node) = view.map.node(to).cloned() else {
             return;
         };
-        let count = (plan.total.div_ceil(self.portions(&view, plan.total)) >> plan.halvings).max(1);
+        let count = plan.total.div_ceil(self.portions(&view, plan.total)) >> plan.halvings;
+        let count = count.min(self.can_be_done(&view, plan)).max(1);
         let cool = slots.iter().filter(|slot| !plan.hot.contains(**slot));
         let mut portion: SlotSet = cool.take(count).copied().collect();
         if portion.is_empty() {
@@ -205,6 +246,7 @@ impl Moving {
                 if plan.successes.is_multiple_of(DOUBLE_AFTER) {
                     plan.halvings = plan.halvings.saturating_sub(1);
                 }
+                plan.rate = Some(moved.slots as f32 / begun.elapsed().as_secs_f32().max(1e-3));
                 tracing::info!(
                     %to,
                     slots = moved.slots,
@@ -233,7 +275,11 @@ impl Moving {
             Err(failure) => {
                 plan.failures += 1;
                 let rest = RETRY * 2u32.saturating_pow(plan.failures.min(10));
-                plan.next = Instant::now() + rest.min(RETRY_MAX);
+                let most = match self.ends.get() {
+                    Some(_) => RETRY_MAX_IN_HASTE,
+                    None => RETRY_MAX,
+                };
+                plan.next = Instant::now() + rest.min(most);
                 tracing::warn!(%to, slots = count, %failure, failures = plan.failures, "slots could not be moved");
             }
         }
@@ -241,22 +287,62 @@ impl Moving {
 
     /// How a portion of so many slots goes through the keys, of so many that are to move to its node.
     fn pace(&self, view: &View, slots: usize, portion: usize) -> Pace {
-        let me = view.map.nodes.get(usize::from(view.mine));
-        if me.is_some_and(|me| me.state == NodeState::Leaving) {
-            // It is to end soon.
-            return Pace::default();
-        }
         let ways = slots.div_ceil(portion.max(1)) * view.map.moves_from(self.cluster.me).len();
         let ways = u32::try_from(ways.max(1)).unwrap_or(u32::MAX);
+        if let Some(left) = self.time_left() {
+            return Pace::before(&self.server.keyspace, ways, left / 2);
+        }
+        let me = view.map.nodes.get(usize::from(view.mine));
+        if me.is_some_and(|me| me.state == NodeState::Leaving) {
+            return Pace::default();
+        }
         Pace::through(&self.server.keyspace, EASY / ways)
+    }
+
+    /// How long a node that leaves has.
+    fn time_left(&self) -> Option<Duration> {
+        let ends = self.ends.get()?;
+        Some(ends.saturating_duration_since(Instant::now()))
+    }
+
+    /// How many slots are moved for sure in a part of the time that is left: what is under way at the end has not moved.
+    fn can_be_done(&self, view: &View, plan: &Plan) -> usize {
+        let Some(left) = self.time_left() else {
+            return SLOTS;
+        };
+        let bytes = self.server.keyspace.used_bytes().max(1) as f32;
+        let rate = plan
+            .rate
+            .unwrap_or(SURE_BYTES / bytes * self.owned(view) as f32);
+        (rate * left.as_secs_f32() / 2.0) as usize
+    }
+
+    /// How many slots are this node's.
+    fn owned(&self, view: &View) -> usize {
+        let mine = view.map.owners.iter();
+        mine.filter(|owner| **owner == view.mine).count().max(1)
     }
 
     /// Into how many portions so many slots are cut.
     fn portions(&self, view: &View, slots: usize) -> usize {
-        let mine = view.map.owners.iter();
-        let owned = mine.filter(|owner| **owner == view.mine).count().max(1);
+        let owned = self.owned(view);
         let bytes = self.server.keyspace.used_bytes().max(0) / owned as i64 * slots as i64;
-        ((bytes / PORTION_BYTES) as usize).clamp(1, PORTIONS)
+        let most = self.ends.get().map_or(PORTIONS, |_| PORTIONS_IN_HASTE);
+        ((bytes / PORTION_BYTES) as usize).clamp(1, most)
+    }
+}
+
+impl Plan {
+    fn new(now: Instant) -> Plan {
+        Plan {
+            total: 0,
+            halvings: 0,
+            hot: SlotSet::default(),
+            successes: 0,
+            failures: 0,
+            rate: None,
+            next: now,
+        }
     }
 }
 
@@ -277,16 +363,19 @@ pub struct Pace {
     in_turn: Duration,
     /// How often it was to hurry.
     hurry: u32,
+    /// Whether it knows by when all has to be done.
+    has_end: bool,
 }
 
 impl Default for Pace {
-    /// As fast as may be.
+    /// As fast as may be beside the requests.
     fn default() -> Pace {
         Pace {
             rest: REST,
             worked: Duration::ZERO,
             in_turn: Duration::ZERO,
             hurry: 0,
+            has_end: false,
         }
     }
 }
@@ -303,6 +392,30 @@ impl Pace {
         Pace {
             rest: WORK.mul_f32(share.min(100.0)).clamp(REST, REST_MAX),
             ..Pace::default()
+        }
+    }
+
+    /// Of all that is left for one that has to be done in that time: without rests, unless there is time for them.
+    pub fn before(keyspace: &Keyspace, ways: u32, time: Duration) -> Pace {
+        let keys: usize = keyspace.built().map(|(_, database)| database.len()).sum();
+        let keys = u32::try_from(keys).unwrap_or(u32::MAX);
+        let work = LOOK.saturating_mul(keys.saturating_mul(ways.saturating_add(1)));
+        let share = time.div_duration_f32(work.max(WORK)) - 1.0;
+        let rest = WORK.mul_f32(share.clamp(0.0, 100.0));
+        Pace {
+            rest: match rest < REST {
+                true => Duration::ZERO,
+                false => rest.min(REST_MAX),
+            },
+            has_end: true,
+            ..Pace::default()
+        }
+    }
+
+    /// All has to be done soon, which was not so when this was chosen.
+    pub fn hasten(&mut self) {
+        if !self.has_end {
+            self.rest = Duration::ZERO;
         }
     }
 
@@ -328,7 +441,7 @@ impl Pace {
             return;
         }
         self.in_turn = Duration::ZERO;
-        if self.worked < WORK || self.hurry > 0 {
+        if self.worked < WORK || self.hurry > 0 || self.rest.is_zero() {
             return tokio::task::yield_now().await;
         }
         // Who worked for longer rests for longer.

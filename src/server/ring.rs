@@ -24,7 +24,7 @@ use super::wide;
 use crate::base::worker::Apart;
 use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
-use crate::cluster::agree::{self, Agreement, Later, ProposeError, Store, Transport};
+use crate::cluster::agree::{self, Agreement, Later, Left, ProposeError, Store, Transport};
 use crate::cluster::ask::{Question, read_answer};
 use crate::cluster::bus::net::TcpListener;
 use crate::cluster::bus::{self, Answers, Bus, CallError, Identity, Kind, Links, Service};
@@ -64,6 +64,8 @@ pub struct Ring {
     serving: tokio::task::JoinHandle<()>,
     /// Where keys move.
     moving: Apart,
+    /// When it is to end, once it leaves.
+    ends: Arc<moving::Ends>,
     wide: tokio::task::JoinHandle<()>,
     /// Once it leaves.
     following: Option<tokio::task::JoinHandle<()>>,
@@ -158,11 +160,13 @@ impl Ring {
         });
         let moving = Apart::start("moving")
             .map_err(|error| RingError(format!("no thread to move keys: {error}")))?;
+        let ends = Arc::<moving::Ends>::default();
         moving.handle().spawn(moving::run(
             Arc::clone(server),
             Arc::clone(&cluster),
             movers,
             Arc::clone(&importer),
+            Arc::clone(&ends),
         ));
         let service = Arc::new(Peers {
             server: Arc::clone(server),
@@ -184,6 +188,7 @@ impl Ring {
             agreement,
             serving,
             moving,
+            ends,
             wide,
             following: None,
             outliving,
@@ -197,27 +202,64 @@ impl Ring {
         self.bus_port
     }
 
-    /// Hands all slots over and leaves, within `limit`. Its own clients are served on until [`Ring::stop`].
-    pub async fn leave(&mut self, limit: Duration) {
+    /// Hands all slots over and leaves, until then at the latest. Its own clients are served on until [`Ring::stop`].
+    pub async fn leave(&mut self, until: Instant) {
         let follow = follow(Arc::clone(&self.cluster), ASKS_AGAIN);
         self.following.get_or_insert_with(|| tokio::spawn(follow));
-        match tokio::time::timeout(limit, self.agreement.leave()).await {
-            Ok(Ok(())) => {
+        // Only a first wish to leave counts.
+        let _ = self.ends.set(until);
+        let within_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64;
+        tracing::info!(
+            slots = self.owned(),
+            within_ms,
+            "leaves the ring: its slots go to the others"
+        );
+        match tokio::time::timeout_at(until, self.agreement.leave()).await {
+            Ok(Ok(Left::Removed)) => {
                 tracing::info!("has left the ring");
                 // Whoever has not heard of it yet is told that the keys are elsewhere.
-                tokio::time::sleep(LAST_ANSWERS / 2).await;
+                let told = Instant::now() + LAST_ANSWERS / 2;
+                tokio::time::sleep_until(told.min(until)).await;
             }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "could not leave the ring: the others take its slots, empty")
+            Ok(Ok(Left::Alone)) => {
+                tracing::info!("there is no other node that stays: the slots go to nobody");
             }
+            Ok(Err(error)) => tracing::warn!(%error, "could not leave the ring"),
             Err(_) => tracing::warn!(
-                "had no time to hand over all slots: the others take the rest, empty"
+                slots = self.owned(),
+                "there is no more time to hand slots over: what is under way may still arrive"
             ),
+        }
+    }
+
+    /// How many slots are this node's.
+    fn owned(&self) -> usize {
+        let view = self.cluster.view();
+        let owners = view.map.owners.iter();
+        owners
+            .filter(|owner| view.mine != NOBODY && **owner == view.mine)
+            .count()
+    }
+
+    /// How many slots end with this node although there are others that stay.
+    fn lost(&self) -> usize {
+        let view = self.cluster.view();
+        let mut nodes = view.map.nodes.iter();
+        match nodes.any(|node| node.is_up() && node.id != self.cluster.me) {
+            true => self.owned(),
+            false => 0,
         }
     }
 
     /// Ends its part.
     pub async fn stop(self) {
+        let slots = self.lost();
+        if slots > 0 {
+            tracing::warn!(
+                slots,
+                "ends with slots that were not handed over: the others take them, empty"
+            );
+        }
         self.wide.abort();
         self.outliving.abort();
         if let Some(following) = self.following {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::forming::answers_everywhere;
 use crate::load::{Load, Plan};
 use crate::ring::{Options, Ring};
 use crate::stock::Stock;
@@ -130,6 +131,43 @@ fn many_come_and_go_under_load() {
     load.stop().assert_clean();
     stock.assert_complete(&ring);
     nothing_is_left_over(&ring);
+}
+
+/// Aim: a node that has no time at all says how much it takes with it, and needs no empty state to come back: not before the
+/// others have noticed that it is gone, and not after. One that has left says no such thing either.
+#[test]
+fn a_node_without_time_to_hand_over_says_so_and_comes_back() {
+    let options = Options::hasty();
+    let mut ring = Ring::of(3, options);
+    let hasty = ring.add_with(&["--shutdown-timeout", "0"]);
+    ring.whole();
+    let says = |ring: &Ring, words: &str| ring.nodes[hasty].log().matches(words).count();
+    for round in 1..=2 {
+        let slots = ring.slots_of(hasty).iter().filter(|mine| **mine).count();
+        assert!(slots > 0);
+        ring.nodes[hasty].signal(Signal::TERM);
+        let status = ring.nodes[hasty].exited(LEAVE);
+        assert!(status.success(), "{status}");
+        assert_eq!(
+            says(&ring, "ends with slots that were not handed over"),
+            round
+        );
+        if round == 2 {
+            ring.whole();
+        }
+        ring.nodes[hasty].start();
+        ring.whole();
+        answers_everywhere(&ring);
+    }
+    ring.nodes[1].signal(Signal::TERM);
+    assert!(ring.nodes[1].exited(LEAVE).success());
+    ring.nodes[1].start();
+    ring.whole();
+    for node in [hasty, 1] {
+        let log = ring.nodes[node].log();
+        assert!(!log.contains("with an empty state"), "{log}");
+    }
+    assert_eq!(ring.nodes[1].log().matches("has left the ring").count(), 1);
 }
 
 /// Every key is at one node only, soon after it has moved.

@@ -1,9 +1,10 @@
 //! Runs the agreement: tasks that ask, answer and wait. What they do about it, [`super::member`] decides.
 //!
-//! Three tasks run for the whole life of a node: `seek` brings it into a ring and back into it, `renew` keeps its lease, `lead`
-//! does what a leader has to, while this node is one.
+//! Four tasks run for the whole life of a node: `seek` brings it into a ring and back into it, `renew` keeps its lease; while this
+//! node leads, `lead` does what a leader has to, and `write` puts into the log what it was asked for.
 
 mod answer;
+mod gather;
 mod lead;
 mod seek;
 
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::gather::Gathering;
 use self::lead::Session;
 use super::machine::{Applied, Machine};
 use super::member::Times;
@@ -26,7 +28,7 @@ use super::message::{Answer, Ask, Hello, decode, encode};
 use super::network::{Book, Heard, Network};
 use super::store::{Identity, Store};
 use super::types::{Origin, Raft};
-use super::{Options, ProposeError, Sink, Standing, StartError, Status, Transport};
+use super::{Left, Options, ProposeError, Sink, Standing, StartError, Status, Transport};
 use crate::cluster::bus::Kind;
 use crate::cluster::map::{Change, Map};
 use crate::cluster::node::{Node, NodeId, NodeState};
@@ -75,6 +77,7 @@ pub struct Driver {
     /// Who was told to lead, in the log.
     told_leader: Mutex<Option<NodeId>>,
     leading: Mutex<Option<Session>>,
+    gathering: Gathering,
     lease: Mutex<Option<Instant>>,
     proposals: Mutex<Proposals>,
     stop: watch::Sender<bool>,
@@ -145,6 +148,7 @@ impl Driver {
             leaving: AtomicBool::new(false),
             told_leader: Mutex::new(None),
             leading: Mutex::new(None),
+            gathering: Gathering::default(),
             lease: Mutex::new(None),
             proposals: Mutex::new(Proposals::default()),
             stop: watch::Sender::new(false),
@@ -154,6 +158,7 @@ impl Driver {
         driver.spawn(|driver| driver.seek());
         driver.spawn(|driver| driver.renew());
         driver.spawn(|driver| driver.lead());
+        driver.spawn(|driver| driver.write());
         Ok(driver)
     }
 
@@ -258,7 +263,10 @@ impl Driver {
 
     fn is_out(&self) -> bool {
         let standing = *self.standing.borrow();
-        matches!(standing, Standing::Forgotten | Standing::Superseded)
+        matches!(
+            standing,
+            Standing::Forgotten | Standing::Left | Standing::Superseded
+        )
     }
 
     /// See [`super::Agreement::ended`].
@@ -281,6 +289,9 @@ impl Driver {
         match standing {
             Standing::Superseded => tracing::error!(
                 "cluster: another process has this node's name and a later incarnation: this one serves nothing any more"
+            ),
+            Standing::Left => tracing::info!(
+                "cluster: this node is not in the ring any more; when it is started again it joins as a new one"
             ),
             _ => tracing::warn!(
                 "cluster: the ring has removed this node; to come back as a new one it has to be started with an empty state"
@@ -406,7 +417,9 @@ impl Driver {
         };
         match answer {
             Answer::Granted => self.lease_granted(sent, identity.incarnation),
-            Answer::Forgotten if identity.joined => self.removed().await,
+            Answer::Forgotten if identity.joined && !self.may_join_anew(&identity) => {
+                self.removed().await;
+            }
             _ => {}
         }
     }
@@ -522,7 +535,7 @@ impl Driver {
     }
 
     /// See [`super::Agreement::leave`].
-    pub async fn leave(self: &Arc<Self>) -> Result<(), ProposeError> {
+    pub async fn leave(self: &Arc<Self>) -> Result<Left, ProposeError> {
         self.wants_to_leave.store(true, Ordering::SeqCst);
         let mut applied = self.applied.clone();
         let mut standing = self.standing.subscribe();
@@ -540,12 +553,15 @@ impl Driver {
                 if may_be_let_in && timeout(self.times.timeout, applied.changed()).await.is_ok() {
                     continue;
                 }
-                return self.leave_voters().await;
+                self.leave_voters().await;
+                return Ok(Left::Removed);
             };
             if !has_heirs(&map) {
-                return Ok(());
+                return Ok(Left::Alone);
             }
             if node.state == NodeState::Up {
+                // Before anybody else can know: it may end at any time from now on.
+                self.keep_identity(|one| one.leaves = true).await;
                 match self.propose(Change::Leave(self.id)).await {
                     Ok(_) | Err(ProposeError::NoEffect | ProposeError::NotInRing) => {}
                     Err(error) => return Err(error),
@@ -563,7 +579,7 @@ impl Driver {
 
     /// After it was removed: others are to vote in its place before it goes. Whoever cannot hear of that any more waits for
     /// a node timeout; the majority of the others then decides without it.
-    async fn leave_voters(&self) -> Result<(), ProposeError> {
+    async fn leave_voters(&self) {
         let mut metrics = self.raft.metrics();
         let id = self.id;
         let replaced = metrics.wait_for(|metrics| {
@@ -573,9 +589,8 @@ impl Driver {
         let _ = timeout(self.times.timeout, replaced).await;
         // Whoever notices it first keeps that it has left; it must be kept before this process ends.
         let mut standing = self.standing.subscribe();
-        let noticed = standing.wait_for(|standing| *standing == Standing::Forgotten);
+        let noticed = standing.wait_for(|standing| *standing == Standing::Left);
         let _ = timeout(self.times.timeout, noticed).await;
-        Ok(())
     }
 
     /// See [`super::Agreement::handle`].

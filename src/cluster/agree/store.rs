@@ -1,7 +1,7 @@
 //! What a node keeps over its restarts: its name, its votes, the log and the last snapshot, in one file.
 //!
 //! ```text
-//!     QUOIT RING 1\n
+//!     QUOIT RING 2\n
 //!     frame: mark u32 | length u32 | CRC-64 of what follows u64 | records (postcard)
 //!     frame ...
 //! ```
@@ -29,7 +29,7 @@ use super::types::{LogId, SnapshotMeta, StorageError, Types, Vote};
 use crate::cluster::node::NodeId;
 
 /// What the file begins with.
-const HEAD: &[u8] = b"QUOIT RING 1\n";
+const HEAD: &[u8] = b"QUOIT RING 2\n";
 /// What a frame begins with.
 const MARK: [u8; 4] = [0xf1, 0x4a, 0x93, 0x0d];
 /// Bytes of a frame before its records.
@@ -52,6 +52,8 @@ pub struct Identity {
     pub joined: bool,
     /// Whether it has left the ring: when it starts again it is a new node.
     pub left: bool,
+    /// Whether it has begun to leave, and may have been removed since.
+    pub leaves: bool,
 }
 
 /// What it promised while the ring forms.
@@ -236,6 +238,7 @@ impl Store {
                     incarnation: 1,
                     joined: false,
                     left: false,
+                    leaves: false,
                 }
             }
         };
@@ -265,9 +268,25 @@ impl Store {
         kept.identity.clone().expect("set when it was opened")
     }
 
-    /// Keeps who this node is.
-    pub async fn set_identity(&self, identity: Identity) -> io::Result<()> {
-        self.write(Record::Identity(identity)).await
+    /// Keeps a change of who this node is. Changes are made one after the other: none undoes another.
+    pub async fn change_identity(
+        &self,
+        change: impl FnOnce(&mut Identity) + Send + 'static,
+    ) -> io::Result<()> {
+        self.work(move |writer, kept| {
+            let before = kept.lock().identity.clone();
+            let mut identity = before.clone().expect("set when it was opened");
+            change(&mut identity);
+            if Some(&identity) == before.as_ref() {
+                return Ok(());
+            }
+            let record = Record::Identity(identity);
+            writer.append(Some(record.clone()))?;
+            let mut kept = kept.lock();
+            kept.apply(record);
+            writer.shrink(&kept)
+        })
+        .await
     }
 
     /// What it promised while the ring forms.

@@ -268,8 +268,9 @@ impl<'m> Transfer<'m> {
                 self.send_one(&name).await?;
             }
             // Else the set has room for what comes: a key that changes often is sent once more, not each time.
-            if keyspace.listeners.departing.is_half_full() {
-                for name in keyspace.listeners.departing.take(BATCH)? {
+            let departing = &keyspace.listeners.departing;
+            if departing.is_half_full(self.number) {
+                for name in departing.take(self.number, BATCH)? {
                     self.send_one(&name).await?;
                 }
             }
@@ -282,14 +283,14 @@ impl<'m> Transfer<'m> {
         let departing = &self.keyspace().listeners.departing;
         let mut before = usize::MAX;
         for batch in 1.. {
-            let names = departing.take(BATCH)?;
+            let names = departing.take(self.number, BATCH)?;
             let count = names.len();
             self.worked = Duration::ZERO;
             for name in names {
                 self.send_one(&name).await?;
             }
             // What the hold will take, if it goes on like this.
-            let left = departing.len();
+            let left = departing.count(self.number);
             let worked = self.worked;
             let is_little = |left: usize| {
                 let cost = worked.div_f32(count.max(1) as f32);
@@ -298,7 +299,7 @@ impl<'m> Transfer<'m> {
             if count < BATCH || is_little(left) {
                 self.flush().await?;
                 self.all_answered().await?;
-                if is_little(departing.len()) {
+                if is_little(departing.count(self.number)) {
                     self.pace.calm();
                     return Ok(true);
                 }
@@ -453,7 +454,7 @@ impl<'m> Transfer<'m> {
     async fn send_last(&mut self, until: Instant) -> Result<(), Failure> {
         let departing = &self.keyspace().listeners.departing;
         loop {
-            let mut names = departing.take(BATCH)?.into_iter();
+            let mut names = departing.take(self.number, BATCH)?.into_iter();
             if names.len() == 0 {
                 break;
             }
@@ -461,7 +462,7 @@ impl<'m> Transfer<'m> {
                 if self.send_in_hold(&name, until).await? {
                     continue;
                 }
-                departing.give_back([name].into_iter().chain(names));
+                departing.give_back(self.number, [name].into_iter().chain(names));
                 return Err(Failure::TooMuch);
             }
         }
@@ -586,6 +587,9 @@ impl<'m> Transfer<'m> {
             return Ok(());
         }
         self.version = view.version;
+        if self.moving.ends.get().is_some() {
+            self.pace.hasten();
+        }
         let to = view.map.index(self.to.id).ok_or(Failure::Refused)?;
         let is_wanted = |slot: u16| {
             let slot = usize::from(slot);
@@ -720,7 +724,10 @@ fn write(
 }
 
 /// While changes are collected.
-struct Collecting<'m>(&'m Server);
+struct Collecting<'m> {
+    server: &'m Server,
+    number: u64,
+}
 
 impl<'m> Collecting<'m> {
     fn begin(transfer: &Transfer<'m>) -> Collecting<'m> {
@@ -729,14 +736,17 @@ impl<'m> Collecting<'m> {
         let limit = share.max(NAMES_MIN);
         keyspace
             .listeners
-            .begin_moving(Arc::clone(&transfer.leaving), limit);
-        Collecting(&transfer.moving.server)
+            .begin_moving(transfer.number, Arc::clone(&transfer.leaving), limit);
+        Collecting {
+            server: &transfer.moving.server,
+            number: transfer.number,
+        }
     }
 }
 
 impl Drop for Collecting<'_> {
     fn drop(&mut self) {
-        self.0.keyspace.listeners.end_moving();
+        self.server.keyspace.listeners.end_moving(self.number);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Two servers in one process: a map that tests change, and a wire in memory.
 
 mod again;
+mod leaving;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -48,6 +49,7 @@ struct Member {
     calls: mpsc::UnboundedSender<Call>,
     /// Where it moves keys.
     apart: Apart,
+    ends: Arc<Ends>,
 }
 
 /// The ring.
@@ -59,6 +61,10 @@ struct Net {
     proposals: AtomicUsize,
     /// Calls that are not answered from this one on; their connection breaks.
     is_broken: AtomicBool,
+    /// The node that does not answer, and whose connections do not break; 0 is none.
+    stalled: AtomicUsize,
+    /// Calls that it does not answer.
+    unanswered: Mutex<Vec<oneshot::Sender<Bytes>>>,
     /// Answers to one that holds slots come this much later, in milliseconds.
     late_ms: AtomicU64,
 }
@@ -107,6 +113,8 @@ impl Net {
             outcomes: Mutex::default(),
             proposals: AtomicUsize::new(0),
             is_broken: AtomicBool::new(false),
+            stalled: AtomicUsize::new(0),
+            unanswered: Mutex::default(),
             late_ms: AtomicU64::new(0),
         });
         for (member, inbox) in net.members.iter().zip(inboxes) {
@@ -168,12 +176,14 @@ impl Net {
             Arc::clone(&member.cluster),
             way,
             Arc::clone(&member.importer),
+            Arc::clone(&member.ends),
         ))
     }
 
     fn moving(self: &Arc<Self>, number: usize) -> Moving {
         let member = &self.members[number];
         Moving {
+            ends: Arc::clone(&member.ends),
             server: Arc::clone(&member.host.server),
             cluster: Arc::clone(&member.cluster),
             peers: Arc::new(Way {
@@ -298,6 +308,7 @@ impl Member {
             importer,
             calls,
             apart: Apart::start("moving").expect("a thread"),
+            ends: Arc::default(),
         }
     }
 }
@@ -317,7 +328,10 @@ impl Peers for Way {
         let (answer, answered) = oneshot::channel();
         let member = self.net.members.iter().find(|one| one.cluster.me == to.id);
         let member = member.expect("tests call nodes that there are");
-        if !self.net.is_broken.load(Ordering::SeqCst) {
+        let stalled = self.net.stalled.load(Ordering::SeqCst);
+        if stalled > 0 && to.id == id(stalled) {
+            self.net.unanswered.lock().push(answer);
+        } else if !self.net.is_broken.load(Ordering::SeqCst) {
             member
                 .calls
                 .send((self.from, request, answer))
@@ -1214,13 +1228,14 @@ async fn databases_that_are_emptied_meanwhile_stay_empty() {
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     let moving = net.moving(0);
     let listeners = &net.server(0).keyspace.listeners;
-    listeners.begin_moving(Arc::new(|_, _| true), usize::MAX);
+    listeners.begin_moving(7, Arc::new(|_, _| true), usize::MAX);
     user.send(0, &[b"FLUSHALL"]).await;
     assert_eq!(user.reply(0).await, b"+OK\r\n");
     assert!(
-        listeners.departing.take(1).is_err(),
+        listeners.departing.take(7, 1).is_err(),
         "all has to be sent anew"
     );
+    listeners.end_moving(7);
     let moved = move_tag(&moving).await;
     assert_eq!(moved.map(|moved| moved.keys), Ok(0));
     assert_eq!(net.content(1), BTreeMap::new());

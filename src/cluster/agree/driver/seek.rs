@@ -125,15 +125,10 @@ impl Driver {
         tracing::warn!("cluster: the others took this node for failed; it joins again, empty");
         *self.lease.lock() = None;
         self.sink.renew_lease(tokio::time::Instant::now());
-        let next = Identity {
-            incarnation: identity.incarnation + 1,
-            ..identity
-        };
-        if let Err(error) = self.store.set_identity(next).await {
-            tracing::error!(%error, "cluster: the state file cannot be written");
-            return;
+        let next = identity.incarnation + 1;
+        if self.keep_identity(move |one| one.incarnation = next).await {
+            self.join().await;
         }
-        self.join().await;
     }
 
     /// The ring does not know this node any more. Where that was its own wish it may come back, as a new one.
@@ -141,29 +136,44 @@ impl Driver {
         // It may be removed before it has seen that it leaves.
         let was_leaving =
             self.leaving.load(Ordering::Relaxed) || self.wants_to_leave.load(Ordering::Relaxed);
-        if was_leaving {
-            let left = Identity {
-                left: true,
-                ..self.identity()
-            };
-            if let Err(error) = self.store.set_identity(left).await {
-                tracing::error!(%error, "cluster: the state file cannot be written");
-            }
+        if !was_leaving {
+            return self.drop_out(Standing::Forgotten);
         }
-        self.drop_out(Standing::Forgotten);
+        self.keep_identity(|one| one.left = true).await;
+        self.drop_out(Standing::Left);
     }
 
+    /// Whether this node, started again, had begun to leave before: the ring may have removed it when it was gone, by its own
+    /// wish, and lets it in as any other.
+    pub(super) fn may_join_anew(&self, identity: &Identity) -> bool {
+        identity.leaves
+            && !self.seen.load(Ordering::Relaxed)
+            && !self.wants_to_leave.load(Ordering::Relaxed)
+    }
+
+    /// Keeps that the ring knows this node, and whether it wants to leave.
     async fn note_joined(&self, identity: Identity) {
-        if identity.joined {
+        let leaves = self.wants_to_leave.load(Ordering::Relaxed);
+        if identity.joined && identity.leaves == leaves {
             return;
         }
-        let joined = Identity {
-            joined: true,
-            ..identity
-        };
-        if let Err(error) = self.store.set_identity(joined).await {
+        self.keep_identity(move |one| {
+            one.joined = true;
+            one.leaves = leaves;
+        })
+        .await;
+    }
+
+    /// Keeps a change of who this node is. Whether it could.
+    pub(super) async fn keep_identity(
+        &self,
+        change: impl FnOnce(&mut Identity) + Send + 'static,
+    ) -> bool {
+        let kept = self.store.change_identity(change).await;
+        if let Err(error) = &kept {
             tracing::error!(%error, "cluster: the state file cannot be written");
         }
+        kept.is_ok()
     }
 
     /// Asks the leader to be let in.
@@ -178,7 +188,7 @@ impl Driver {
             node: self.node(),
             ring: identity.ring.clone(),
             pins: self.options.pins.clone(),
-            returns: identity.joined,
+            returns: identity.joined && !self.may_join_anew(&identity),
         };
         match self.ask_leader(ask, self.times.timeout).await {
             Some(Answer::Granted) => self.note_joined(identity).await,
