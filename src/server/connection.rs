@@ -456,6 +456,7 @@ impl<S: Stream> Connection<S> {
             self.runner
                 .set_client(stands_for.writer.load(Ordering::Relaxed));
             self.session.reads_for = stands_for.reader.load(Ordering::Relaxed);
+            self.session.no_touch = stands_for.no_touch.load(Ordering::Relaxed);
         }
     }
 

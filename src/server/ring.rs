@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -746,6 +746,7 @@ impl Peers {
         client.stands_for = Some(Box::new(StandsFor {
             writer: AtomicU64::new(client.id),
             reader: AtomicU64::new(0),
+            no_touch: AtomicBool::new(false),
             tell: Box::new(move || push(&to_peer, number, &Piece::Waits)),
         }));
         // Not among our own clients: its node lists and counts it, and closes it for what it does.
@@ -771,6 +772,8 @@ impl FarEnd {
             .writer
             .store(clients.writer(client), Ordering::Relaxed);
         stands_for.reader.store(reader, Ordering::Relaxed);
+        let no_touch = how.contains(HowToRun::NO_TOUCH);
+        stands_for.no_touch.store(no_touch, Ordering::Relaxed);
     }
 }
 

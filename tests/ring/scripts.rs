@@ -138,3 +138,42 @@ fn libraries_are_everywhere() {
         Value::error("ERR Library not found")
     );
 }
+
+/// Aim: a script that runs at the node of its keys is seen from any node, and by name; in a transaction nobody else is asked.
+#[test]
+fn a_script_that_runs_elsewhere_is_seen() {
+    let ring = Ring::of(2);
+    ring.is_balanced();
+    ring.settle();
+    let owners = ring.owners();
+    let mut client = ring.client(0);
+    let running = |client: &mut Client| client.line("FUNCTION STATS").items()[1].clone();
+    assert_eq!(running(&mut client), Value::NilBulk);
+    for node in 0..2 {
+        let mut keys = (0..).map(|number| format!("key{number}"));
+        let is_its = |key: &String| owners(quoit::cluster::slots::slot_of(key.as_bytes())) == node;
+        let key = keys.find(is_its).expect("each owns slots");
+        let mut endless = ring.client(1 - node);
+        endless.send(&["EVAL", "while true do end", "1", &key]);
+        for asked in 0..2 {
+            let mut client = ring.client(asked);
+            eventually("the script to be seen", || {
+                (running(&mut client) != Value::NilBulk).then_some(())
+            });
+            let run = running(&mut client).items();
+            let command = ["EVAL", "while true do end", "1", &key];
+            assert_eq!(run[3], Value::Array(command.map(Value::bulk).to_vec()));
+        }
+        eventually("the script to be old enough to be killed", || {
+            (client.line("SCRIPT KILL") == Value::ok()).then_some(())
+        });
+        assert!(endless.read().value.is_error());
+        eventually("the script to be gone", || {
+            (running(&mut client) == Value::NilBulk).then_some(())
+        });
+    }
+    assert_eq!(client.line("MULTI"), Value::ok());
+    client.line("FUNCTION STATS");
+    let replies = client.line("EXEC").items();
+    assert_eq!(replies[0].items()[1], Value::NilBulk);
+}

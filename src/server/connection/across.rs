@@ -469,6 +469,13 @@ fn merged(merge: Merge, replies: Vec<Bytes>, random: u64, output: &mut Output) {
                 count => output.push_shared(there[(random % count as u64) as usize].clone()),
             }
         }
+        Merge::FirstWith(place) => {
+            let has = |reply: &&Bytes| {
+                let elements = elements(reply).unwrap_or_default();
+                elements.get(place).is_some_and(|element| !is_null(element))
+            };
+            output.push_shared(replies.iter().find(has).unwrap_or(&first).clone());
+        }
         Merge::Join | Merge::Union => {
             let mut all: Vec<Bytes> = Vec::new();
             for reply in &replies {
@@ -539,7 +546,7 @@ fn bulk_number(reply: &Bytes) -> Option<i64> {
 }
 
 /// The elements of an array, a set or a map, as they were sent; `None` for anything else.
-fn elements(reply: &Bytes) -> Option<Vec<Bytes>> {
+pub(super) fn elements(reply: &Bytes) -> Option<Vec<Bytes>> {
     let sign = *reply.first()?;
     let end = reply.iter().position(|byte| *byte == b'\n')?;
     let count = parse_i64(reply.get(1..end)?.strip_suffix(b"\r")?)?;
