@@ -64,6 +64,8 @@ pub(super) struct Routing {
     relied: bool,
     /// Whether a peer whose request is run may know the text of a script that this node does not.
     wants_texts: bool,
+    /// Whether others' requests wait for those that are run.
+    is_among_others: bool,
     /// Of the command that was routed last.
     flags: Flags,
 }
@@ -89,6 +91,7 @@ impl Routing {
             has_lease: false,
             relied: false,
             wants_texts: false,
+            is_among_others: false,
             flags: Flags::empty(),
         })
     }
@@ -231,6 +234,24 @@ impl Runner {
         if let Some(routing) = &mut self.routing {
             routing.wants_texts = wants_texts;
         }
+    }
+
+    /// Whether requests of others wait for those that follow: then what runs a script is not run ([`Step::Apart`]).
+    pub fn set_among_others(&mut self, is_among_others: bool) {
+        if let Some(routing) = &mut self.routing {
+            routing.is_among_others = is_among_others;
+        }
+    }
+
+    /// Whether a request runs a script, and others wait for its end.
+    pub(super) fn should_be_apart(&self, session: &Session, entry: &Entry<Handler>) -> bool {
+        let routing = self.routing.as_ref();
+        if !routing.is_some_and(|routing| routing.is_among_others) {
+            return false;
+        }
+        let transaction = session.transaction().filter(|_| is_exec(entry));
+        let mut queued = transaction.into_iter().flat_map(Transaction::queued);
+        named(entry).is_some() || queued.any(|(id, ..)| named(self.table.entry(id)).is_some())
     }
 
     /// The same request with the text of its script in place of the SHA-1. `None`: it has none, or the text is not known here.

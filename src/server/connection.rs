@@ -573,6 +573,8 @@ impl<S: Stream> Connection<S> {
                 }
                 Step::Across => return self.across().await,
                 Step::Totals => self.ask_totals().await,
+                // Nobody waits for what one connection runs.
+                Step::Apart => self.runner.set_among_others(false),
                 Step::NotHere => {
                     let mut reply = Reply::new(&mut self.output, self.session.protocol);
                     return reply.error(tunnel::NOT_HERE);
