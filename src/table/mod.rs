@@ -171,7 +171,7 @@ pub enum Across {
 pub enum Merge {
     /// All succeed with the same reply: the first.
     First,
-    /// The first that is no error.
+    /// The first that is no error; else the first that is not NOTBUSY.
     AnySuccess,
     /// The sum of integers.
     Sum,
