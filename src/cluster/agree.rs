@@ -227,6 +227,11 @@ impl Agreement {
         self.driver.leave().await
     }
 
+    /// Returns when this node has no part in the ring any more, and will not have one before it is started again.
+    pub async fn ended(&self) {
+        self.driver.ended().await;
+    }
+
     /// Who leads, as far as this node knows.
     pub fn leader(&self) -> Option<NodeId> {
         self.driver.leader()

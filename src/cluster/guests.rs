@@ -115,6 +115,11 @@ impl Guests {
         }
     }
 
+    /// Whether all keys of a slot are here that is not ours yet.
+    pub fn is_complete(&self, slot: u16) -> bool {
+        self.complete.contains(slot)
+    }
+
     /// No more keys of these slots will come, and those that came are worth nothing.
     pub fn abandon(&mut self, slots: &SlotSet) {
         for slot in slots.iter() {

@@ -1,8 +1,8 @@
 //! Who owns which slot: the state that all nodes agree on.
 //!
 //! A [`Map`] is what the replicated log has led to; it changes by [`Change`]s alone, one after the other, and every node that
-//! applies the same changes has the same map. Each change that does something makes a new epoch. Nothing here waits, reads a
-//! clock or draws lots.
+//! applies the same changes has the same map. Each change that does something makes a new epoch; changes that are made together
+//! ([`Map::stage`]) make one. Nothing here waits, reads a clock or draws lots.
 //!
 //! The owner of a slot changes in two ways: the old owner says that it has handed it over ([`Change::Moved`]), or the old
 //! owner is gone ([`Change::Failed`], [`Change::Forget`]). Where slots should be is [`Map::targets`], which the ring computes from
@@ -77,6 +77,29 @@ pub enum Change {
         /// Who has their keys.
         to: NodeId,
     },
+}
+
+/// What changes that are made together have left to do: see [`Map::stage`].
+#[derive(Debug, Default)]
+pub struct Staged {
+    has_changed: bool,
+    /// Whether slots are to be placed anew.
+    is_due: bool,
+    /// Nodes whose share may have grown.
+    shares: Vec<NodeId>,
+}
+
+/// What a change means for where slots should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// It did nothing at all.
+    Nothing,
+    /// They should be where they were.
+    Nowhere,
+    /// Some should be elsewhere.
+    Away,
+    /// The same, and this node may have more.
+    Share(NodeId),
 }
 
 impl Map {
@@ -179,31 +202,70 @@ impl Map {
             && !self.pins.prefixes.iter().any(Vec::is_empty)
     }
 
-    /// What an entry of the log does. False: nothing, and the epoch is what it was.
+    /// What a change does. False: nothing, and the epoch is what it was.
     pub fn apply(&mut self, change: &Change) -> bool {
-        let changes = match change {
+        let mut staged = Staged::default();
+        self.stage(change, &mut staged);
+        self.settle(staged)
+    }
+
+    /// What a change does, but for where slots should be then: [`Map::settle`] says so after the last one of those that are
+    /// made together. False: nothing.
+    ///
+    /// Changes that are made together lead to what they lead to one by one, but that slots which nobody owns go to whom they
+    /// should be with after all of them. Nodes that join a ring without nodes thus have their slots at once.
+    pub fn stage(&mut self, change: &Change, staged: &mut Staged) -> bool {
+        let effect = match change {
             Change::Join(node) => self.join(node),
             Change::Leave(id) => self.leave(*id),
             Change::Failed(id, incarnation) => self.failed(*id, *incarnation),
             Change::Forget(id) => self.forget(*id),
             Change::Weight(id, weight) => self.weight(*id, *weight),
-            Change::Moved { slots, from, to } => self.moved(slots, *from, *to),
+            Change::Moved { slots, from, to } => {
+                // It goes by the targets.
+                self.place_staged(staged);
+                self.moved(slots, *from, *to)
+            }
         };
+        match effect {
+            Effect::Nothing => return false,
+            Effect::Nowhere => {}
+            Effect::Away => staged.is_due = true,
+            Effect::Share(id) => {
+                staged.is_due = true;
+                staged.shares.push(id);
+            }
+        }
+        staged.has_changed = true;
+        true
+    }
+
+    /// After changes that were staged: a new epoch, if any of them did something. Whether one did.
+    pub fn settle(&mut self, mut staged: Staged) -> bool {
+        self.place_staged(&mut staged);
+        let changes = staged.has_changed;
         self.epoch = self.epoch.saturating_add(u64::from(changes));
         changes
     }
 
-    fn join(&mut self, node: &Node) -> bool {
+    fn place_staged(&mut self, staged: &mut Staged) {
+        let shares = std::mem::take(&mut staged.shares);
+        if std::mem::take(&mut staged.is_due) {
+            self.place_slots(&shares);
+        }
+    }
+
+    fn join(&mut self, node: &Node) -> Effect {
         match self.place_of(node.id) {
             Ok(index) => self.come_back(index, node),
             Err(_) => self.join_first_time(node),
         }
     }
 
-    fn come_back(&mut self, index: usize, node: &Node) -> bool {
+    fn come_back(&mut self, index: usize, node: &Node) -> Effect {
         let known = &self.nodes[index];
         if node.incarnation < known.incarnation && known.state != NodeState::Failed {
-            return false;
+            return Effect::Nothing;
         }
         let is_restarted = node.incarnation > known.incarnation;
         let (state, incarnation) = match known.state {
@@ -220,17 +282,17 @@ impl Map {
             ..node.clone()
         };
         if next == *known {
-            return false;
+            return Effect::Nothing;
         }
-        let keeps_shares = next.state == known.state && next.weight == known.weight;
+        let keeps_share = next.state == known.state && next.weight == known.weight;
         self.nodes[index] = next;
-        if !keeps_shares {
-            self.place_slots(Some(index));
+        match keeps_share {
+            true => Effect::Nowhere,
+            false => Effect::Share(node.id),
         }
-        true
     }
 
-    fn join_first_time(&mut self, node: &Node) -> bool {
+    fn join_first_time(&mut self, node: &Node) -> Effect {
         let is_failed = |known: &Node| known.state == NodeState::Failed;
         let is_same_place = |known: &Node| is_failed(known) && known.bus == node.bus;
         while let Some(index) = self.nodes.iter().position(is_same_place) {
@@ -238,101 +300,98 @@ impl Map {
         }
         if self.nodes.len() >= MAX_NODES {
             let Some(index) = self.nodes.iter().position(is_failed) else {
-                return false;
+                return Effect::Nothing;
             };
             self.remove(index);
         }
         let index = self.place_of(node.id).unwrap_or_else(|index| index);
         self.insert(index, node.clone());
         self.nodes[index].state = NodeState::Up;
-        self.place_slots(Some(index));
-        true
+        Effect::Share(node.id)
     }
 
-    fn leave(&mut self, id: NodeId) -> bool {
+    fn leave(&mut self, id: NodeId) -> Effect {
         let Ok(index) = self.place_of(id) else {
-            return false;
+            return Effect::Nothing;
         };
         let is_other_up = |(other, node): (usize, &Node)| other != index && node.is_up();
         match self.nodes[index].state {
             NodeState::Up if self.nodes.iter().enumerate().any(is_other_up) => {
                 self.nodes[index].state = NodeState::Leaving;
-                self.place_slots(None);
-                true
+                Effect::Away
             }
-            NodeState::Up | NodeState::Leaving => false,
+            NodeState::Up | NodeState::Leaving => Effect::Nothing,
             NodeState::Failed => {
                 self.remove(index);
-                true
+                Effect::Nowhere
             }
         }
     }
 
-    fn failed(&mut self, id: NodeId, incarnation: u64) -> bool {
+    fn failed(&mut self, id: NodeId, incarnation: u64) -> Effect {
         let Ok(index) = self.place_of(id) else {
-            return false;
+            return Effect::Nothing;
         };
         let node = &mut self.nodes[index];
         if node.incarnation != incarnation {
-            return false;
+            return Effect::Nothing;
         }
         match node.state {
-            NodeState::Failed => return false,
+            NodeState::Failed => return Effect::Nothing,
             NodeState::Leaving => self.remove(index),
             NodeState::Up => {
                 node.state = NodeState::Failed;
                 disown(&mut self.owners, index);
             }
         }
-        self.place_slots(None);
-        true
+        Effect::Away
     }
 
-    fn forget(&mut self, id: NodeId) -> bool {
+    fn forget(&mut self, id: NodeId) -> Effect {
         let Ok(index) = self.place_of(id) else {
-            return false;
+            return Effect::Nothing;
         };
         self.remove(index);
-        self.place_slots(None);
-        true
+        Effect::Away
     }
 
-    fn weight(&mut self, id: NodeId, weight: u32) -> bool {
+    fn weight(&mut self, id: NodeId, weight: u32) -> Effect {
         let Ok(index) = self.place_of(id) else {
-            return false;
+            return Effect::Nothing;
         };
         if self.nodes[index].weight == weight {
-            return false;
+            return Effect::Nothing;
         }
         self.nodes[index].weight = weight;
-        self.place_slots(Some(index));
-        true
+        Effect::Share(id)
     }
 
-    fn moved(&mut self, slots: &[u16], from: NodeId, to: NodeId) -> bool {
+    fn moved(&mut self, slots: &[u16], from: NodeId, to: NodeId) -> Effect {
         let (Some(from), Some(to)) = (self.index(from), self.index(to)) else {
-            return false;
+            return Effect::Nothing;
         };
-        if from == to {
-            return false;
-        }
-        let mut changes = false;
+        let mut effect = Effect::Nothing;
         for slot in slots.iter().map(|slot| usize::from(*slot)) {
-            if slot < SLOTS && self.owners[slot] == from && self.targets[slot] == to {
+            let is_due = slot < SLOTS && self.owners[slot] == from && self.targets[slot] == to;
+            if from != to && is_due {
                 self.owners[slot] = to;
-                changes = true;
+                effect = Effect::Nowhere;
             }
         }
-        if changes {
+        if effect == Effect::Nowhere {
             self.remove_those_who_left();
         }
-        changes
+        effect
     }
 
-    /// To be called when a node's state or weight has changed (whose, unless it has gone): says where slots should be, and
-    /// gives those that nobody owns to whom they should be with.
-    fn place_slots(&mut self, changed: Option<usize>) {
-        ring::place_again(&self.nodes, &mut self.targets, changed);
+    /// To be called when states or weights have changed: says where slots should be, and gives those that nobody owns to whom
+    /// they should be with. `shares`: nodes that may have more than before.
+    fn place_slots(&mut self, shares: &[NodeId]) {
+        let shares: Vec<usize> = shares
+            .iter()
+            .filter_map(|id| self.place_of(*id).ok())
+            .collect();
+        ring::place_again(&self.nodes, &mut self.targets, &shares);
         for (owner, target) in self.owners.iter_mut().zip(&self.targets) {
             if *owner == NOBODY {
                 *owner = *target;
@@ -340,7 +399,7 @@ impl Map {
         }
         // Targets leave only if nobody is up.
         if self.remove_those_who_left() && self.targets.contains(&NOBODY) {
-            ring::place_again(&self.nodes, &mut self.targets, None);
+            ring::place_again(&self.nodes, &mut self.targets, &[]);
         }
     }
 

@@ -52,6 +52,9 @@ use crate::keyspace::Foreign;
 
 /// What a client is told whose request nobody may run: this node has no contact with the others, or slots have no owner.
 pub const DOWN: &str = "CLUSTERDOWN The cluster is down";
+/// How often it is looked whether there is a lease.
+const LEASE_POLL: Duration = Duration::from_millis(5);
+
 /// What a client is told whose key nobody has.
 pub const NOT_SERVED: &str = "CLUSTERDOWN Hash slot not served";
 
@@ -334,6 +337,11 @@ impl Cluster {
         self.changes.lock().complete(slots);
     }
 
+    /// Whether all keys of a slot have come here: whoever owned it has given it away, or is about to.
+    pub fn is_complete(&self, slot: u16) -> bool {
+        self.view.load().arrives(slot) && self.changes.lock().is_complete(slot)
+    }
+
     /// The keys of slots that were expected, as far as they have come, are worth nothing.
     pub fn abandon(&self, slots: &SlotSet) {
         self.change(|view, guests| {
@@ -386,6 +394,18 @@ impl Cluster {
             }
         };
         tokio::time::timeout(limit, waiting).await.is_ok()
+    }
+
+    /// Waits until this node has a lease, for as long as that. Whether it has.
+    pub async fn wait_for_lease(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        while !self.has_lease() {
+            if Instant::now() >= until {
+                return false;
+            }
+            tokio::time::sleep(LEASE_POLL).await;
+        }
+        true
     }
 
     /// The lease runs until then; it may come nearer, too.

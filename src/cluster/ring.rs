@@ -45,27 +45,46 @@ use super::slots::SLOTS;
 /// A node of weight 0 gets slots only if all have weight 0; those that leave, only if nobody is up; those that have failed,
 /// never.
 pub fn place(nodes: &[Node]) -> Vec<u16> {
-    let mut targets = vec![NOBODY; SLOTS];
-    place_again(nodes, &mut targets, None);
-    targets
+    Drawers::new(nodes).place()
 }
 
-/// What [`place`] says, in a time that hardly depends on the number of nodes, from what it said before one of them was
-/// changed: `changed` joined or came back or has another weight. No index is needed of one that has gone: its slots have
-/// the target [`NOBODY`], or a node that may not have any.
-pub fn place_again(nodes: &[Node], targets: &mut [u16], changed: Option<usize>) {
+/// What [`place`] says, in less time, from what it said before some of them were changed: `changed` joined or came back or have
+/// another weight. No index is needed of those that have gone: their slots have the target [`NOBODY`], or a node that may not
+/// have any.
+pub fn place_again(nodes: &[Node], targets: &mut [u16], changed: &[usize]) {
     let drawers = Drawers::new(nodes);
-    let changed = changed.filter(|changed| drawers.may_draw(*changed));
+    let mut is_changed = vec![false; nodes.len()];
+    let changed = changed.iter().copied();
+    let changed: Vec<usize> = changed.filter(|index| drawers.may_draw(*index)).collect();
+    changed.iter().for_each(|index| is_changed[*index] = true);
+    let stays =
+        |holder: usize| !drawers.are_others && drawers.may_draw(holder) && !is_changed[holder];
+    let free = targets
+        .iter()
+        .filter(|target| !stays(usize::from(**target)));
+    let free = free.count();
+    let draws = free * drawers.who.len() + (targets.len() - free) * changed.len();
+    if draws > ALL_ANEW * SLOTS {
+        targets.copy_from_slice(&drawers.place());
+        return;
+    }
     for (slot, target) in (0..).zip(targets) {
         let holder = usize::from(*target);
-        let stays = !drawers.are_others && drawers.may_draw(holder) && changed != Some(holder);
-        *target = match changed {
-            _ if !stays => drawers.best(slot),
-            Some(changed) => drawers.better(slot, holder, changed) as u16,
-            None => *target,
+        *target = match stays(holder) {
+            false => drawers.best(slot),
+            true => {
+                let better = |holder, other: &usize| drawers.better(slot, holder, *other);
+                changed.iter().fold(holder, better) as u16
+            }
         };
     }
 }
+
+/// With more lots than that for each slot it is faster to begin from nothing.
+const ALL_ANEW: usize = 8;
+
+/// So many lots are drawn for each slot, on average, before those that got none are looked at one by one.
+const GOOD_LOTS: f64 = 10.0;
 
 /// Those who draw lots.
 struct Drawers {
@@ -108,15 +127,48 @@ impl Drawers {
         self.all.get(index).is_some_and(Drawer::takes_part)
     }
 
+    /// Who has the best lot of each slot. Only the good lots of each node are gone through, which are the same in all whatever
+    /// the number of nodes: whoever has the best of them has the best of all.
+    fn place(&self) -> Vec<u16> {
+        let weight: f64 = self.takers().map(|(_, drawer)| 1.0 / drawer.scale).sum();
+        let bound = GOOD_LOTS / weight;
+        let mut found = vec![(f64::INFINITY, NOBODY); SLOTS];
+        for (index, drawer) in self.takers() {
+            for number in (0..SLOTS).rev() {
+                if LOTS[number + 1] * drawer.scale >= bound {
+                    break;
+                }
+                let slot = drawer.slot(number);
+                let lot = drawer.lot_of(number, slot);
+                let best = &mut found[usize::from(slot)];
+                if lot < best.0 {
+                    *best = (lot, index);
+                }
+            }
+        }
+        let slots = (0..).zip(found);
+        slots
+            .map(|(slot, (lot, index))| match lot < bound {
+                true => index,
+                false => self.best(slot),
+            })
+            .collect()
+    }
+
+    /// Those that take part, in order.
+    fn takers(&self) -> impl Iterator<Item = (u16, &Drawer)> {
+        let who = self.who.iter();
+        who.map(|index| (*index, &self.all[usize::from(*index)]))
+    }
+
     /// Whose lot is the best: the first of those that are equal.
     fn best(&self, slot: u16) -> u16 {
         let mut best = NOBODY;
         let mut least = f64::INFINITY;
-        for index in &self.who {
-            let drawer = &self.all[usize::from(*index)];
+        for (index, drawer) in self.takers() {
             if let Some(lot) = drawer.lot_below(slot, least) {
                 least = lot;
-                best = *index;
+                best = index;
             }
         }
         best
@@ -137,6 +189,8 @@ impl Drawers {
 struct Drawer {
     /// Which permutation is its own.
     rounds: [u32; ROUNDS],
+    /// What undoes its multiplications.
+    inverses: [u32; ROUNDS],
     /// Which fractions.
     fraction: u64,
     /// One over its weight; infinite if it takes no part.
@@ -152,8 +206,10 @@ const MASK: u32 = SLOTS as u32 - 1;
 impl Drawer {
     fn new(node: &Node, weight: u32) -> Drawer {
         let key = |seed| xxh3_64_with_seed(&node.id.0, seed);
+        let rounds = std::array::from_fn(|round| key(1 + round as u64) as u32);
         Drawer {
-            rounds: std::array::from_fn(|round| key(1 + round as u64) as u32),
+            rounds,
+            inverses: rounds.map(|round| inverse(round >> 14 | 1)),
             fraction: key(0),
             scale: 1.0 / f64::from(weight),
         }
@@ -172,6 +228,18 @@ impl Drawer {
             number ^= number >> 7;
         }
         number as usize
+    }
+
+    /// The slot for which it draws this number.
+    fn slot(&self, number: usize) -> u16 {
+        let mut slot = number as u32;
+        for (round, inverse) in self.rounds.iter().zip(self.inverses).rev() {
+            // Twice seven bits are all that there are: the step undoes itself.
+            slot ^= slot >> 7;
+            slot = slot.wrapping_mul(inverse) & MASK;
+            slot ^= round & MASK;
+        }
+        slot as u16
     }
 
     /// What it draws behind the number: in `0..1`.
@@ -203,6 +271,14 @@ impl Drawer {
         }
         Some(self.lot_of(number, slot)).filter(|lot| *lot < least)
     }
+}
+
+/// What multiplied with an odd number is one, as far as the lower bits go.
+fn inverse(odd: u32) -> u32 {
+    // Three bits are right at first, and twice as many after each step.
+    (0..4).fold(odd, |inverse, _| {
+        inverse.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(inverse)))
+    })
 }
 
 /// `-ln(number / SLOTS)`, summed up from the end: the logarithm of the system may differ from another's in its last bit.

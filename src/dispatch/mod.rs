@@ -507,8 +507,11 @@ impl Runner {
                 }
                 Routed::Refuse(error) => {
                     self.after_release();
-                    let is_exec = is_exec(entry);
-                    self.reject_within(session, is_exec, Some(entry.command), error, &mut reply);
+                    // As Redis Cluster, which puts no EXECABORT before it: clients follow a MOVED that EXEC says.
+                    if is_exec(entry) {
+                        self.end_transaction(session);
+                    }
+                    self.reject_within(session, false, Some(entry.command), error, &mut reply);
                     self.tally.rejected(&self.server.stats, entry.id);
                     return self.replied(session, mark, output);
                 }

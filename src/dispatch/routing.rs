@@ -549,6 +549,15 @@ impl Runner {
                 Routed::Elsewhere(Step::Tunnel(index))
             }
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
+            // Its owner may have given it away before this node hears of it, and would send the client back here, to and fro.
+            (Route::Peer(_), Face::Cluster)
+                if round <= HELD_ROUNDS && routing.cluster.is_complete(slots[0]) =>
+            {
+                match is_queued {
+                    true => Routed::Here,
+                    false => Routed::Elsewhere(Step::Contended),
+                }
+            }
             (Route::Peer(index), Face::Cluster) => {
                 let kind = settings.cluster_preferred_endpoint_type;
                 Routed::Refuse(moved(&routing.view, kind, slots[0], index))
@@ -716,7 +725,7 @@ impl Runner {
 }
 
 /// Rounds for which a held slot without a lease is waited for, a second or more: one that leaves loses its lease a moment before
-/// it hears who has its slots.
+/// it hears who has its slots. Also those for a slot whose keys are all here, and which is not this node's yet.
 const HELD_ROUNDS: u32 = 1000;
 
 const CROSS_SLOT: CommandError =

@@ -63,6 +63,11 @@ const OUTPUT_PAUSE_UNAUTHENTICATED: usize = 1024 * 1024;
 const BATCH_OUTPUT: usize = 1024 * 1024;
 /// Time after which a batch lets other connections have their turn.
 const SLICE: Duration = Duration::from_micros(500);
+/// How often a subscriber lets all others have their turn before it sends what they have published, how long at most, and the
+/// bytes from which on it does not.
+const PUBLISHERS_TURNS: usize = 8;
+const PUBLISHERS_TIME: Duration = Duration::from_millis(2);
+const MAIL_ENOUGH: usize = 16 * 1024;
 /// Time between two looks at a client that is over its soft output limit.
 const SOFT_LIMIT_LOOK: Duration = Duration::from_millis(100);
 /// How long the confirmation of a subscription waits for the other nodes of a ring to know of it: one that answers at all
@@ -270,8 +275,9 @@ impl<S: Stream> Connection<S> {
                 {
                     return Ok(true);
                 }
-                // Whoever left mail may have company that is about to run: a subscriber sends what all of them leave at once.
-                Woken::Signal if self.session.is_subscribed() => tokio::task::yield_now().await,
+                Woken::Signal if self.session.is_subscribed() => {
+                    let_others_publish(self.client()).await
+                }
                 Woken::Wrote | Woken::Signal => {}
             }
         }
@@ -937,6 +943,20 @@ impl<S: Stream> Connection<S> {
             tracing::warn!(client = self.client().id, addr = %self.client().addr, "closed: over client-query-buffer-limit");
         }
         !over
+    }
+}
+
+/// Whoever left mail may have company that is about to run: a subscriber sends what all of them leave at once. It waits for
+/// no time to pass, only for those whose turn it is, and for more of them as long as they leave more.
+async fn let_others_publish(client: &Client) {
+    let begun = Instant::now();
+    let mut mail = client.mail_bytes();
+    for _ in 0..PUBLISHERS_TURNS {
+        tokio::task::yield_now().await;
+        let before = std::mem::replace(&mut mail, client.mail_bytes());
+        if mail == before || mail >= MAIL_ENOUGH || begun.elapsed() >= PUBLISHERS_TIME {
+            return;
+        }
     }
 }
 

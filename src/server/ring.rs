@@ -69,6 +69,8 @@ pub struct Ring {
     wide: tokio::task::JoinHandle<()>,
     /// Once it leaves.
     following: Option<tokio::task::JoinHandle<()>>,
+    /// Follows the ring once it was removed from it.
+    outliving: tokio::task::JoinHandle<()>,
     stop: tokio::sync::oneshot::Sender<()>,
     bus_port: u16,
 }
@@ -180,6 +182,7 @@ impl Ring {
         };
         let serving = tokio::spawn(bus::serve(listener, bus, service, stopped));
         let wide = tokio::spawn(wide::run(Arc::clone(server), Arc::clone(&cluster)));
+        let outliving = tokio::spawn(outlive(Arc::clone(&cluster), Arc::clone(&agreement)));
         Ok(Ring {
             cluster: Arc::clone(&cluster),
             agreement,
@@ -188,6 +191,7 @@ impl Ring {
             ends,
             wide,
             following: None,
+            outliving,
             stop,
             bus_port,
         })
@@ -200,7 +204,7 @@ impl Ring {
 
     /// Hands all slots over and leaves, until then at the latest. Its own clients are served on until [`Ring::stop`].
     pub async fn leave(&mut self, until: Instant) {
-        let follow = follow(Arc::clone(&self.cluster));
+        let follow = follow(Arc::clone(&self.cluster), ASKS_AGAIN);
         self.following.get_or_insert_with(|| tokio::spawn(follow));
         // Only a first wish to leave counts.
         let _ = self.ends.set(until);
@@ -257,6 +261,7 @@ impl Ring {
             );
         }
         self.wide.abort();
+        self.outliving.abort();
         if let Some(following) = self.following {
             following.abort();
         }
@@ -268,14 +273,27 @@ impl Ring {
 }
 
 /// Asks the others where the keys are, again and again, while the log does not say so to a node that leaves: it ends for it
-/// with its removal, and keys may go on moving, as when several leave at once.
-async fn follow(cluster: Arc<Cluster>) {
+/// with its removal, and keys may go on moving, as when several leave at once. Less often while there is nothing new.
+async fn follow(cluster: Arc<Cluster>, longest_pause: Duration) {
+    let mut pause = ASKS_AGAIN;
     loop {
+        let epoch = cluster.view().map.epoch;
         if !cluster.has_lease() || cluster.view().mine == NOBODY {
             ask_for_map(&cluster).await;
         }
-        tokio::time::sleep(ASKS_AGAIN).await;
+        pause = match cluster.view().map.epoch > epoch {
+            true => ASKS_AGAIN,
+            false => longest_pause.min(pause * 2),
+        };
+        tokio::time::sleep(pause).await;
     }
+}
+
+/// The same for a node that others removed, by CLUSTER FORGET, and that runs on: the last change it has heard of may not be the
+/// one by which its last slots went. Its clients are to be told where those are, not that nobody has them.
+async fn outlive(cluster: Arc<Cluster>, agreement: Arc<Agreement>) {
+    agreement.ended().await;
+    follow(cluster, LAST_ANSWERS).await;
 }
 
 /// Takes over a later map of some that are still in the ring. They are chosen by chance: another that leaves may know no more

@@ -464,6 +464,11 @@ impl Client {
         (!mail.is_empty()).then_some(mail)
     }
 
+    /// How much others have left.
+    pub fn mail_bytes(&self) -> usize {
+        self.outbox.lock().len_bytes()
+    }
+
     /// Takes what others left.
     #[inline]
     pub fn take_mail(&self) -> Option<Output> {

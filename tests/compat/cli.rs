@@ -47,6 +47,12 @@ impl Running {
         )
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        let status = self.0.try_wait().expect("a child can be waited for");
+        status.is_some()
+    }
+
     /// Gives it its input and waits for its end: status and output.
     #[track_caller]
     pub fn finish(mut self, input: &[u8]) -> Output {

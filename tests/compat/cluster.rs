@@ -21,7 +21,8 @@ fn said(mut command: Command) -> String {
     text
 }
 
-fn ring() -> Ring {
+/// Three nodes that have shared out the slots.
+pub fn ring() -> Ring {
     let ring = Ring::of(3);
     ring.settle();
     ring
@@ -76,6 +77,36 @@ fn ioredis_and_node_redis() {
     );
 }
 
+/// A node joins a ring and another leaves it, while a load counts its rounds in `written`. Goes on without the load once it has
+/// ended: whoever began it says why.
+pub fn come_and_go(ring: &mut Ring, mut has_ended: impl FnMut() -> bool) {
+    let mut goes_on = |ring: &Ring| {
+        let mut client = ring.client(0);
+        let mut written = || match client.line("GET written") {
+            Value::Bulk(text) => String::from_utf8_lossy(&text)
+                .parse::<u64>()
+                .expect("it is counted"),
+            _ => 0,
+        };
+        let before = written();
+        eventually("the load to go on", || {
+            (has_ended() || written() > before + 100).then_some(())
+        });
+    };
+    goes_on(ring);
+    ring.add(&[]);
+    ring.settle();
+    goes_on(ring);
+    let leaving = ring.aware(1).line("CLUSTER MYID").text();
+    let forget = format!("CLUSTER FORGET {leaving}");
+    assert_eq!(ring.aware(0).line(&forget), Value::ok());
+    let mut first = ring.aware(0);
+    eventually("the node to leave", || {
+        (field(&mut first, "cluster_known_nodes") == "3").then_some(())
+    });
+    goes_on(ring);
+}
+
 /// While a node joins and another leaves, clients that know the cluster see no error, and read what they wrote last.
 fn meanwhile(interpreter: &str, program: &str, test: &str) {
     if !is_installed(interpreter, test) {
@@ -88,32 +119,8 @@ fn meanwhile(interpreter: &str, program: &str, test: &str) {
         .arg(ring.cluster_port(0).to_string())
         .env("NODE_PATH", path("target/clients/node_modules"))
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    let load = Running::start(&mut command);
-    let written = |ring: &Ring| -> i64 {
-        match ring.client(0).line("GET written") {
-            Value::Bulk(text) => String::from_utf8_lossy(&text)
-                .parse()
-                .expect("it is counted"),
-            _ => 0,
-        }
-    };
-    let more = |ring: &Ring, than: i64| {
-        eventually("the load to go on", || {
-            (written(ring) > than + 100).then_some(())
-        });
-    };
-    more(&ring, 0);
-    ring.add(&[]);
-    ring.settle();
-    more(&ring, written(&ring));
-    let leaving = ring.aware(1).line("CLUSTER MYID").text();
-    let forget = format!("CLUSTER FORGET {leaving}");
-    assert_eq!(ring.aware(0).line(&forget), Value::ok());
-    let mut first = ring.aware(0);
-    eventually("the node to leave", || {
-        (field(&mut first, "cluster_known_nodes") == "3").then_some(())
-    });
-    more(&ring, written(&ring));
+    let mut load = Running::start(&mut command);
+    come_and_go(&mut ring, || load.has_ended());
     // The end of its input is its end.
     let output = load.finish(b"");
     let all = [output.stdout, output.stderr].concat();

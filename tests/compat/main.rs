@@ -6,7 +6,7 @@
 //! - [`handshakes`]: what clients and probes send unasked, byte for byte, in one write.
 //! - [`cli`]: redis-cli and redis-benchmark.
 //! - [`libraries`]: redis-py and ioredis, driven by the programs of `tests/clients`; [`redis_rs`] from here.
-//! - [`cluster`]: clients that know Redis Cluster, on the cluster face of a ring.
+//! - [`cluster`], [`redis_rs_cluster`]: clients that know Redis Cluster, on the cluster face of a ring.
 //! - [`frameworks`]: what is built on those: queues of jobs, caches, locks, messages between servers.
 //!
 //! A client that is not installed is skipped, loudly; with `QUOIT_REQUIRE_CLIENTS=1` its lack is a failure. `.ci/run` installs
@@ -26,5 +26,6 @@ mod frameworks;
 mod handshakes;
 mod libraries;
 mod redis_rs;
+mod redis_rs_cluster;
 mod scenarios;
 mod scripts;

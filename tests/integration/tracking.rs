@@ -161,8 +161,7 @@ fn prefixes_and_batches() {
 fn what_was_changed_before_a_pause_is_told_before_it() {
     let server = Server::start(&[]);
     let mut all = tracking_client(&server, "BCAST");
-    let mut other = server.client();
-    // In one piece, so that the pause has begun when the first change is told.
+    let (mut other, mut judge) = (server.client(), server.client());
     let requests = [
         encode(&["SET", "k", "1"]),
         encode(&["CLIENT", "PAUSE", "100000", "WRITE"]),
@@ -170,6 +169,11 @@ fn what_was_changed_before_a_pause_is_told_before_it() {
     ];
     other.send_raw(&requests.concat());
     assert_eq!(all.read().value, forget(&["k"]));
+    // The requests may have been run in two batches: the pause may begin only now.
+    eventually("the second change waits", || {
+        let list = judge.line("CLIENT LIST").text();
+        list.contains(" flags=b ").then_some(())
+    });
     all.line("CLIENT UNPAUSE");
     assert_eq!(all.read().value, forget(&["k"]));
 }

@@ -32,6 +32,12 @@ impl Ring {
 
     /// One node more, which the others know when this returns.
     pub fn add(&mut self, arguments: &[&str]) {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        self.add_to(&all, arguments);
+    }
+
+    /// The same when only these, by their numbers from 0, are in the ring.
+    pub fn add_to(&mut self, members: &[usize], arguments: &[&str]) {
         let (bus_port, cluster_port) = (free_port().to_string(), free_port());
         let cluster = cluster_port.to_string();
         let mut all = vec!["--bind", "127.0.0.1", "--enable-debug-command", "yes"];
@@ -46,9 +52,10 @@ impl Ring {
         self.seed.get_or_insert(seed);
         self.nodes.push(node);
         self.cluster_ports.push(cluster_port);
-        let known = self.nodes.len().to_string();
-        for port in &self.cluster_ports {
-            let mut client = Client::connect(*port);
+        let known = (members.len() + 1).to_string();
+        let newcomer = self.nodes.len() - 1;
+        for node in members.iter().copied().chain([newcomer]) {
+            let mut client = self.aware(node);
             eventually("a node to know the ring", || {
                 let is_whole = field(&mut client, "cluster_state") == "ok"
                     && field(&mut client, "cluster_known_nodes") == known;

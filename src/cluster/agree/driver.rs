@@ -1,9 +1,10 @@
 //! Runs the agreement: tasks that ask, answer and wait. What they do about it, [`super::member`] decides.
 //!
-//! Three tasks run for the whole life of a node: `seek` brings it into a ring and back into it, `renew` keeps its lease, `lead`
-//! does what a leader has to, while this node is one.
+//! Four tasks run for the whole life of a node: `seek` brings it into a ring and back into it, `renew` keeps its lease; while this
+//! node leads, `lead` does what a leader has to, and `write` puts into the log what it was asked for.
 
 mod answer;
+mod gather;
 mod lead;
 mod seek;
 
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use self::gather::Gathering;
 use self::lead::Session;
 use super::machine::{Applied, Machine};
 use super::member::Times;
@@ -75,6 +77,7 @@ pub struct Driver {
     /// Who was told to lead, in the log.
     told_leader: Mutex<Option<NodeId>>,
     leading: Mutex<Option<Session>>,
+    gathering: Gathering,
     lease: Mutex<Option<Instant>>,
     proposals: Mutex<Proposals>,
     stop: watch::Sender<bool>,
@@ -145,6 +148,7 @@ impl Driver {
             leaving: AtomicBool::new(false),
             told_leader: Mutex::new(None),
             leading: Mutex::new(None),
+            gathering: Gathering::default(),
             lease: Mutex::new(None),
             proposals: Mutex::new(Proposals::default()),
             stop: watch::Sender::new(false),
@@ -154,6 +158,7 @@ impl Driver {
         driver.spawn(|driver| driver.seek());
         driver.spawn(|driver| driver.renew());
         driver.spawn(|driver| driver.lead());
+        driver.spawn(|driver| driver.write());
         Ok(driver)
     }
 
@@ -264,6 +269,15 @@ impl Driver {
         )
     }
 
+    /// See [`super::Agreement::ended`].
+    pub async fn ended(&self) {
+        let mut standing = self.standing.subscribe();
+        while !self.is_out() {
+            // The sender is this driver's own.
+            let _ = standing.changed().await;
+        }
+    }
+
     /// The end of this node's part in the ring.
     fn drop_out(&self, standing: Standing) {
         if self.is_out() {
@@ -359,7 +373,9 @@ impl Driver {
     /// A task that keeps this node's lease.
     async fn renew(self: Arc<Self>) {
         let mut was_valid = false;
+        let mut news = self.applied.clone();
         loop {
+            news.mark_unchanged();
             if self.is_formed() && !self.is_out() {
                 self.renew_once().await;
             }
@@ -376,7 +392,15 @@ impl Driver {
                 }
             }
             was_valid = is_valid;
-            sleep(self.times.renewal()).await;
+            if is_valid {
+                sleep(self.times.renewal()).await;
+            } else {
+                // Who has just been let in asks at once: until it has a lease nobody hands slots over to it.
+                let changed = timeout(self.times.renewal(), news.changed()).await;
+                if matches!(changed, Ok(Err(_))) {
+                    sleep(self.times.renewal()).await;
+                }
+            }
         }
     }
 

@@ -16,9 +16,9 @@ use super::Sink;
 use super::network::Book;
 use super::store::{Store, as_snapshot};
 use super::types::{
-    Command, LeaderId, LogId, Membership, Origin, Outcome, SnapshotMeta, StorageError, Types,
+    Asked, Command, LeaderId, LogId, Membership, Origin, Outcome, SnapshotMeta, StorageError, Types,
 };
-use crate::cluster::map::{Change, Map};
+use crate::cluster::map::{Change, Map, Staged};
 use crate::cluster::node::{NodeId, NodeState};
 use crate::cluster::slots::Pins;
 
@@ -61,36 +61,76 @@ impl State {
         }
     }
 
-    /// `leader`: who put it in the log.
-    fn apply(&mut self, command: &Command, leader: &LeaderId) -> Outcome {
-        match command {
-            Command::Barrier => self.outcome(false),
+    /// `leader`: who put it in the log. `tell` is called with each new map. Gives the outcome of each change.
+    fn apply(
+        &mut self,
+        command: &Command,
+        leader: &LeaderId,
+        tell: &mut dyn FnMut(&Map),
+    ) -> Vec<Outcome> {
+        let changes = match command {
+            Command::Barrier => return Vec::new(),
             Command::Found(pins) => {
                 if self.map.epoch == 0 {
                     self.map.pins = pins.clone();
                 }
-                self.outcome(false)
+                return Vec::new();
             }
-            Command::Change(origin, change) => self.change(origin, change),
+            Command::Changes(changes) => changes,
+        };
+        let mut outcomes = Vec::with_capacity(changes.len());
+        // What is of one kind makes one map. Whoever follows the maps can tell from each why its slots came or went.
+        for together in changes.chunk_by(|a, b| Cause::of(&a.change) == Cause::of(&b.change)) {
+            let before = self.map.epoch;
+            outcomes.extend(self.make(together, leader));
+            if self.map.epoch != before {
+                tell(&self.map);
+            }
+        }
+        outcomes
+    }
+
+    /// Makes changes together.
+    fn make(&mut self, changes: &[Asked], leader: &LeaderId) -> Vec<Outcome> {
+        let mut staged = Staged::default();
+        let mut has_changed = false;
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for asked in changes {
+            let next = self.map.epoch.saturating_add(1);
+            let outcome = |has_changed: bool, changed: bool| Outcome {
+                epoch: next - u64::from(!has_changed),
+                changed,
+            };
             // Rule 4: what a leader found holds only for what it may itself have granted since.
-            Command::Take(origin, change, finder) if finder == leader => {
-                self.change(origin, change)
+            if asked.finder.is_some_and(|finder| finder != *leader) {
+                outcomes.push(outcome(has_changed, false));
+                continue;
             }
-            Command::Take(..) => self.outcome(false),
+            outcomes.push(match self.judge(&asked.origin, &asked.change) {
+                Judgement::Void => outcome(has_changed, false),
+                Judgement::Made(made) => made,
+                Judgement::Due => {
+                    let changed = self.change(asked, &mut staged);
+                    has_changed |= changed;
+                    let made = outcome(has_changed, changed);
+                    self.note(&asked.origin, made);
+                    made
+                }
+            });
         }
+        self.map.settle(staged);
+        let asks = |id: &NodeId| changes.iter().any(|asked| asked.origin.node == *id);
+        let map = &self.map;
+        self.sessions
+            .retain(|id, _| map.node(*id).is_some() || asks(id));
+        outcomes
     }
 
-    fn outcome(&self, changed: bool) -> Outcome {
-        Outcome {
-            epoch: self.map.epoch,
-            changed,
-        }
-    }
-
-    fn change(&mut self, origin: &Origin, change: &Change) -> Outcome {
+    /// Whether a change is to be made now.
+    fn judge(&mut self, origin: &Origin, change: &Change) -> Judgement {
         let session = self.sessions.entry(origin.node).or_default();
         if origin.incarnation < session.incarnation {
-            return self.outcome(false);
+            return Judgement::Void;
         }
         if origin.incarnation > session.incarnation {
             *session = Session {
@@ -99,25 +139,35 @@ impl State {
             };
         }
         if let Some(made) = session.made.get(&origin.number) {
-            return *made;
+            return Judgement::Made(*made);
         }
         if origin.number < session.floor {
-            return self.outcome(false);
+            return Judgement::Void;
         }
         if matches!(change, Change::Moved { .. }) {
             // A node hands slots over one portion after the other, and has given up all before this one. The floor need not
             // say so: something else that it asked for earlier may still be open. What it gave up it may have served since.
             if origin.number < session.moved {
-                return self.outcome(false);
+                return Judgement::Void;
             }
             session.moved = origin.number;
         }
+        Judgement::Due
+    }
+
+    /// Whether it did anything.
+    fn change(&mut self, asked: &Asked, staged: &mut Staged) -> bool {
+        let change = &asked.change;
         let before = self.map.node(subject(change)).map(|node| node.state);
-        let changed = is_due(&self.map, origin, change) && self.map.apply(change);
+        let changed = is_due(&self.map, &asked.origin, change) && self.map.stage(change, staged);
         if changed {
             tell(change, before);
         }
-        let outcome = self.outcome(changed);
+        changed
+    }
+
+    /// Keeps what was made for whoever asks again.
+    fn note(&mut self, origin: &Origin, outcome: Outcome) {
         let session = self.sessions.entry(origin.node).or_default();
         session.made.insert(origin.number, outcome);
         session.floor = session.floor.max(origin.floor);
@@ -127,10 +177,38 @@ impl State {
             }
         }
         session.made = session.made.split_off(&session.floor);
-        let map = &self.map;
-        self.sessions
-            .retain(|node, _| *node == origin.node || map.node(*node).is_some());
-        outcome
+    }
+}
+
+/// What is to be done with a change.
+enum Judgement {
+    /// Nothing, ever.
+    Void,
+    /// It was made before.
+    Made(Outcome),
+    /// It is to be made.
+    Due,
+}
+
+/// Why slots get other owners, if they do. Changes of different kinds never make one map together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// A node is gone, and what it had is lost.
+    Loss,
+    /// They were handed over.
+    HandOver,
+    /// Nodes or their shares are others.
+    Nodes,
+}
+
+impl Cause {
+    /// Of this change.
+    pub fn of(change: &Change) -> Cause {
+        match change {
+            Change::Failed(..) | Change::Forget(_) => Cause::Loss,
+            Change::Join(_) | Change::Leave(_) | Change::Weight(..) => Cause::Nodes,
+            Change::Moved { .. } => Cause::HandOver,
+        }
     }
 }
 
@@ -152,9 +230,25 @@ pub struct Machine {
     applied: Option<LogId>,
     membership: Membership,
     store: Store,
+    outlets: Outlets,
+}
+
+/// Who is told of a new map.
+struct Outlets {
     sink: Arc<dyn Sink>,
     book: Arc<Book>,
     watch: watch::Sender<Applied>,
+}
+
+impl Outlets {
+    fn install(&self, map: &Map) {
+        let map = Arc::new(map.clone());
+        for node in &map.nodes {
+            self.book.learn(node.id, node.incarnation, &node.bus);
+        }
+        self.watch.send_modify(|seen| seen.map = map.clone());
+        self.sink.install(map);
+    }
 }
 
 impl Machine {
@@ -173,9 +267,7 @@ impl Machine {
             applied: None,
             membership: StoredMembership::default(),
             store,
-            sink,
-            book,
-            watch,
+            outlets: Outlets { sink, book, watch },
         };
         if let Some((meta, data)) = machine.store.snapshot() {
             machine
@@ -190,25 +282,15 @@ impl Machine {
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         if self.state.map.epoch > 0 {
-            self.install();
+            self.outlets.install(&self.state.map);
         }
         self.show();
         Ok(())
     }
 
-    /// Tells the rest of the server.
-    fn install(&mut self) {
-        let map = Arc::new(self.state.map.clone());
-        for node in &map.nodes {
-            self.book.learn(node.id, node.incarnation, &node.bus);
-        }
-        self.watch.send_modify(|seen| seen.map = map.clone());
-        self.sink.install(map);
-    }
-
     fn show(&self) {
         let index = self.applied.map_or(0, |id| id.index);
-        self.watch.send_modify(|seen| seen.index = index);
+        self.outlets.watch.send_modify(|seen| seen.index = index);
     }
 }
 
@@ -219,7 +301,7 @@ impl RaftStateMachine<Types> for Machine {
         Ok((self.applied, self.membership.clone()))
     }
 
-    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Outcome>, StorageError>
+    async fn apply<I>(&mut self, entries: I) -> Result<Vec<Vec<Outcome>>, StorageError>
     where
         I: IntoIterator<Item = Entry<Types>> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -227,18 +309,18 @@ impl RaftStateMachine<Types> for Machine {
         let mut outcomes = Vec::new();
         for entry in entries {
             self.applied = Some(entry.log_id);
-            let epoch = self.state.map.epoch;
             outcomes.push(match &entry.payload {
-                EntryPayload::Blank => self.state.outcome(false),
-                EntryPayload::Normal(command) => self.state.apply(command, &entry.log_id.leader_id),
+                EntryPayload::Blank => Vec::new(),
+                EntryPayload::Normal(command) => {
+                    let leader = &entry.log_id.leader_id;
+                    let mut tell = |map: &Map| self.outlets.install(map);
+                    self.state.apply(command, leader, &mut tell)
+                }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
-                    self.state.outcome(false)
+                    Vec::new()
                 }
             });
-            if self.state.map.epoch != epoch {
-                self.install();
-            }
         }
         self.show();
         Ok(outcomes)

@@ -16,10 +16,20 @@ pub enum Command {
     Found(Pins),
     /// Changes nothing. When it is applied, so is all that came before it.
     Barrier,
-    /// A change, and who asked for it.
-    Change(Origin, Change),
-    /// One that takes slots from a node that does not give them: made only under the leader that found that it may be.
-    Take(Origin, Change, LeaderId),
+    /// Changes that were asked for within a short time, one after the other.
+    Changes(Vec<Asked>),
+}
+
+/// A change, and who asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Who asked.
+    pub origin: Origin,
+    /// For what.
+    pub change: Change,
+    /// Of one that takes slots from a node that does not give them: the leader that found that it may be made. It is made only
+    /// under that leader.
+    pub finder: Option<LeaderId>,
 }
 
 /// Who asked for a change: lets it be sent again without being made twice, and voids what came too late.
@@ -35,7 +45,7 @@ pub struct Origin {
     pub floor: u64,
 }
 
-/// What an entry did.
+/// What a change did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The epoch after it.
@@ -50,7 +60,7 @@ pub struct Types;
 
 impl openraft::RaftTypeConfig for Types {
     type D = Command;
-    type R = Outcome;
+    type R = Vec<Outcome>;
     type NodeId = NodeId;
     type Node = BasicNode;
     type Entry = Entry<Types>;

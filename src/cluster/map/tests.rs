@@ -332,7 +332,8 @@ fn any_change(map: &Map, rng: &Rng) -> Change {
     }
 }
 
-fn assert_rules(map: &Map, before: &Map, change: &Change) {
+/// What always holds: see the file's head.
+fn assert_standing_rules(map: &Map) {
     assert!(map.is_sound());
     assert_eq!(map.targets, ring::place(&map.nodes), "as from nothing");
     let state = |index: &u16| map.nodes.get(usize::from(*index)).map(|node| node.state);
@@ -349,6 +350,10 @@ fn assert_rules(map: &Map, before: &Map, change: &Change) {
             assert!(map.owners.contains(&index));
         }
     }
+}
+
+fn assert_rules(map: &Map, before: &Map, change: &Change) {
+    assert_standing_rules(map);
     // Nothing but what is said in the file's head takes a slot from one who is there.
     let id_of = |map: &Map, index: u16| map.nodes.get(usize::from(index)).map(|node| node.id);
     for slot in 0..SLOTS {
@@ -412,4 +417,67 @@ fn whatever_changes_come_the_rules_hold() {
             }
         }
     }
+}
+
+#[test]
+fn changes_that_are_made_together_keep_the_rules_and_make_one_epoch() {
+    let steps = if cfg!(debug_assertions) { 40 } else { 1000 };
+    for seed in 20..26 {
+        println!("seed {seed}");
+        let rng = Rng::seeded(seed);
+        let mut map = Map::new(Pins::default());
+        for step in 0..steps {
+            let before = map.clone();
+            let mut staged = Staged::default();
+            let mut changes = Vec::new();
+            for _ in 0..1 + rng.below(6) {
+                let change = any_change(&before, &rng);
+                if map.stage(&change, &mut staged) {
+                    changes.push(change);
+                }
+            }
+            assert_eq!(map.settle(staged), !changes.is_empty());
+            let epochs = map.epoch - before.epoch;
+            assert_eq!(epochs, u64::from(!changes.is_empty()), "step {step}");
+            assert_standing_rules(&map);
+            let is_lost = |id: NodeId| {
+                let loses = |change: &Change| match change {
+                    Change::Failed(gone, _) | Change::Forget(gone) => *gone == id,
+                    Change::Moved { from, .. } => *from == id,
+                    _ => false,
+                };
+                changes.iter().any(loses)
+            };
+            for slot in 0..SLOTS as u16 {
+                let (old, new) = (before.owner(slot), map.owner(slot));
+                let (old, new) = (old.map(|node| node.id), new.map(|node| node.id));
+                if old != new
+                    && let Some(old) = old
+                {
+                    assert!(is_lost(old), "{old} lost slot {slot} by {changes:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nodes_that_found_a_ring_together_have_their_slots_at_once() {
+    let mut together = Map::new(Pins::default());
+    let mut staged = Staged::default();
+    for number in 1..=5 {
+        assert!(together.stage(&Change::Join(node(number)), &mut staged));
+    }
+    assert!(together.settle(staged));
+    assert_eq!(together.epoch, 1);
+    assert_eq!(together.owners, together.targets);
+    let mut one_by_one = Map::new(Pins::default());
+    for number in 1..=5 {
+        assert!(one_by_one.apply(&Change::Join(node(number))));
+    }
+    assert_eq!(one_by_one.targets, together.targets);
+    assert!(
+        one_by_one.owners.iter().all(|owner| *owner == 0),
+        "they have to move"
+    );
 }

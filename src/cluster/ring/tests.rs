@@ -97,7 +97,7 @@ fn the_fullest_node_is_near_the_mean_and_a_join_moves_little() {
         for count in 1..=MOST {
             nodes.push(node(&rng, Node::DEFAULT_WEIGHT));
             let before = targets.clone();
-            place_again(&nodes, &mut targets, Some(count - 1));
+            place_again(&nodes, &mut targets, &[count - 1]);
             let moves = before.iter().zip(&targets).filter(|(old, new)| old != new);
             let moved = moves
                 .inspect(|(_, new)| assert_eq!(usize::from(**new), count - 1, "seed {seed}"))
@@ -161,7 +161,7 @@ fn weights_change_only_what_they_must() {
         let before = targets.clone();
         let grows = weight > nodes[2].weight;
         nodes[2].weight = weight;
-        place_again(&nodes, &mut targets, Some(2));
+        place_again(&nodes, &mut targets, &[2]);
         assert_eq!(targets, place(&nodes), "as from nothing");
         for (old, new) in before.iter().zip(&targets) {
             let concerned = if grows { new } else { old };
@@ -201,10 +201,10 @@ fn a_thousand_nodes() {
     let mut nodes = nodes(&rng, &[100; 1000]);
     let mut targets = place(&nodes);
     nodes.push(node(&rng, 300));
-    place_again(&nodes, &mut targets, Some(1000));
+    place_again(&nodes, &mut targets, &[1000]);
     let gone = targets[0];
     nodes[usize::from(gone)].state = NodeState::Failed;
-    place_again(&nodes, &mut targets, None);
+    place_again(&nodes, &mut targets, &[]);
     assert_eq!(targets, place(&nodes));
     let all = shares(&targets, nodes.len());
     assert_eq!(all[usize::from(gone)], 0.0);
@@ -217,6 +217,56 @@ fn a_thousand_nodes() {
         fullest * 1000.0
     );
     assert!(fullest * 1000.0 < 3.0);
+}
+
+#[test]
+fn whoever_is_placed_from_nothing_has_the_best_lot() {
+    // Aim: going through the good lots alone finds whom going through all of them finds, whatever the weights are.
+    for (seed, weights) in [
+        (6, vec![100; 1]),
+        (7, vec![100, 1]),
+        (8, vec![1, 1_000_000_000, 0, 70]),
+        (9, (0..40).map(|number| number * number).collect()),
+        (10, vec![100; 700]),
+    ] {
+        let nodes = nodes(&Rng::seeded(seed), &weights);
+        let drawers = Drawers::new(&nodes);
+        let one_by_one: Vec<u16> = (0..SLOTS as u16).map(|slot| drawers.best(slot)).collect();
+        assert_eq!(place(&nodes), one_by_one, "seed {seed}");
+        let drawer = &drawers.all[0];
+        let is_back = |slot: u16| drawer.slot(drawer.number(slot)) == slot;
+        assert!((0..SLOTS as u16).all(is_back), "seed {seed}");
+    }
+}
+
+#[test]
+fn many_that_change_together_are_placed_as_from_nothing() {
+    let rng = Rng::seeded(11);
+    for (before, joins, goes) in [
+        (10, 3, 2),
+        (3, 40, 1),
+        (40, 2, 39),
+        (300, 5, 20),
+        (5, 300, 0),
+    ] {
+        let mut nodes = nodes(&rng, &vec![100; before]);
+        let mut targets = place(&nodes);
+        for gone in 0..goes {
+            nodes[gone].state = NodeState::Failed;
+        }
+        nodes.extend((0..joins).map(|number| node(&rng, 50 + number)));
+        let last = nodes.len() - joins as usize - 1;
+        nodes[last].weight = 60;
+        let mut changed: Vec<usize> = (last..nodes.len()).collect();
+        place_again(&nodes, &mut targets, &changed);
+        assert_eq!(targets, place(&nodes), "{before} {joins} {goes}");
+        // In any order, and named twice.
+        changed.reverse();
+        changed.extend(last..nodes.len());
+        nodes[last].weight = 70;
+        place_again(&nodes, &mut targets, &changed);
+        assert_eq!(targets, place(&nodes), "{before} {joins} {goes}");
+    }
 }
 
 /// A place on hashring's circle, with its node.

@@ -35,7 +35,7 @@ use crate::state::Server;
 pub const PATIENCE_FOR_MORE: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const TEND: Duration = Duration::from_secs(5);
-/// How long a sender of a later epoch is waited for.
+/// How long a sender of a later epoch, or this node's lease, is waited for.
 const CATCH_UP: Duration = Duration::from_secs(1);
 /// How long the removal of left-overs may take before a transfer that waits for it is refused.
 const CLEAN_UP: Duration = Duration::from_secs(20);
@@ -161,7 +161,8 @@ impl Importer {
         done.err().unwrap_or(Verdict::Done)
     }
 
-    /// Begins anew, with nothing of these slots.
+    /// Begins anew, with nothing of these slots. Not before this node may serve them: one that was let in just now has no lease
+    /// yet, and clients that are sent to it were told that the cluster is down.
     async fn begin(
         &self,
         from: NodeId,
@@ -173,6 +174,9 @@ impl Importer {
         let cluster = &self.cluster;
         // With an older map the transfer before would be given up although it has come to its end.
         if !self.catches_up(epoch).await && session.is_complete {
+            return Verdict::Unknown;
+        }
+        if !cluster.wait_for_lease(CATCH_UP).await {
             return Verdict::Unknown;
         }
         self.give_up(session);

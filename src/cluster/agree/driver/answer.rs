@@ -1,6 +1,7 @@
 //! What this node answers when others ask.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
@@ -9,8 +10,9 @@ use super::super::member::forming;
 use super::super::member::{Leader, Verdict};
 use super::super::message::{Answer, Ask, Hello, RaftAnswer, RaftAsk, RaftCall};
 use super::super::store::as_snapshot;
-use super::super::types::{Command, Origin, Outcome};
+use super::super::types::{Asked, Origin};
 use super::Driver;
+use super::gather::Written;
 use super::lead::Session;
 use crate::cluster::map::{Change, MAX_NODES, Map};
 use crate::cluster::node::{Node, NodeId, NodeState};
@@ -139,19 +141,24 @@ impl Driver {
         if ring != self.identity().ring {
             return Answer::Refused("this is another ring".to_owned());
         }
-        let caught_up = self.leading.lock().as_ref().map(Session::is_caught_up);
-        match caught_up {
-            Some(true) if self.is_leader() => {}
+        let of_session = |session: &Session| (session.is_caught_up(), session.founds());
+        let found = self.leading.lock().as_ref().map(of_session);
+        let founds = match found {
+            Some((true, founds)) if self.is_leader() => founds,
             // It does not know yet who is in the ring.
             Some(_) => return Answer::NotNow,
             None => return self.not_leader(),
-        }
+        };
         let map = self.map();
-        if map.nodes.is_empty() && node.id != self.id {
+        if map.nodes.is_empty() && node.id != self.id && !founds {
             // Whoever forms the ring is its first node.
             return Answer::NotNow;
         }
-        if map.epoch > 0 && map.pins != *pins {
+        let ring_pins = match map.epoch {
+            0 => &self.options.pins,
+            _ => &map.pins,
+        };
+        if ring_pins != pins {
             let why = "its cluster-pin is not that of the ring: it has to be the same on all nodes";
             return Answer::Refused(why.to_owned());
         }
@@ -175,36 +182,58 @@ impl Driver {
         self.network
             .book
             .learn(node.id, node.incarnation, &node.bus);
-        if map.epoch == 0 {
-            let found = self
-                .raft
-                .client_write(Command::Found(self.options.pins.clone()));
-            if found.await.is_err() {
-                return self.not_leader();
-            }
-        }
         let is_other = node.id != self.id;
         let Some(vote) = self.begin_join(is_other) else {
             return self.not_leader();
         };
-        let origin = Origin {
-            node: node.id,
-            incarnation: node.incarnation,
-            // The first of its incarnation; the same each time that it asks.
-            number: 0,
-            floor: 0,
+        let id = node.id;
+        let patience = self.patience(&map, &node);
+        let asked = Asked {
+            origin: Origin {
+                node: id,
+                incarnation: node.incarnation,
+                // The first of its incarnation; the same each time that it asks.
+                number: 0,
+                floor: 0,
+            },
+            change: Change::Join(node),
+            finder: None,
         };
-        let write = self
-            .raft
-            .client_write(Command::Change(origin, Change::Join(node)));
-        let written = timeout(self.times.proposal(), write).await;
+        let written = self.gathering.add(asked, patience).await;
         if is_other {
-            self.end_join(&vote, matches!(written, Ok(Ok(_))));
+            self.end_join(&vote, written.is_ok());
         }
         match written {
-            Ok(Ok(_)) => Answer::Granted,
-            Ok(Err(_)) => self.not_leader(),
-            Err(_) => Answer::NotNow,
+            Ok(_) if self.map().node(id).is_some() => Answer::Granted,
+            // Others that joined together with it may have taken the last places.
+            Ok(_) => Answer::NotNow,
+            Err(_) => self.not_written(),
+        }
+    }
+
+    /// How long a node that joins can wait for others to join with it.
+    fn patience(&self, map: &Map, node: &Node) -> Duration {
+        let is_other = |seed: &String| *seed != self.options.node.bus;
+        if map.nodes.is_empty() {
+            // All of those who waited for the ring ask within a heartbeat and a half, see `seek`. They get their slots at
+            // once, while those who come later get them from others.
+            return match self.options.seeds.iter().any(is_other) {
+                true => self.times.heartbeat() * 2,
+                false => Duration::ZERO,
+            };
+        }
+        match map.node(node.id) {
+            // It may own slots, of which nobody has anything meanwhile.
+            Some(_) => self.times.heartbeat() / 4,
+            None => self.times.heartbeat(),
+        }
+    }
+
+    /// What is answered if nobody can tell whether a change was made.
+    fn not_written(&self) -> Answer {
+        match self.is_leader() {
+            true => Answer::NotNow,
+            false => self.not_leader(),
         }
     }
 
@@ -217,32 +246,31 @@ impl Driver {
         }
         let written = if let Change::Forget(id) = change {
             match self.take_away(id, origin) {
-                Some(written) => timeout(self.times.proposal(), written).await,
+                Some(written) => written,
                 None => return Answer::NotNow,
             }
         } else {
-            let write = self.raft.client_write(Command::Change(origin, change));
-            let write = timeout(self.times.proposal(), write).await;
-            write.map(|written| Ok(written.ok().map(|done| (done.log_id.index, done.data))))
+            let asked = Asked {
+                origin,
+                change,
+                finder: None,
+            };
+            self.gathering.add(asked, Duration::ZERO)
         };
-        match written {
-            Ok(Ok(Some((index, outcome)))) => Answer::Done {
+        match timeout(self.times.proposal(), written).await {
+            Ok(Ok((index, outcome))) => Answer::Done {
                 index,
                 epoch: outcome.epoch,
                 changed: outcome.changed,
             },
-            Ok(_) => self.not_leader(),
+            Ok(Err(_)) => self.not_written(),
             Err(_) => Answer::NotNow,
         }
     }
 
     /// Has a node forgotten as soon as it can have no lease any more (rule 4). Once begun it goes on as long as this node
     /// leads, whoever waits for it: the node is barred. None if it has begun before, or this node does not lead.
-    fn take_away(
-        self: &Arc<Self>,
-        id: NodeId,
-        origin: Origin,
-    ) -> Option<oneshot::Receiver<Option<(u64, Outcome)>>> {
+    fn take_away(self: &Arc<Self>, id: NodeId, origin: Origin) -> Option<Written> {
         let mut leading = self.leading.lock();
         let session = leading.as_mut()?;
         if !session.proposed.insert(id) {
@@ -261,11 +289,17 @@ impl Driver {
             while is_over() == Some(false) {
                 sleep(driver.times.heartbeat()).await;
             }
-            let command = Command::Take(origin, Change::Forget(id), vote.leader_id);
-            let write = driver.raft.client_write(command).await;
+            let asked = Asked {
+                origin,
+                change: Change::Forget(id),
+                finder: Some(vote.leader_id),
+            };
+            let made = driver.gathering.add(asked, Duration::ZERO).await;
             driver.in_session(&vote, |session| session.proposed.remove(&id));
-            // Nobody may wait for it any more.
-            let _ = done.send(write.ok().map(|done| (done.log_id.index, done.data)));
+            if let Ok(made) = made {
+                // Nobody may wait for it any more.
+                let _ = done.send(made);
+            }
         });
         Some(written)
     }

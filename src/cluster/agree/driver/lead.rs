@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::{ChangeMembers, ServerState};
 use tokio::time::{Instant, interval};
 
 use super::super::member::voters::{self, Plan};
 use super::super::member::{Leader, Ledger, Times};
-use super::super::types::{Command, Vote};
+use super::super::types::{Asked, Command, Vote};
 use super::Driver;
 use crate::cluster::map::{Change, Map};
 use crate::cluster::node::NodeId;
@@ -22,6 +23,8 @@ pub struct Session {
     pub(super) proposed: BTreeSet<NodeId>,
     /// Others that are being let in.
     joining: usize,
+    /// Whether it has asked to be the first node of the ring.
+    founds: bool,
     /// Whether the members of the log are being changed.
     changing: bool,
 }
@@ -34,6 +37,7 @@ impl Session {
             caught_up: false,
             proposed: BTreeSet::new(),
             joining: 0,
+            founds: false,
             changing: false,
         }
     }
@@ -44,6 +48,11 @@ impl Session {
 
     pub(super) fn is_caught_up(&self) -> bool {
         self.caught_up
+    }
+
+    /// Whether this node is, or will be with the next entry, in the map.
+    pub(super) fn founds(&self) -> bool {
+        self.founds
     }
 }
 
@@ -175,12 +184,16 @@ impl Driver {
         }
         tracing::warn!(node = %id, "cluster: a node was not heard of for long: its lease is over");
         let number = self.open_proposal();
-        let change = Change::Failed(id, incarnation);
-        let command = Command::Take(self.origin(number), change, vote.leader_id);
+        let asked = Asked {
+            origin: self.origin(number),
+            change: Change::Failed(id, incarnation),
+            finder: Some(vote.leader_id),
+        };
+        let written = self.gathering.add(asked, Duration::ZERO);
         self.spawn(|driver| async move {
-            // However long it takes: while the leadership lasts the node is barred.
-            if let Err(error) = driver.raft.client_write(command).await {
-                tracing::debug!(%error, "cluster: a proposal of the leader failed");
+            // While the leadership lasts the node is barred, and found again if nothing came of this.
+            if written.await.is_err() {
+                tracing::debug!(node = %id, "cluster: that it has failed was not written");
             }
             driver.proposals.lock().open.remove(&number);
             driver.in_session(&vote, |session| session.proposed.remove(&id));
@@ -189,19 +202,22 @@ impl Driver {
 
     async fn change_members(self: Arc<Self>, vote: Vote, plan: Plan) {
         let changed = match plan.clone() {
-            Plan::Add(id, node) => self.raft.add_learner(id, node, false).await,
+            Plan::Add(nodes) => {
+                let change = ChangeMembers::AddNodes(nodes);
+                self.raft.change_membership(change, true).await
+            }
             Plan::Vote(voters) => {
                 let change = ChangeMembers::ReplaceAllVoters(voters);
                 self.raft.change_membership(change, true).await
             }
-            Plan::Remove(id) => {
-                let change = ChangeMembers::RemoveNodes(BTreeSet::from([id]));
+            Plan::Remove(ids) => {
+                let change = ChangeMembers::RemoveNodes(ids);
                 self.raft.change_membership(change, true).await
             }
         };
         match changed {
-            Ok(_) => tracing::info!(?plan, "cluster: members of the log changed"),
-            Err(error) => tracing::debug!(%error, ?plan, "cluster: members of the log not changed"),
+            Ok(_) => tracing::info!(%plan, "cluster: members of the log changed"),
+            Err(error) => tracing::debug!(%error, %plan, "cluster: members of the log not changed"),
         }
         self.in_session(&vote, |session| session.changing = false);
     }
@@ -221,7 +237,9 @@ impl Driver {
     pub(super) fn begin_join(&self, is_other: bool) -> Option<Vote> {
         let mut leading = self.leading.lock();
         let session = leading.as_mut()?;
-        if is_other {
+        if !is_other {
+            session.founds = true;
+        } else {
             session.joining += 1;
             let soon = Instant::now() + self.times.lease();
             if self.lease.lock().is_some_and(|until| until > soon) {

@@ -30,12 +30,30 @@ fn leader(term: u64) -> LeaderId {
     LeaderId::new(term, NodeId([9; 20]))
 }
 
+fn asked(origin: Origin, change: Change) -> Asked {
+    Asked {
+        origin,
+        change,
+        finder: None,
+    }
+}
+
+impl State {
+    /// An entry with a single change.
+    fn apply_one(&mut self, asked: &Asked, leader: &LeaderId) -> Outcome {
+        let command = Command::Changes(vec![asked.clone()]);
+        let outcomes = self.apply(&command, leader, &mut |_| ());
+        assert_eq!(outcomes.len(), 1);
+        outcomes[0]
+    }
+}
+
 /// A ring of the nodes 1 and 2 whose slots are where they should be, but for those that 1 has to give to 2.
 fn state() -> State {
     let mut state = State::new();
     for number in [1, 2] {
-        let command = Command::Change(origin(number, 1, 0, 0), Change::Join(node(number, 1)));
-        assert!(state.apply(&command, &leader(1)).changed);
+        let command = asked(origin(number, 1, 0, 0), Change::Join(node(number, 1)));
+        assert!(state.apply_one(&command, &leader(1)).changed);
     }
     state
 }
@@ -64,13 +82,13 @@ fn a_change_sent_twice_is_made_once_and_answered_alike() {
     let mut state = state();
     let weight = |number, weight| {
         let change = Change::Weight(NodeId([1; 20]), weight);
-        Command::Change(origin(1, 1, number, 1), change)
+        asked(origin(1, 1, number, 1), change)
     };
-    let first = state.apply(&weight(1, 7), &leader(1));
+    let first = state.apply_one(&weight(1, 7), &leader(1));
     assert!(first.changed);
-    assert!(state.apply(&weight(2, 8), &leader(1)).changed);
+    assert!(state.apply_one(&weight(2, 8), &leader(1)).changed);
     // The first one again, late: it would undo the second.
-    assert_eq!(state.apply(&weight(1, 7), &leader(2)), first);
+    assert_eq!(state.apply_one(&weight(1, 7), &leader(2)), first);
     assert_eq!(state.map.nodes[0].weight, 8);
 }
 
@@ -78,10 +96,10 @@ fn a_change_sent_twice_is_made_once_and_answered_alike() {
 fn what_its_proposer_gave_up_is_void_once_a_later_one_is_made() {
     let mut state = state();
     let slots = due(&state);
-    let late = Command::Change(origin(1, 1, 1, 1), moved(&slots[..9]));
-    let later = Command::Change(origin(1, 1, 2, 2), moved(&slots[9..20]));
-    assert!(state.apply(&later, &leader(1)).changed);
-    assert!(!state.apply(&late, &leader(1)).changed);
+    let late = asked(origin(1, 1, 1, 1), moved(&slots[..9]));
+    let later = asked(origin(1, 1, 2, 2), moved(&slots[9..20]));
+    assert!(state.apply_one(&later, &leader(1)).changed);
+    assert!(!state.apply_one(&late, &leader(1)).changed);
     assert_eq!(due(&state).len(), slots.len() - 11);
 }
 
@@ -91,19 +109,22 @@ fn a_move_that_was_given_up_is_void_though_something_else_is_still_open() {
     let slots = due(&state);
     let weight = |weight| Change::Weight(NodeId([1; 20]), weight);
     // Number 1, a change of a weight, is open all the time: the floor stays at it.
-    let late = Command::Change(origin(1, 1, 2, 1), moved(&slots[..9]));
+    let late = asked(origin(1, 1, 2, 1), moved(&slots[..9]));
     // The map changes its mind before the move arrives: asked again, it has no effect, and its owner serves on.
-    let heavy = Command::Change(origin(2, 1, 1, 1), weight(10_000));
-    assert!(state.apply(&heavy, &leader(1)).changed);
-    let again = Command::Change(origin(1, 1, 3, 1), moved(&slots[..9]));
-    assert!(!state.apply(&again, &leader(1)).changed);
-    let light = Command::Change(origin(2, 1, 2, 2), weight(100));
-    assert!(state.apply(&light, &leader(1)).changed);
+    let heavy = asked(origin(2, 1, 1, 1), weight(10_000));
+    assert!(state.apply_one(&heavy, &leader(1)).changed);
+    let again = asked(origin(1, 1, 3, 1), moved(&slots[..9]));
+    assert!(!state.apply_one(&again, &leader(1)).changed);
+    let light = asked(origin(2, 1, 2, 2), weight(100));
+    assert!(state.apply_one(&light, &leader(1)).changed);
     assert_eq!(due(&state), slots, "they should move after all");
-    assert!(!state.apply(&late, &leader(1)).changed, "it is too late");
+    assert!(
+        !state.apply_one(&late, &leader(1)).changed,
+        "it is too late"
+    );
     assert_eq!(due(&state), slots);
-    let next = Command::Change(origin(1, 1, 4, 1), moved(&slots[..9]));
-    assert!(state.apply(&next, &leader(1)).changed);
+    let next = asked(origin(1, 1, 4, 1), moved(&slots[..9]));
+    assert!(state.apply_one(&next, &leader(1)).changed);
     assert_eq!(due(&state), slots[9..]);
 }
 
@@ -111,15 +132,18 @@ fn a_move_that_was_given_up_is_void_though_something_else_is_still_open() {
 fn slots_are_given_by_the_present_incarnation_of_their_owner_alone() {
     let mut state = state();
     let slots = due(&state);
-    let by = |node, incarnation| Command::Change(origin(node, incarnation, 5, 5), moved(&slots));
-    assert!(!state.apply(&by(2, 1), &leader(1)).changed, "not the owner");
-    let back = Command::Change(origin(1, 2, 0, 0), Change::Join(node(1, 2)));
-    assert!(state.apply(&back, &leader(1)).changed);
+    let by = |node, incarnation| asked(origin(node, incarnation, 5, 5), moved(&slots));
     assert!(
-        !state.apply(&by(1, 1), &leader(1)).changed,
+        !state.apply_one(&by(2, 1), &leader(1)).changed,
+        "not the owner"
+    );
+    let back = asked(origin(1, 2, 0, 0), Change::Join(node(1, 2)));
+    assert!(state.apply_one(&back, &leader(1)).changed);
+    assert!(
+        !state.apply_one(&by(1, 1), &leader(1)).changed,
         "an earlier one"
     );
-    assert!(state.apply(&by(1, 2), &leader(1)).changed);
+    assert!(state.apply_one(&by(1, 2), &leader(1)).changed);
 }
 
 #[test]
@@ -127,11 +151,14 @@ fn what_a_leader_found_is_void_under_another() {
     let mut state = state();
     let take = |number| {
         let change = Change::Failed(NodeId([2; 20]), 1);
-        Command::Take(origin(1, 1, number, number), change, leader(3))
+        Asked {
+            finder: Some(leader(3)),
+            ..asked(origin(1, 1, number, number), change)
+        }
     };
-    assert!(!state.apply(&take(1), &leader(4)).changed);
+    assert!(!state.apply_one(&take(1), &leader(4)).changed);
     assert!(
-        state.apply(&take(1), &leader(3)).changed,
+        state.apply_one(&take(1), &leader(3)).changed,
         "and may be asked for again"
     );
 }
@@ -142,12 +169,12 @@ fn what_is_kept_of_proposals_is_bounded() {
     for number in 1..3000 {
         // A proposer that never says that it is done.
         let change = Change::Weight(NodeId([3; 20]), 1);
-        let command = Command::Change(origin(1, 1, number, 1), change);
-        assert!(!state.apply(&command, &leader(1)).changed, "nobody");
+        let command = asked(origin(1, 1, number, 1), change);
+        assert!(!state.apply_one(&command, &leader(1)).changed, "nobody");
     }
     let session = &state.sessions[&NodeId([1; 20])];
     assert_eq!(session.made.len(), MAX_KEPT);
-    let gone = Command::Change(origin(2, 1, 1, 1), Change::Forget(NodeId([1; 20])));
-    assert!(state.apply(&gone, &leader(1)).changed);
+    let gone = asked(origin(2, 1, 1, 1), Change::Forget(NodeId([1; 20])));
+    assert!(state.apply_one(&gone, &leader(1)).changed);
     assert!(!state.sessions.contains_key(&NodeId([1; 20])));
 }

@@ -327,7 +327,7 @@ fn an_odd_number_of_those_that_are_up_votes() {
     let plan_of = |map: &[u8], voters: &[u8], learners: &[u8]| {
         plan(&map_of(map), &members(voters, learners), id(1), &all)
     };
-    let added = Plan::Add(id(2), BasicNode::new("10.0.0.2:17000"));
+    let added = Plan::Add(BTreeMap::from([(id(2), BasicNode::new("10.0.0.2:17000"))]));
     assert_eq!(plan_of(&[], &[1], &[]), None);
     assert_eq!(plan_of(&[1], &[1], &[]), None);
     assert_eq!(plan_of(&[1, 2], &[1], &[]), Some(added));
@@ -343,7 +343,10 @@ fn an_odd_number_of_those_that_are_up_votes() {
         plan_of(&nine, &[1, 8, 9], &[2, 3, 4, 5, 6, 7]),
         votes(&[1, 2, 3, 4, 5, 8, 9])
     );
-    assert_eq!(plan_of(&[1, 2], &[1], &[2, 3]), Some(Plan::Remove(id(3))));
+    assert_eq!(
+        plan_of(&[1, 2], &[1], &[2, 3]),
+        Some(Plan::Remove(BTreeSet::from([id(3)])))
+    );
     assert_eq!(
         plan_of(&[1, 2], &[1, 2, 3], &[]),
         votes(&[1]),

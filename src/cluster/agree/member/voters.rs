@@ -3,7 +3,8 @@
 //! An even number would need as many for a majority as the odd one above it, and endure no more losses. With two nodes there
 //! is one voter: if the other one is lost, it goes on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use openraft::BasicNode;
 
@@ -17,12 +18,35 @@ pub const MOST: usize = 7;
 /// A step towards it. One at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
-    /// Let this node learn.
-    Add(NodeId, BasicNode),
+    /// Let these nodes learn.
+    Add(BTreeMap<NodeId, BasicNode>),
     /// Let these vote.
     Vote(BTreeSet<NodeId>),
-    /// Forget this node.
-    Remove(NodeId),
+    /// Forget these nodes.
+    Remove(BTreeSet<NodeId>),
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn some<'a>(
+            f: &mut fmt::Formatter<'_>,
+            what: &str,
+            ids: impl ExactSizeIterator<Item = &'a NodeId>,
+        ) -> fmt::Result {
+            let more = ids.len().saturating_sub(MOST);
+            f.write_str(what)?;
+            ids.take(MOST).try_for_each(|id| write!(f, " {id}"))?;
+            match more {
+                0 => Ok(()),
+                _ => write!(f, " and {more} more"),
+            }
+        }
+        match self {
+            Plan::Add(nodes) => some(f, "learn:", nodes.keys()),
+            Plan::Vote(ids) => some(f, "vote:", ids.iter()),
+            Plan::Remove(ids) => some(f, "forgotten:", ids.iter()),
+        }
+    }
 }
 
 /// What the leader does next, if anything. `heard`: whether a node has acknowledged something lately.
@@ -37,9 +61,13 @@ pub fn plan(
         return None;
     }
     let members: BTreeSet<NodeId> = membership.nodes().map(|(id, _)| *id).collect();
-    if let Some(node) = map.nodes.iter().find(|node| !members.contains(&node.id)) {
-        let address = BasicNode::new(&node.bus);
-        return Some(Plan::Add(node.id, address));
+    let is_new = |id: &NodeId| !members.contains(id);
+    let new = map.nodes.iter().filter(|node| is_new(&node.id));
+    let new: BTreeMap<NodeId, BasicNode> = new
+        .map(|node| (node.id, BasicNode::new(&node.bus)))
+        .collect();
+    if !new.is_empty() {
+        return Some(Plan::Add(new));
     }
     let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
     let wanted = wanted(map, &voters, me, heard);
@@ -50,10 +78,9 @@ pub fn plan(
     if joint || wanted != voters {
         return Some(Plan::Vote(wanted));
     }
-    let gone = members
-        .iter()
-        .find(|id| map.node(**id).is_none() && !voters.contains(id));
-    gone.map(|id| Plan::Remove(*id))
+    let is_gone = |id: &NodeId| map.node(*id).is_none() && !voters.contains(id);
+    let gone: BTreeSet<NodeId> = members.into_iter().filter(is_gone).collect();
+    (!gone.is_empty()).then_some(Plan::Remove(gone))
 }
 
 /// Who should vote. Empty if that cannot be had now.

@@ -273,10 +273,15 @@ async fn the_file_is_bounded_without_snapshots() {
         number: 1,
         floor: 1,
     };
+    let asked = super::super::types::Asked {
+        origin,
+        change,
+        finder: None,
+    };
     for round in 0..500 {
         let entry = Entry {
             log_id: id(0),
-            payload: EntryPayload::Normal(Command::Change(origin, change.clone())),
+            payload: EntryPayload::Normal(Command::Changes(vec![asked.clone()])),
         };
         store
             .write(Record::Entries(vec![entry]))

@@ -1,4 +1,4 @@
-//! Slots that come back, from others than before.
+//! Slots that come: back, from others than before, and to a node that does not know it yet.
 
 use super::*;
 use crate::cluster::Owner;
@@ -40,4 +40,49 @@ async fn a_sender_that_begins_anew_gives_up_nothing_that_another_brings() {
     assert_eq!(view.owner(slot_of(b"tag")), Owner::Here, "it is not held");
     assert_eq!(net.content(1).len(), 1);
     cleaning.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_lease_is_given_no_slots() {
+    // Found by redis-rs: a node that had just been let in owned slots half a second before it could serve them.
+    let net = Net::new(2, &[]);
+    net.cluster(1).set_lease(Instant::now());
+    let begin = |number| transfer::write_begin(number, 1, one_slot().iter());
+    assert_eq!(net.ask(0, begin(1)).await, Verdict::Unknown);
+    let asked = tokio::spawn({
+        let (net, begin) = (Arc::clone(&net), begin(2));
+        async move { net.ask(0, begin).await }
+    });
+    net.cluster(1).set_lease(Instant::now() + LONG);
+    assert_eq!(asked.await.expect("it is answered"), Verdict::Done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_all_keys_of_a_slot_sends_nobody_back() {
+    // Found by ioredis: whoever had given a slot away sent clients to the next owner, which had not heard of it yet and sent
+    // them back, until they gave up.
+    let net = Net::new(2, &[]);
+    let mut user = net.connect(1);
+    let get: &[&[u8]] = &[b"GET", b"{tag}1"];
+    let moved = format!("-MOVED {} 127.0.0.1:0\r\n", slot_of(b"tag"));
+    let begin = transfer::write_begin(7, 1, one_slot().iter());
+    assert_eq!(net.ask(0, begin).await, Verdict::Done);
+    user.send(1, get).await;
+    assert_eq!(user.reply(1).await, moved.as_bytes());
+    assert_eq!(net.ask(0, transfer::write_complete(7)).await, Verdict::Done);
+    user.send(1, get).await;
+    let early = tokio::time::timeout(Duration::from_millis(20), user.reply(1)).await;
+    assert!(early.is_err(), "{early:?}");
+    net.change(|map| map.owners[usize::from(slot_of(b"tag"))] = 1);
+    assert_eq!(user.reply(1).await, b"$-1\r\n");
+
+    // It does not wait for long for what does not come.
+    let other = slot_of(b"other");
+    assert_ne!(other, slot_of(b"tag"));
+    let begin = transfer::write_begin(8, 1, [other].into_iter());
+    assert_eq!(net.ask(0, begin).await, Verdict::Done);
+    assert_eq!(net.ask(0, transfer::write_complete(8)).await, Verdict::Done);
+    user.send(1, &[b"GET", b"other"]).await;
+    let moved = format!("-MOVED {other} 127.0.0.1:0\r\n");
+    assert_eq!(user.reply(1).await, moved.as_bytes());
 }
