@@ -548,7 +548,7 @@ struct Peers {
 struct Peer {
     id: NodeId,
     /// Those that run no frame.
-    executors: Arc<Mutex<Vec<Box<Executor>>>>,
+    executors: Arc<Mutex<Executors>>,
     /// Hears what it has subscribers for, and what is published there.
     ear: Ear,
     /// What it asks of all nodes.
@@ -676,7 +676,10 @@ async fn take_in(
 /// Executors of a link that are kept for its next frames.
 const EXECUTORS: usize = 8;
 
-fn give_back(executors: &Mutex<Vec<Box<Executor>>>, executor: Box<Executor>) {
+#[expect(clippy::vec_box, reason = "they go in and out, and are large")]
+type Executors = Vec<Box<Executor>>;
+
+fn give_back(executors: &Mutex<Executors>, executor: Box<Executor>) {
     let mut executors = executors.lock();
     if executors.len() < EXECUTORS {
         executors.push(executor);
