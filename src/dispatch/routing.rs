@@ -23,7 +23,7 @@ use crate::state::session::{ReplyMode, Session};
 use crate::state::transaction::{Transaction, Watches};
 use crate::table::keys::locate;
 use crate::table::lookup::Entry;
-use crate::table::{Across, CommandError, Flags, Merge, Scope};
+use crate::table::{Across, Args, CommandError, Flags, Merge, Scope};
 
 /// As what a node of a ring shows itself to who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub(super) struct Routing {
     relied: bool,
     /// Whether a peer whose request is run may know the text of a script that this node does not.
     wants_texts: bool,
+    /// Whether others' requests wait for those that are run.
+    is_among_others: bool,
     /// Of the command that was routed last.
     flags: Flags,
 }
@@ -89,6 +91,7 @@ impl Routing {
             has_lease: false,
             relied: false,
             wants_texts: false,
+            is_among_others: false,
             flags: Flags::empty(),
         })
     }
@@ -233,6 +236,24 @@ impl Runner {
         }
     }
 
+    /// Whether requests of others wait for those that follow: then what runs a script is not run ([`Step::Apart`]).
+    pub fn set_among_others(&mut self, is_among_others: bool) {
+        if let Some(routing) = &mut self.routing {
+            routing.is_among_others = is_among_others;
+        }
+    }
+
+    /// Whether a request runs a script, and others wait for its end.
+    pub(super) fn should_be_apart(&self, session: &Session, entry: &Entry<Handler>) -> bool {
+        let routing = self.routing.as_ref();
+        if !routing.is_some_and(|routing| routing.is_among_others) {
+            return false;
+        }
+        let transaction = session.transaction().filter(|_| is_exec(entry));
+        let mut queued = transaction.into_iter().flat_map(Transaction::queued);
+        named(entry).is_some() || queued.any(|(id, ..)| named(self.table.entry(id)).is_some())
+    }
+
     /// The same request with the text of its script in place of the SHA-1. `None`: it has none, or the text is not known here.
     pub fn spelled_out(&self, request: Arguments<'_>) -> Option<OwnedArguments> {
         self.spell_out(self.table.find_request(&request)?, request)
@@ -319,13 +340,15 @@ impl Runner {
         }
     }
 
-    /// Whether this node is alone: a member of the ring whose lease is over. Whom it cannot reach it need not try again. One that
+    /// Whether this node is alone: a member of the ring whose lease has been over for a while. Whom it cannot reach it need not try again. One that
     /// leaves is not: its lease ends when it is removed, and it hears of that last.
     pub fn is_cut_off(&self) -> bool {
         self.routing.as_ref().is_some_and(|routing| {
             let nodes = &routing.view.map.nodes;
             let me = nodes.get(usize::from(routing.view.mine));
-            me.is_some_and(|me| me.state != NodeState::Leaving) && !routing.cluster.has_lease()
+            let grace = self.settings.cluster_node_timeout / GRACE;
+            me.is_some_and(|me| me.state != NodeState::Leaving)
+                && !routing.cluster.had_lease_within(grace)
         })
     }
 
@@ -379,15 +402,22 @@ impl Runner {
                 _ => {}
             }
         }
-        if routing.face == Face::Single && is_for_all(entry) {
+        if routing.face == Face::Single
+            && is_for_all(entry)
+            && !(is_queued && matches!(command.across, Across::BroadcastUnlessQueued))
+        {
             let has_pins = !routing.view.map.pins.databases.is_empty();
             return match command.across {
                 _ if is_queued => Routed::Refuse(CommandError::fixed(
                     "ERR in a ring, commands for all nodes cannot run inside a transaction",
                 )),
-                Across::BroadcastUnlessPinned if has_pins => Routed::Refuse(CommandError::fixed(
-                    "ERR databases cannot be exchanged while one of them is pinned to a slot (cluster-pin)",
-                )),
+                Across::BroadcastUnlessPinned if has_pins => {
+                    // What is wrong with the request itself comes first.
+                    let begun = self.begin_sweep(session, entry, &mut Args::new(arguments, 1));
+                    Routed::Refuse(begun.err().unwrap_or(CommandError::fixed(
+                        "ERR databases cannot be exchanged while one of them is pinned to a slot (cluster-pin)",
+                    )))
+                }
                 _ => Routed::Elsewhere(Step::Across),
             };
         }
@@ -462,6 +492,8 @@ impl Runner {
         is_queued: bool,
         round: u32,
     ) -> Routed {
+        let needs_tunnel = is_exec(entry)
+            && (!session.watched_elsewhere.is_empty() || self.has_some_of_entry(session));
         let Some(routing) = &mut self.routing else {
             return Routed::Here;
         };
@@ -485,6 +517,16 @@ impl Runner {
         match (route(&routing.view, slots.iter().copied()), routing.face) {
             (Route::Here, face) if !routing.has_lease && !reads_when_down => match face {
                 Face::Peer => Routed::Elsewhere(Step::NotHere),
+                Face::Single | Face::Cluster
+                    if routing
+                        .cluster
+                        .had_lease_within(settings.cluster_node_timeout / GRACE) =>
+                {
+                    match is_queued {
+                        true => Routed::Here,
+                        false => Routed::Elsewhere(Step::Contended),
+                    }
+                }
                 _ => Routed::Refuse(CommandError::fixed(DOWN)),
             },
             (Route::Here, _) if is_exec(entry) && !session.watched_elsewhere.is_empty() => {
@@ -515,15 +557,13 @@ impl Runner {
             {
                 Routed::Here
             }
-            (Route::Peer(index), Face::Single)
-                if lives_on(entry) || is_exec(entry) && !session.watched_elsewhere.is_empty() =>
-            {
+            (Route::Peer(index), Face::Single) if lives_on(entry) || needs_tunnel => {
                 Routed::Elsewhere(Step::Tunnel(index))
             }
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
             // Its owner may have given it away before this node hears of it, and would send the client back here, to and fro.
             (Route::Peer(_), Face::Cluster)
-                if round <= HELD_ROUNDS && routing.cluster.is_complete(slots[0]) =>
+                if round <= HELD_ROUNDS && routing.cluster.may_own(&routing.view, slots[0]) =>
             {
                 match is_queued {
                     true => Routed::Here,
@@ -535,6 +575,32 @@ impl Runner {
                 Routed::Refuse(moved(&routing.view, kind, slots[0], index))
             }
         }
+    }
+
+    /// Whether a command of the transaction is [`Runner::is_of_entry`].
+    fn has_some_of_entry(&self, session: &Session) -> bool {
+        let mut queued = session
+            .transaction()
+            .into_iter()
+            .flat_map(Transaction::queued);
+        queued.any(|(id, request, _)| self.is_of_entry(id, request))
+    }
+
+    /// Whether a queued command, by its number in the table, is about the connection that asks or its server, and not about
+    /// keys: it runs there, wherever the keys of its transaction are.
+    pub fn is_of_entry(&self, id: u16, request: Arguments<'_>) -> bool {
+        let entry = self.table.entry(id);
+        let is_of_server = matches!(
+            entry.handler,
+            Handler::Admin(
+                admin::Handler::Admin(_) | admin::Handler::Immediate(_) | admin::Handler::Ending(_)
+            )
+        );
+        let names_key = match entry.command.across {
+            Across::AtKey(find) => find(&request).is_some(),
+            _ => false,
+        };
+        is_of_server && matches!(entry.command.scope, Scope::None) && !names_key
     }
 
     /// The slot that all keys of a database share, if it is pinned.
@@ -674,14 +740,21 @@ impl Runner {
 /// it hears who has its slots. Also those for a slot whose keys are all here, and which is not this node's yet.
 const HELD_ROUNDS: u32 = 1000;
 
+/// The part of cluster-node-timeout for which a lease that is over is waited for: when the leader leaves, the next one may lead a
+/// moment later than that.
+const GRACE: u32 = 4;
+
 const CROSS_SLOT: CommandError =
     CommandError::fixed("CROSSSLOT Keys in request don't hash to the same slot");
 
 /// Whether a plain client's request goes to every node.
 fn is_for_all(entry: &Entry<Handler>) -> bool {
     let across = entry.command.across;
-    matches!(across, Across::Broadcast | Across::BroadcastUnlessPinned)
-        || matches!(entry.handler, Handler::Data(commands::Handler::Sweep(_)))
+    let is_broadcast = matches!(
+        across,
+        Across::Broadcast | Across::BroadcastUnlessPinned | Across::BroadcastUnlessQueued
+    );
+    is_broadcast || matches!(entry.handler, Handler::Data(commands::Handler::Sweep(_)))
 }
 
 /// Whether what it leaves behind at the owner outlives the request (a place in a queue of waiting clients, watched keys), or it
