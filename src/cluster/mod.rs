@@ -337,9 +337,12 @@ impl Cluster {
         self.changes.lock().complete(slots);
     }
 
-    /// Whether all keys of a slot have come here: whoever owned it has given it away, or is about to.
-    pub fn is_complete(&self, slot: u16) -> bool {
-        self.view.load().arrives(slot) && self.changes.lock().is_complete(slot)
+    /// Whether a slot that is another's by this view is about to be this node's, because all its keys have come here: whoever
+    /// owned it has given it away, or will in a moment. Also if there is a later view by now, which has to be asked instead.
+    pub fn may_own(&self, view: &View, slot: u16) -> bool {
+        // Who changes the view forgets what was complete before it is seen, both under the lock.
+        let is_complete = view.arrives(slot) && self.changes.lock().is_complete(slot);
+        is_complete || self.version() != view.version
     }
 
     /// The keys of slots that were expected, as far as they have come, are worth nothing.
@@ -418,6 +421,13 @@ impl Cluster {
     pub fn has_lease(&self) -> bool {
         let until = self.lease_us.load(Ordering::Acquire);
         (self.origin.elapsed().as_micros() as u64) < until
+    }
+
+    /// Whether this node has a lease, or had one that long ago.
+    pub fn had_lease_within(&self, time: Duration) -> bool {
+        let until = self.lease_us.load(Ordering::Acquire);
+        let past = self.origin.elapsed().saturating_sub(time);
+        (past.as_micros() as u64) < until
     }
 }
 

@@ -340,13 +340,15 @@ impl Runner {
         }
     }
 
-    /// Whether this node is alone: a member of the ring whose lease is over. Whom it cannot reach it need not try again. One that
+    /// Whether this node is alone: a member of the ring whose lease has been over for a while. Whom it cannot reach it need not try again. One that
     /// leaves is not: its lease ends when it is removed, and it hears of that last.
     pub fn is_cut_off(&self) -> bool {
         self.routing.as_ref().is_some_and(|routing| {
             let nodes = &routing.view.map.nodes;
             let me = nodes.get(usize::from(routing.view.mine));
-            me.is_some_and(|me| me.state != NodeState::Leaving) && !routing.cluster.has_lease()
+            let grace = self.settings.cluster_node_timeout / GRACE;
+            me.is_some_and(|me| me.state != NodeState::Leaving)
+                && !routing.cluster.had_lease_within(grace)
         })
     }
 
@@ -515,6 +517,16 @@ impl Runner {
         match (route(&routing.view, slots.iter().copied()), routing.face) {
             (Route::Here, face) if !routing.has_lease && !reads_when_down => match face {
                 Face::Peer => Routed::Elsewhere(Step::NotHere),
+                Face::Single | Face::Cluster
+                    if routing
+                        .cluster
+                        .had_lease_within(settings.cluster_node_timeout / GRACE) =>
+                {
+                    match is_queued {
+                        true => Routed::Here,
+                        false => Routed::Elsewhere(Step::Contended),
+                    }
+                }
                 _ => Routed::Refuse(CommandError::fixed(DOWN)),
             },
             (Route::Here, _) if is_exec(entry) && !session.watched_elsewhere.is_empty() => {
@@ -551,7 +563,7 @@ impl Runner {
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
             // Its owner may have given it away before this node hears of it, and would send the client back here, to and fro.
             (Route::Peer(_), Face::Cluster)
-                if round <= HELD_ROUNDS && routing.cluster.is_complete(slots[0]) =>
+                if round <= HELD_ROUNDS && routing.cluster.may_own(&routing.view, slots[0]) =>
             {
                 match is_queued {
                     true => Routed::Here,
@@ -727,6 +739,10 @@ impl Runner {
 /// Rounds for which a held slot without a lease is waited for, a second or more: one that leaves loses its lease a moment before
 /// it hears who has its slots. Also those for a slot whose keys are all here, and which is not this node's yet.
 const HELD_ROUNDS: u32 = 1000;
+
+/// The part of cluster-node-timeout for which a lease that is over is waited for: when the leader leaves, the next one may lead a
+/// moment later than that.
+const GRACE: u32 = 4;
 
 const CROSS_SLOT: CommandError =
     CommandError::fixed("CROSSSLOT Keys in request don't hash to the same slot");

@@ -38,6 +38,50 @@ const checks = {
     }
   },
 
+  async 'channels of shards by ioredis'() {
+    const cluster = new Cluster([{ host: '127.0.0.1', port }]);
+    const subscriber = new Cluster([{ host: '127.0.0.1', port }], { shardedSubscribers: true });
+    const heard = new Map();
+    subscriber.on('smessage', (channel, text) => heard.get(channel)(text));
+    try {
+      for (let number = 0; number < 20; number++) {
+        const channel = `shard:${number}`;
+        const next = new Promise((resolve) => heard.set(channel, resolve));
+        await subscriber.ssubscribe(channel);
+        assert.strictEqual(await cluster.spublish(channel, number), 1, channel);
+        assert.strictEqual(await next, String(number));
+      }
+    } finally {
+      cluster.disconnect();
+      subscriber.disconnect();
+    }
+  },
+
+  async 'channels of shards by node-redis'() {
+    const cluster = createCluster({ rootNodes: [{ url: `redis://127.0.0.1:${port}` }] });
+    cluster.on('error', () => {});
+    await cluster.connect();
+    try {
+      for (let number = 0; number < 20; number++) {
+        const channel = `shard:${number}`;
+        let heard;
+        const next = new Promise((resolve) => (heard = resolve));
+        await cluster.sSubscribe(channel, (text) => heard(text));
+        assert.strictEqual(await cluster.sPublish(channel, String(number)), 1, channel);
+        assert.strictEqual(await next, String(number));
+        await cluster.sUnsubscribe(channel);
+        assert.strictEqual(await cluster.sPublish(channel, 'x'), 0, channel);
+      }
+      let heard;
+      const next = new Promise((resolve) => (heard = resolve));
+      await cluster.subscribe('channel', (text) => heard(text));
+      assert.strictEqual(await cluster.publish('channel', 'x'), 1);
+      assert.strictEqual(await next, 'x');
+    } finally {
+      cluster.destroy();
+    }
+  },
+
   async 'node-redis in RESP2'() {
     await nodeRedis(2);
   },

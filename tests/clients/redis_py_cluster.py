@@ -100,6 +100,42 @@ def messages():
 
 
 @check
+def messages_of_shards():
+    r = client()
+    pubsub = r.pubsub()
+    for number in range(20):
+        channel = f"shard:{number}"
+        pubsub.ssubscribe(channel)
+        node = r.get_node_from_key(channel)
+        assert pubsub.get_sharded_message(timeout=30, target_node=node)["type"] == "ssubscribe"
+        assert r.spublish(channel, number) == 1
+        message = pubsub.get_sharded_message(timeout=30, target_node=node)
+        assert (message["channel"], message["data"]) == (channel, str(number)), message
+
+
+@check
+def transactions():
+    r = client()
+    with r.pipeline(transaction=True) as pipeline:
+        pipeline.watch("{t}a")
+        pipeline.multi()
+        pipeline.incr("{t}a").incr("{t}b", 2)
+        assert pipeline.execute() == [1, 2]
+    with r.pipeline(transaction=True) as pipeline:
+        pipeline.watch("{t}a")
+        r.set("{t}a", "other")
+        pipeline.multi()
+        pipeline.set("{t}a", "mine")
+        try:
+            pipeline.execute()
+        except redis.exceptions.WatchError:
+            pass
+        else:
+            raise AssertionError("a watched key was changed")
+    assert r.get("{t}a") == "other"
+
+
+@check
 def keys_of_several_slots_are_refused():
     r = client()
     node = r.get_primaries()[0]

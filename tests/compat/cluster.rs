@@ -1,8 +1,11 @@
-//! Clients that know Redis Cluster, on the cluster face of a ring of three: redis-py, ioredis, node-redis, redis-cli.
+//! Clients that know Redis Cluster, on the cluster face of a ring of three: redis-py, Valkey GLIDE, ioredis, node-redis, Predis,
+//! redis-cli; redis-rs has a file of its own, [`super::redis_rs_cluster`].
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cli::{Running, is_installed};
+use crate::cli::{Running, found, is_installed};
 use crate::libraries::{path, python};
 use crate::nodes::{Ring, field};
 use crate::support::{Value, eventually};
@@ -108,7 +111,7 @@ pub fn come_and_go(ring: &mut Ring, mut has_ended: impl FnMut() -> bool) {
 }
 
 /// While a node joins and another leaves, clients that know the cluster see no error, and read what they wrote last.
-fn meanwhile(interpreter: &str, program: &str, test: &str) {
+fn meanwhile(interpreter: &str, program: &str, arguments: &[&str], test: &str) {
     if !is_installed(interpreter, test) {
         return;
     }
@@ -117,6 +120,7 @@ fn meanwhile(interpreter: &str, program: &str, test: &str) {
     command
         .arg(path(program))
         .arg(ring.cluster_port(0).to_string())
+        .args(arguments)
         .env("NODE_PATH", path("target/clients/node_modules"))
         .env("PYTHONDONTWRITEBYTECODE", "1");
     let mut load = Running::start(&mut command);
@@ -124,15 +128,37 @@ fn meanwhile(interpreter: &str, program: &str, test: &str) {
     // The end of its input is its end.
     let output = load.finish(b"");
     let all = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&all));
+    let text = String::from_utf8_lossy(&all);
+    assert!(output.status.success(), "{}\n{text}", output.status);
 }
 
 #[test]
 fn redis_py_while_nodes_come_and_go() {
     meanwhile(
         &python(),
-        "tests/clients/redis_py_cluster_load.py",
+        "tests/clients/cluster_load.py",
+        &["redis-py"],
         "redis_py_while_nodes_come_and_go",
+    );
+}
+
+#[test]
+fn redis_py_asyncio_while_nodes_come_and_go() {
+    meanwhile(
+        &python(),
+        "tests/clients/cluster_load.py",
+        &["redis-py-asyncio"],
+        "redis_py_asyncio_while_nodes_come_and_go",
+    );
+}
+
+#[test]
+fn glide_while_nodes_come_and_go() {
+    meanwhile(
+        &python(),
+        "tests/clients/cluster_load.py",
+        &["glide"],
+        "glide_while_nodes_come_and_go",
     );
 }
 
@@ -141,8 +167,72 @@ fn ioredis_while_nodes_come_and_go() {
     meanwhile(
         "node",
         "tests/clients/cluster_load.js",
+        &["ioredis"],
         "ioredis_while_nodes_come_and_go",
     );
+}
+
+#[test]
+fn node_redis_while_nodes_come_and_go() {
+    meanwhile(
+        "node",
+        "tests/clients/cluster_load.js",
+        &["node-redis"],
+        "node_redis_while_nodes_come_and_go",
+    );
+}
+
+#[test]
+fn predis_while_nodes_come_and_go() {
+    let package = path("/usr/share/php/Predis/autoload.php");
+    if !found(package.exists(), "Predis", "predis_while_nodes_come_and_go") {
+        return;
+    }
+    meanwhile(
+        "php",
+        "tests/clients/cluster_load.php",
+        &[],
+        "predis_while_nodes_come_and_go",
+    );
+}
+
+/// redis-cli follows redirections while nodes come and go: some requests by each of many, one after the other.
+#[test]
+fn redis_cli_while_nodes_come_and_go() {
+    if !is_installed("redis-cli", "redis_cli_while_nodes_come_and_go") {
+        return;
+    }
+    let mut ring = ring();
+    let port = ring.cluster_port(0).to_string();
+    let stop = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&stop);
+    let load = std::thread::spawn(move || {
+        for round in 1.. {
+            if ends.load(Ordering::Relaxed) {
+                return;
+            }
+            let (mut requests, mut replies) = (String::new(), String::new());
+            for number in 0..30 {
+                let before = round - 1;
+                requests += &format!("APPEND key:{number} x\nSTRLEN key:{number}\nINCR written\n");
+                replies += &format!("{round}\n{round}\n{}\n", before * 30 + number + 1);
+            }
+            let mut command = Command::new("redis-cli");
+            command.args(["-c", "-p", &port]);
+            let output = Running::start(&mut command).finish(requests.as_bytes());
+            let said = String::from_utf8_lossy(&output.stdout);
+            let said = said
+                .lines()
+                .filter(|line| !line.starts_with("-> Redirected to slot "));
+            assert_eq!(
+                said.collect::<Vec<_>>(),
+                replies.lines().collect::<Vec<_>>()
+            );
+        }
+    });
+    come_and_go(&mut ring, || load.is_finished());
+    stop.store(true, Ordering::Relaxed);
+    load.join().expect("no request fails");
 }
 
 /// redis-cli follows redirections, and its cluster manager finds nothing to complain of.

@@ -371,12 +371,6 @@ fn messages() -> RedisResult<()> {
         listener.unsubscribe("channel:3").await?;
         let receivers: usize = publisher.publish("channel:3", "x").await?;
         assert_eq!(receivers, 0);
-        let numbers: HashMap<String, usize> = cmd("PUBSUB")
-            .arg("SHARDNUMSUB")
-            .arg(&["shard:3", "shard:4"])
-            .query_async(&mut publisher)
-            .await?;
-        println!("{numbers:?}");
         Ok(())
     })
 }

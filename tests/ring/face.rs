@@ -337,3 +337,33 @@ fn a_newcomer_serves_what_it_is_given() {
     });
     assert!(served > 0, "it has none of the keys");
 }
+
+/// Aim: channels of shards are asked for where their slots are, as keys.
+#[test]
+fn channels_of_shards_belong_to_slots() {
+    let ring = Ring::of(2);
+    ring.settle();
+    let mut client = ring.aware(0);
+    let owners = owners(&mut client);
+    let slot = |client: &mut Client, name: &str| {
+        let slot = client.line(&format!("CLUSTER KEYSLOT {name}")).int();
+        (slot, owners[&slot])
+    };
+    let other = i64::from(ring.cluster_port(1));
+    let mut names = (0..).map(|number| format!("shard:{number}"));
+    let theirs = names.find(|name| slot(&mut client, name).1 == other);
+    let theirs = theirs.expect("the other node has some");
+    let mut mine = names.filter(|name| slot(&mut client, name).1 != other);
+    let (one, two) = (mine.next().expect("some"), mine.next().expect("some"));
+    drop(mine);
+    let moved = format!("MOVED {} 127.0.0.1:{other}", slot(&mut client, &theirs).0);
+    for request in ["SSUBSCRIBE {}", "SPUBLISH {} x"] {
+        let reply = client.line(&request.replace("{}", &theirs));
+        assert_eq!(reply, Value::error(&moved), "{request}");
+    }
+    assert_eq!(
+        client.line(&format!("SSUBSCRIBE {one} {two}")),
+        Value::error("CROSSSLOT Keys in request don't hash to the same slot")
+    );
+    assert_eq!(client.line(&format!("SPUBLISH {one} x")), Value::Int(0));
+}

@@ -1,4 +1,4 @@
-//! Slots that come: back, from others than before, and to a node that does not know it yet.
+//! Slots that come back, from others than before; slots that come to a node that does not know it yet, or has no lease.
 
 use super::*;
 use crate::cluster::Owner;
@@ -85,4 +85,23 @@ async fn who_has_all_keys_of_a_slot_sends_nobody_back() {
     user.send(1, &[b"GET", b"other"]).await;
     let moved = format!("-MOVED {other} 127.0.0.1:0\r\n");
     assert_eq!(user.reply(1).await, moved.as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_has_just_ended_is_waited_for() {
+    // Found by tests/simulation (Calm, seed 31): the leader left, and the leases that it had renewed ended a moment before there
+    // was another one.
+    let net = Net::new(1, &[]);
+    let mut user = net.connect(0);
+    let get: &[&[u8]] = &[b"GET", b"{tag}1"];
+    net.cluster(0).set_lease(Instant::now());
+    user.send(0, get).await;
+    let early = tokio::time::timeout(Duration::from_millis(20), user.reply(0)).await;
+    assert!(early.is_err(), "{early:?}");
+    net.cluster(0).set_lease(Instant::now() + LONG);
+    assert_eq!(user.reply(0).await, b"$-1\r\n");
+    // One that was over long ago is not.
+    net.cluster(0).set_lease(Instant::now() - LONG);
+    user.send(0, get).await;
+    assert_eq!(user.reply(0).await, b"-CLUSTERDOWN The cluster is down\r\n");
 }
