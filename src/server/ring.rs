@@ -676,6 +676,7 @@ async fn take_in(
 /// Executors of a link that are kept for its next frames.
 const EXECUTORS: usize = 8;
 
+// Boxes: they go in and out, and are large.
 type Executors = Vec<Box<Executor>>;
 
 fn give_back(executors: &Mutex<Executors>, executor: Box<Executor>) {
