@@ -1,11 +1,13 @@
-//! What it costs many nodes to agree: messages, bytes and time of forming a ring, of a join, of a death, and of nothing.
+//! What it costs many nodes to agree: messages, bytes and time of forming a ring, of nothing, of a join and a death, and of as many
+//! nodes again as there are.
 //!
 //! The nodes are in one process, on paused time, in a network that takes 0.1 to 3 ms for each way; everything follows from
 //! a seed. It counts what the agreement sends; keys are not moved, a slot goes over as soon as it is to be elsewhere. The time is that of
 //! the simulated ring, whose node timeout is 5 s; `took` is what the simulation took. The last column is what has to stay
 //! level: messages in relation to N log N.
 //!
-//! `cargo bench --bench agree` takes rings of 10, 32 and 100 nodes; `QUOIT_BENCH_NODES=100,1000` takes these.
+//! `cargo bench --bench agree` takes rings of 10, 32 and 100 nodes; `QUOIT_BENCH_NODES=100,1000` takes these: 1,000 are a few
+//! minutes and some gigabytes of memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -166,6 +168,12 @@ impl Ring {
         member.agreement.shutdown().await;
     }
 
+    async fn shutdown(self) {
+        for member in self.members.values() {
+            member.agreement.shutdown().await;
+        }
+    }
+
     fn latest(&self) -> Option<Arc<Map>> {
         let maps = self.members.values();
         let maps = maps.filter_map(|member| member.ear.0.lock().clone());
@@ -278,14 +286,20 @@ impl Mark {
     }
 }
 
-async fn measure(nodes: usize) {
+/// A ring of nodes that all start at once.
+async fn form(nodes: usize) -> Ring {
     let mut ring = Ring::default();
     ring.wires.lock().chance = fastrand::Rng::with_seed(nodes as u64);
-    let mark = Mark::of(&ring);
     for _ in 0..nodes {
         ring.start().await;
     }
     ring.settle().await;
+    ring
+}
+
+async fn measure(nodes: usize) {
+    let mark = Mark::of(&Ring::default());
+    let mut ring = form(nodes).await;
     mark.print(&ring, "form");
     let mark = Mark::of(&ring);
     sleep(T).await;
@@ -298,6 +312,27 @@ async fn measure(nodes: usize) {
     ring.kill().await;
     ring.settle().await;
     mark.print(&ring, "death");
+    ring.shutdown().await;
+}
+
+/// A ring of half of them, to which the other half comes at once.
+async fn measure_growth(nodes: usize) {
+    let mut ring = form(nodes / 2).await;
+    let mark = Mark::of(&ring);
+    for _ in nodes / 2..nodes {
+        ring.start().await;
+    }
+    ring.settle().await;
+    mark.print(&ring, "double");
+    ring.shutdown().await;
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("there is a runtime")
 }
 
 fn main() {
@@ -307,11 +342,7 @@ fn main() {
     );
     for size in sizes.split(',') {
         let nodes = size.trim().parse().expect("QUOIT_BENCH_NODES is numbers");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("there is a runtime");
-        runtime.block_on(measure(nodes));
+        runtime().block_on(measure(nodes));
+        runtime().block_on(measure_growth(nodes));
     }
 }

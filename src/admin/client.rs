@@ -13,7 +13,7 @@ use super::{Caller, Done, Handler, help, timeout_ms, tracking};
 use crate::base::clock::Millis;
 use crate::base::worker::give_worker_away;
 use crate::data::number;
-use crate::resp::reply::Reply;
+use crate::resp::reply::{Mark, Reply};
 use crate::state::Server;
 use crate::state::clients::{Client, ClientKind, Unblock, client_flags};
 use crate::state::pause::PauseMode;
@@ -582,15 +582,31 @@ fn kill(caller: &mut Caller<'_>, filter: &Filter<'_>) -> i64 {
         killed += 1;
     }
     // What the caller sends next does not serve who is killed.
-    if !waiting.is_empty() && !caller.in_transaction && caller.session.after == After::Nothing {
-        caller.session.asking = Some(Asking {
-            mark: None,
-            clients: waiting,
-            with_error: false,
-        });
-        caller.session.after = After::Unblock;
+    if !waiting.is_empty() {
+        ask_peers(caller, None, waiting, false);
     }
     killed
+}
+
+/// Has the peers asked at which clients wait, behind this command, or the transaction that it is in. `false`: the connection
+/// does something else then.
+fn ask_peers(
+    caller: &mut Caller<'_>,
+    mark: Option<Mark>,
+    clients: Vec<Arc<Client>>,
+    with_error: bool,
+) -> bool {
+    let session = &mut caller.session;
+    let can_ask = matches!(session.after, After::Nothing | After::Unblock);
+    if can_ask {
+        session.asking.push(Asking {
+            mark,
+            clients,
+            with_error,
+        });
+        session.after = After::Unblock;
+    }
+    can_ask
 }
 
 fn client_list(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>) -> Done {
@@ -751,14 +767,16 @@ fn client_unblock(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Repl
     let found = clients.iter().find(|client| client.id as i64 == id);
     // Who waits for the end of a pause cannot be woken, as in Redis.
     match found {
-        // The peer at which it waits says what came of it. EXEC does not wait for that.
-        Some(client) if client.waits_at_peer() && !caller.in_transaction => {
-            caller.session.asking = Some(Asking {
-                mark: Some(reply.mark()),
-                clients: vec![Arc::clone(client)],
-                with_error,
-            });
-            caller.session.after = After::Unblock;
+        // The peer at which it waits says what came of it.
+        Some(client)
+            if client.waits_at_peer()
+                && ask_peers(
+                    caller,
+                    Some(reply.mark()),
+                    vec![Arc::clone(client)],
+                    with_error,
+                ) =>
+        {
             reply.integer(0);
         }
         Some(client) => match client.unblock(with_error) {

@@ -18,7 +18,7 @@ use crate::script::header::{FunctionSpec, LibraryText};
 use crate::script::{Host, Interrupt, ScriptFlags};
 use crate::state::Server;
 use crate::state::functions::{Libraries, Library, Taken};
-use crate::table::{Across, Args, Command, CommandError, Family, Flags, Row};
+use crate::table::{Across, Args, Command, CommandError, Family, Flags, Merge, Row};
 
 /// The rows of this file.
 pub const ROWS: &[Row<Handler>] = &[Row {
@@ -119,7 +119,9 @@ pub const ROWS: &[Row<Handler>] = &[Row {
             Command {
                 name: "stats",
                 summary: "Tells which function runs, and how many there are.",
-                across: Across::Refuse,
+                across: Across::BroadcastUnlessQueued,
+                // What runs anywhere.
+                merge: Some(Merge::FirstWith(1)),
                 flags: Flags::NOSCRIPT.union(Flags::ALLOW_BUSY),
                 tips: &[
                     "nondeterministic_output",

@@ -70,16 +70,19 @@ pub enum Named {
 pub type BeginSweep =
     fn(&mut Args<'_>, &Server, &Scene<'_>) -> Result<Box<dyn Sweep>, CommandError>;
 
+/// Works on the session and the server.
+pub type AdminHandler = fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done;
+
 /// What runs an administrative command.
 #[derive(Clone, Copy)]
 pub enum Handler {
     /// Works on the session and the server. It may lock leaves and partitions one at a time, never awaits, and leaves to
     /// its connection what has to wait (`Session::after`).
-    Admin(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
+    Admin(AdminHandler),
     /// As [`Handler::Admin`], but it looks at no account, and inside a transaction it is not queued.
-    Immediate(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
+    Immediate(AdminHandler),
     /// The same, and it ends a transaction.
-    Ending(fn(&mut Args<'_>, &mut Caller<'_>, &mut Reply<'_>) -> Done),
+    Ending(AdminHandler),
     /// EXEC: runs what was queued.
     Exec,
     /// Runs a script or a function.

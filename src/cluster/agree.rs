@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!     Agreement (this file)     what the rest of the server sees
-//!        driver.rs              tasks: seek a ring, renew the lease, lead; the only file that waits and sends
+//!        driver.rs              tasks: seek a ring, renew the lease, lead, gather changes; alone waits and sends
 //!        member.rs              what they decide: pure, with time as an argument; the proof of "never two owners"
 //!        message.rs             what nodes ask each other
 //!        types.rs machine.rs    the log's entries and the state they lead to

@@ -87,6 +87,19 @@ pub struct Staged {
     is_due: bool,
     /// Nodes whose share may have grown.
     shares: Vec<NodeId>,
+    numbers: Numbers,
+}
+
+/// For each node the index by which the slots still name it, if any: when many nodes come and go the slots are looked at once.
+/// None: they name all nodes by the indexes that they have.
+#[derive(Debug, Default)]
+struct Numbers(Option<Vec<u16>>);
+
+impl Numbers {
+    fn of(&mut self, nodes: &[Node]) -> &mut Vec<u16> {
+        self.0
+            .get_or_insert_with(|| (0..).take(nodes.len()).collect())
+    }
 }
 
 /// What a change means for where slots should be.
@@ -216,10 +229,10 @@ impl Map {
     /// should be with after all of them. Nodes that join a ring without nodes thus have their slots at once.
     pub fn stage(&mut self, change: &Change, staged: &mut Staged) -> bool {
         let effect = match change {
-            Change::Join(node) => self.join(node),
-            Change::Leave(id) => self.leave(*id),
-            Change::Failed(id, incarnation) => self.failed(*id, *incarnation),
-            Change::Forget(id) => self.forget(*id),
+            Change::Join(node) => self.join(node, &mut staged.numbers),
+            Change::Leave(id) => self.leave(*id, &mut staged.numbers),
+            Change::Failed(id, incarnation) => self.failed(*id, *incarnation, &mut staged.numbers),
+            Change::Forget(id) => self.forget(*id, &mut staged.numbers),
             Change::Weight(id, weight) => self.weight(*id, *weight),
             Change::Moved { slots, from, to } => {
                 // It goes by the targets.
@@ -249,16 +262,17 @@ impl Map {
     }
 
     fn place_staged(&mut self, staged: &mut Staged) {
+        self.renumber(&mut staged.numbers);
         let shares = std::mem::take(&mut staged.shares);
         if std::mem::take(&mut staged.is_due) {
             self.place_slots(&shares);
         }
     }
 
-    fn join(&mut self, node: &Node) -> Effect {
+    fn join(&mut self, node: &Node, numbers: &mut Numbers) -> Effect {
         match self.place_of(node.id) {
             Ok(index) => self.come_back(index, node),
-            Err(_) => self.join_first_time(node),
+            Err(_) => self.join_first_time(node, numbers),
         }
     }
 
@@ -292,25 +306,25 @@ impl Map {
         }
     }
 
-    fn join_first_time(&mut self, node: &Node) -> Effect {
+    fn join_first_time(&mut self, node: &Node, numbers: &mut Numbers) -> Effect {
         let is_failed = |known: &Node| known.state == NodeState::Failed;
         let is_same_place = |known: &Node| is_failed(known) && known.bus == node.bus;
         while let Some(index) = self.nodes.iter().position(is_same_place) {
-            self.remove(index);
+            self.remove(index, numbers);
         }
         if self.nodes.len() >= MAX_NODES {
             let Some(index) = self.nodes.iter().position(is_failed) else {
                 return Effect::Nothing;
             };
-            self.remove(index);
+            self.remove(index, numbers);
         }
         let index = self.place_of(node.id).unwrap_or_else(|index| index);
-        self.insert(index, node.clone());
+        self.insert(index, node.clone(), numbers);
         self.nodes[index].state = NodeState::Up;
         Effect::Share(node.id)
     }
 
-    fn leave(&mut self, id: NodeId) -> Effect {
+    fn leave(&mut self, id: NodeId, numbers: &mut Numbers) -> Effect {
         let Ok(index) = self.place_of(id) else {
             return Effect::Nothing;
         };
@@ -322,13 +336,13 @@ impl Map {
             }
             NodeState::Up | NodeState::Leaving => Effect::Nothing,
             NodeState::Failed => {
-                self.remove(index);
+                self.remove(index, numbers);
                 Effect::Nowhere
             }
         }
     }
 
-    fn failed(&mut self, id: NodeId, incarnation: u64) -> Effect {
+    fn failed(&mut self, id: NodeId, incarnation: u64, numbers: &mut Numbers) -> Effect {
         let Ok(index) = self.place_of(id) else {
             return Effect::Nothing;
         };
@@ -338,20 +352,25 @@ impl Map {
         }
         match node.state {
             NodeState::Failed => return Effect::Nothing,
-            NodeState::Leaving => self.remove(index),
+            NodeState::Leaving => self.remove(index, numbers),
             NodeState::Up => {
                 node.state = NodeState::Failed;
-                disown(&mut self.owners, index);
+                self.renumber(numbers);
+                for owner in &mut self.owners {
+                    if usize::from(*owner) == index {
+                        *owner = NOBODY;
+                    }
+                }
             }
         }
         Effect::Away
     }
 
-    fn forget(&mut self, id: NodeId) -> Effect {
+    fn forget(&mut self, id: NodeId, numbers: &mut Numbers) -> Effect {
         let Ok(index) = self.place_of(id) else {
             return Effect::Nothing;
         };
-        self.remove(index);
+        self.remove(index, numbers);
         Effect::Away
     }
 
@@ -411,54 +430,52 @@ impl Map {
                 *owns = true;
             }
         }
-        let mut any = false;
+        let mut numbers = Numbers::default();
         for index in (0..self.nodes.len()).rev() {
             if self.nodes[index].state == NodeState::Leaving && !owns[index] {
-                self.remove(index);
-                any = true;
+                self.remove(index, &mut numbers);
             }
         }
-        any
+        self.renumber(&mut numbers)
     }
 
     fn place_of(&self, id: NodeId) -> Result<usize, usize> {
         self.nodes.binary_search_by_key(&id, |node| node.id)
     }
 
-    fn insert(&mut self, index: usize, node: Node) {
+    fn insert(&mut self, index: usize, node: Node, numbers: &mut Numbers) {
+        numbers.of(&self.nodes).insert(index, NOBODY);
         self.nodes.insert(index, node);
-        for known in self.owners.iter_mut().chain(&mut self.targets) {
-            if *known != NOBODY && usize::from(*known) >= index {
-                *known += 1;
-            }
-        }
     }
 
     /// What it owned is nobody's.
-    fn remove(&mut self, index: usize) {
+    fn remove(&mut self, index: usize, numbers: &mut Numbers) {
+        numbers.of(&self.nodes).remove(index);
         self.nodes.remove(index);
-        for indexes in [&mut self.owners, &mut self.targets] {
-            disown(indexes, index);
-            for known in indexes {
-                if *known != NOBODY && usize::from(*known) > index {
-                    *known -= 1;
-                }
+    }
+
+    /// Has the slots name nodes by the indexes that they have now. Whether they have others than before.
+    fn renumber(&mut self, numbers: &mut Numbers) -> bool {
+        let Some(before) = numbers.0.take() else {
+            return false;
+        };
+        let most = before.iter().filter(|known| **known != NOBODY).max();
+        let mut now = vec![NOBODY; most.map_or(0, |most| usize::from(*most) + 1)];
+        for (index, known) in (0..).zip(before) {
+            if known != NOBODY {
+                now[usize::from(known)] = index;
             }
         }
+        for known in self.owners.iter_mut().chain(&mut self.targets) {
+            *known = now.get(usize::from(*known)).copied().unwrap_or(NOBODY);
+        }
+        true
     }
 }
 
 fn slots_of(owners: &[u16], index: u16) -> impl Iterator<Item = u16> {
     let owned = move |(slot, owner): (u16, &u16)| (*owner == index).then_some(slot);
     (0..).zip(owners).filter_map(owned)
-}
-
-fn disown(owners: &mut [u16], index: usize) {
-    for owner in owners {
-        if usize::from(*owner) == index {
-            *owner = NOBODY;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -154,6 +154,9 @@ pub enum Step {
     Totals,
     /// A peer asked for it, but its keys are not here.
     NotHere,
+    /// It runs for as long as its script does: others' requests must not wait for it ([`Runner::set_among_others`]). Run it again
+    /// where they do not.
+    Apart,
 }
 
 /// For whom a command runs.
@@ -493,6 +496,10 @@ impl Runner {
         }
         if self.routing.is_some() {
             match self.route(session, entry, arguments, foreseen.slot, is_queued, round) {
+                Routed::Here if !is_queued && self.should_be_apart(session, entry) => {
+                    self.after_release();
+                    return Step::Apart;
+                }
                 Routed::Here => {}
                 Routed::Elsewhere(step) => {
                     self.after_release();

@@ -24,7 +24,7 @@ use crate::state::session::{ReplyMode, Session};
 use crate::state::transaction::{Transaction, Watches};
 use crate::table::keys::{channels, locate};
 use crate::table::lookup::Entry;
-use crate::table::{Across, CommandError, Flags, Merge, Scope};
+use crate::table::{Across, Args, CommandError, Flags, Merge, Scope};
 
 /// As what a node of a ring shows itself to who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub(super) struct Routing {
     relied: bool,
     /// Whether a peer whose request is run may know the text of a script that this node does not.
     wants_texts: bool,
+    /// Whether others' requests wait for those that are run.
+    is_among_others: bool,
     /// Of the command that was routed last.
     flags: Flags,
 }
@@ -90,6 +92,7 @@ impl Routing {
             has_lease: false,
             relied: false,
             wants_texts: false,
+            is_among_others: false,
             flags: Flags::empty(),
         })
     }
@@ -232,6 +235,24 @@ impl Runner {
         if let Some(routing) = &mut self.routing {
             routing.wants_texts = wants_texts;
         }
+    }
+
+    /// Whether requests of others wait for those that follow: then what runs a script is not run ([`Step::Apart`]).
+    pub fn set_among_others(&mut self, is_among_others: bool) {
+        if let Some(routing) = &mut self.routing {
+            routing.is_among_others = is_among_others;
+        }
+    }
+
+    /// Whether a request runs a script, and others wait for its end.
+    pub(super) fn should_be_apart(&self, session: &Session, entry: &Entry<Handler>) -> bool {
+        let routing = self.routing.as_ref();
+        if !routing.is_some_and(|routing| routing.is_among_others) {
+            return false;
+        }
+        let transaction = session.transaction().filter(|_| is_exec(entry));
+        let mut queued = transaction.into_iter().flat_map(Transaction::queued);
+        named(entry).is_some() || queued.any(|(id, ..)| named(self.table.entry(id)).is_some())
     }
 
     /// The same request with the text of its script in place of the SHA-1. `None`: it has none, or the text is not known here.
@@ -382,15 +403,22 @@ impl Runner {
                 _ => {}
             }
         }
-        if routing.face == Face::Single && is_for_all(entry) {
+        if routing.face == Face::Single
+            && is_for_all(entry)
+            && !(is_queued && matches!(command.across, Across::BroadcastUnlessQueued))
+        {
             let has_pins = !routing.view.map.pins.databases.is_empty();
             return match command.across {
                 _ if is_queued => Routed::Refuse(CommandError::fixed(
                     "ERR in a ring, commands for all nodes cannot run inside a transaction",
                 )),
-                Across::BroadcastUnlessPinned if has_pins => Routed::Refuse(CommandError::fixed(
-                    "ERR databases cannot be exchanged while one of them is pinned to a slot (cluster-pin)",
-                )),
+                Across::BroadcastUnlessPinned if has_pins => {
+                    // What is wrong with the request itself comes first.
+                    let begun = self.begin_sweep(session, entry, &mut Args::new(arguments, 1));
+                    Routed::Refuse(begun.err().unwrap_or(CommandError::fixed(
+                        "ERR databases cannot be exchanged while one of them is pinned to a slot (cluster-pin)",
+                    )))
+                }
                 _ => Routed::Elsewhere(Step::Across),
             };
         }
@@ -475,6 +503,8 @@ impl Runner {
         is_queued: bool,
         round: u32,
     ) -> Routed {
+        let needs_tunnel = is_exec(entry)
+            && (!session.watched_elsewhere.is_empty() || self.has_some_of_entry(session));
         let Some(routing) = &mut self.routing else {
             return Routed::Here;
         };
@@ -538,9 +568,7 @@ impl Runner {
             {
                 Routed::Here
             }
-            (Route::Peer(index), Face::Single)
-                if lives_on(entry) || is_exec(entry) && !session.watched_elsewhere.is_empty() =>
-            {
+            (Route::Peer(index), Face::Single) if lives_on(entry) || needs_tunnel => {
                 Routed::Elsewhere(Step::Tunnel(index))
             }
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
@@ -558,6 +586,32 @@ impl Runner {
                 Routed::Refuse(moved(&routing.view, kind, slots[0], index))
             }
         }
+    }
+
+    /// Whether a command of the transaction is [`Runner::is_of_entry`].
+    fn has_some_of_entry(&self, session: &Session) -> bool {
+        let mut queued = session
+            .transaction()
+            .into_iter()
+            .flat_map(Transaction::queued);
+        queued.any(|(id, request, _)| self.is_of_entry(id, request))
+    }
+
+    /// Whether a queued command, by its number in the table, is about the connection that asks or its server, and not about
+    /// keys: it runs there, wherever the keys of its transaction are.
+    pub fn is_of_entry(&self, id: u16, request: Arguments<'_>) -> bool {
+        let entry = self.table.entry(id);
+        let is_of_server = matches!(
+            entry.handler,
+            Handler::Admin(
+                admin::Handler::Admin(_) | admin::Handler::Immediate(_) | admin::Handler::Ending(_)
+            )
+        );
+        let names_key = match entry.command.across {
+            Across::AtKey(find) => find(&request).is_some(),
+            _ => false,
+        };
+        is_of_server && matches!(entry.command.scope, Scope::None) && !names_key
     }
 
     /// The slot that all keys of a database share, if it is pinned.
@@ -707,8 +761,11 @@ const CROSS_SLOT: CommandError =
 /// Whether a plain client's request goes to every node.
 fn is_for_all(entry: &Entry<Handler>) -> bool {
     let across = entry.command.across;
-    matches!(across, Across::Broadcast | Across::BroadcastUnlessPinned)
-        || matches!(entry.handler, Handler::Data(commands::Handler::Sweep(_)))
+    let is_broadcast = matches!(
+        across,
+        Across::Broadcast | Across::BroadcastUnlessPinned | Across::BroadcastUnlessQueued
+    );
+    is_broadcast || matches!(entry.handler, Handler::Data(commands::Handler::Sweep(_)))
 }
 
 /// Whether what it leaves behind at the owner outlives the request (a place in a queue of waiting clients, watched keys), or it

@@ -65,6 +65,7 @@ impl World {
                 | Step::Tunnel(_)
                 | Step::Across
                 | Step::Totals
+                | Step::Apart
                 | Step::NotHere => {
                     unreachable!("there is no ring")
                 }

@@ -10,7 +10,7 @@ use crate::keyspace::sweep::{Scene, Sweep};
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::Outcome;
 use crate::resp::decode::Arguments;
-use crate::resp::reply::{Mark, Reply};
+use crate::resp::reply::{Mark, Output, Reply};
 use crate::state::session::Session;
 use crate::state::transaction::{Transaction, Watches};
 use crate::table::keys::Shape;
@@ -237,6 +237,59 @@ impl Runner {
         self.finish_within(session, entry, arguments, view, reply, (mark, done));
     }
 
+    /// Runs a command of a transaction that has run at a peer, and is [`Runner::is_of_entry`]; writes its reply, which may be a
+    /// refusal.
+    pub fn run_of_entry(
+        &mut self,
+        session: &mut Session,
+        id: u16,
+        request: Arguments<'_>,
+        output: &mut Output,
+    ) {
+        let entry = self.table.entry(id);
+        let Handler::Admin(
+            admin::Handler::Admin(handler)
+            | admin::Handler::Immediate(handler)
+            | admin::Handler::Ending(handler),
+        ) = entry.handler
+        else {
+            return;
+        };
+        let mut reply = Reply::new(output, session.protocol);
+        let mark = reply.mark();
+        let first = if entry.parent.is_some() { 2 } else { 1 };
+        let done = self.call_admin(handler, session, &mut Args::new(request, first), &mut reply);
+        let failed = done.is_err();
+        if let Err(error) = done {
+            reply.truncate(mark);
+            self.refuse(Some(entry.command), &error, &mut reply);
+        }
+        self.tally.record(&self.server.stats, entry.id, failed, 0);
+    }
+
+    /// Calls what is about the server or its clients, within a transaction.
+    fn call_admin(
+        &mut self,
+        handler: admin::AdminHandler,
+        session: &mut Session,
+        args: &mut Args<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Done {
+        self.settle_batch();
+        let sees_cluster = self.sees_cluster();
+        let mut caller = admin::Caller {
+            sees_cluster,
+            server: &self.server,
+            session,
+            now: self.now,
+            in_transaction: true,
+        };
+        let done = handler(args, &mut caller, reply);
+        self.refresh();
+        self.tally.follow(&self.settings);
+        done
+    }
+
     fn finish_within(
         &mut self,
         session: &mut Session,
@@ -306,19 +359,7 @@ impl Runner {
                     view.effects.publish(&self.server.keyspace.listeners);
                     settle(&self.server, view.effects);
                 }
-                self.settle_batch();
-                let sees_cluster = self.sees_cluster();
-                let mut caller = admin::Caller {
-                    sees_cluster,
-                    server: &self.server,
-                    session,
-                    now: self.now,
-                    in_transaction: true,
-                };
-                let done = handler(&mut args, &mut caller, reply);
-                self.refresh();
-                self.tally.follow(&self.settings);
-                done
+                self.call_admin(handler, session, &mut args, reply)
             }
             Handler::Admin(
                 admin::Handler::Exec | admin::Handler::Script(_) | admin::Handler::Container,

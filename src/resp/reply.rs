@@ -197,6 +197,11 @@ impl Output {
         Mark(self.sent_bytes + self.len_bytes() as u64)
     }
 
+    /// Whether what was written at `mark` is still here, and not cut off or sent.
+    pub fn holds(&self, mark: Mark) -> bool {
+        (self.sent_bytes..self.sent_bytes + self.len_bytes() as u64).contains(&mark.0)
+    }
+
     /// How much was written since `mark`.
     pub fn bytes_since(&self, mark: Mark) -> usize {
         self.len_bytes() - self.offset(mark)

@@ -462,6 +462,7 @@ impl<S: Stream> Connection<S> {
             self.runner
                 .set_client(stands_for.writer.load(Ordering::Relaxed));
             self.session.reads_for = stands_for.reader.load(Ordering::Relaxed);
+            self.session.no_touch = stands_for.no_touch.load(Ordering::Relaxed);
         }
     }
 
@@ -578,6 +579,8 @@ impl<S: Stream> Connection<S> {
                 }
                 Step::Across => return self.across().await,
                 Step::Totals => self.ask_totals().await,
+                // Nobody waits for what one connection runs.
+                Step::Apart => self.runner.set_among_others(false),
                 Step::NotHere => {
                     let mut reply = Reply::new(&mut self.output, self.session.protocol);
                     return reply.error(tunnel::NOT_HERE);

@@ -355,7 +355,9 @@ const REST_WITHOUT_WORK: Duration = Duration::from_secs(1);
 /// Keeps work that goes on beside the requests within its share.
 #[derive(Debug)]
 pub struct Pace {
-    /// After [`WORK`].
+    /// Between two rests.
+    work: Duration,
+    /// After so much work.
     rest: Duration,
     /// Since the last rest.
     worked: Duration,
@@ -371,6 +373,7 @@ impl Default for Pace {
     /// As fast as may be beside the requests.
     fn default() -> Pace {
         Pace {
+            work: WORK,
             rest: REST,
             worked: Duration::ZERO,
             in_turn: Duration::ZERO,
@@ -399,14 +402,18 @@ impl Pace {
     pub fn before(keyspace: &Keyspace, ways: u32, time: Duration) -> Pace {
         let keys: usize = keyspace.built().map(|(_, database)| database.len()).sum();
         let keys = u32::try_from(keys).unwrap_or(u32::MAX);
-        let work = LOOK.saturating_mul(keys.saturating_mul(ways.saturating_add(1)));
-        let share = time.div_duration_f32(work.max(WORK)) - 1.0;
-        let rest = WORK.mul_f32(share.clamp(0.0, 100.0));
+        // To send a key, and take it away, is more than to look at it. What this is wrong by shows in the time that is left.
+        let work = LOOK.saturating_mul(keys.saturating_mul(ways / 4 + 2));
+        let rests = time.div_duration_f32(work.max(WORK)) - 1.0;
+        let (work, rest) = match rests {
+            few if few < 0.1 => (WORK, Duration::ZERO),
+            // No timer is fine enough for short rests: longer work between them.
+            some if WORK.mul_f32(some) < REST => (REST.div_f32(some), REST),
+            many => (WORK, WORK.mul_f32(many.min(100.0)).min(REST_MAX)),
+        };
         Pace {
-            rest: match rest < REST {
-                true => Duration::ZERO,
-                false => rest.min(REST_MAX),
-            },
+            work,
+            rest,
             has_end: true,
             ..Pace::default()
         }
@@ -441,11 +448,11 @@ impl Pace {
             return;
         }
         self.in_turn = Duration::ZERO;
-        if self.worked < WORK || self.hurry > 0 || self.rest.is_zero() {
+        if self.worked < self.work || self.hurry > 0 || self.rest.is_zero() {
             return tokio::task::yield_now().await;
         }
         // Who worked for longer rests for longer.
-        let share = self.worked.div_duration_f32(WORK);
+        let share = self.worked.div_duration_f32(self.work);
         self.worked = Duration::ZERO;
         tokio::time::sleep(self.rest.mul_f32(share.min(100.0))).await;
     }

@@ -3,8 +3,14 @@
 //! Each link of a peer has one [`Executor`]. The frames of a link are run one after the other in the order in which they
 //! came, on the task that reads the link, so a client's requests to this node keep their order. An executor is nobody in
 //! particular: each frame says for whom and in which database and protocol its requests run.
+//!
+//! What runs a script may run for ever. It waits until its frame has a task of its own ([`Gate`]): the frames behind it, and the
+//! peer's question whether this node lives, must not wait for it.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -42,6 +48,44 @@ pub struct Executor {
     epoch: u64,
     /// Whose requests they are.
     clients: Arc<FarClients>,
+    gate: Arc<Gate>,
+}
+
+/// Between the task of a link and the frame that it runs. Both flags are the frame's alone: it clears them when it begins.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Whether the frame does not go on before it has a task of its own. Written by the frame, read by the link's task between
+    /// two polls of it: relaxed, nothing else comes with it.
+    is_wanted: AtomicBool,
+    /// Whether it has one. Written by that task before it polls the frame for the first time: relaxed, the same task reads it.
+    is_open: AtomicBool,
+}
+
+impl Gate {
+    /// Whether the frame waits for it.
+    pub fn is_wanted(&self) -> bool {
+        self.is_wanted.load(Ordering::Relaxed)
+    }
+
+    /// The frame has a task of its own, which is about to poll it.
+    pub fn open(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+    }
+
+    fn close(&self) {
+        self.is_wanted.store(false, Ordering::Relaxed);
+        self.is_open.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits for the first poll by that task: there is nothing else to wake it.
+    async fn pass(&self) {
+        self.is_wanted.store(true, Ordering::Relaxed);
+        poll_fn(|_| match self.is_open.load(Ordering::Relaxed) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+    }
 }
 
 impl Executor {
@@ -58,11 +102,18 @@ impl Executor {
             ends: Vec::new(),
             epoch: 0,
             clients: Arc::clone(clients),
+            gate: Arc::default(),
         }
+    }
+
+    /// What its next frame may have to pass.
+    pub fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.gate)
     }
 
     /// Runs a frame; [`Executor::write`] has the answer then.
     pub async fn run(&mut self, mut payload: Bytes) -> Result<(), NotAFrame> {
+        self.gate.close();
         let head = Head::read(&mut payload).map_err(|_| NotAFrame)?;
         let Some(cluster) = self.runner.cluster().cloned() else {
             return Err(NotAFrame);
@@ -81,6 +132,7 @@ impl Executor {
         self.session.no_touch = head.how.contains(HowToRun::NO_TOUCH);
         let wants_texts = head.how.contains(HowToRun::WANTS_TEXTS);
         self.runner.set_wants_texts(wants_texts);
+        self.runner.set_among_others(true);
         self.session.protocol = match head.how.contains(HowToRun::RESP3) {
             true => Protocol::Resp3,
             false => Protocol::Resp2,
@@ -175,6 +227,12 @@ impl Executor {
                 Step::Contended => {
                     rest(self.runner.server(), round).await;
                     round = self.runner.next_round(round);
+                }
+                Step::Apart => {
+                    self.runner.end_batch();
+                    self.gate.pass().await;
+                    self.runner.set_among_others(false);
+                    self.runner.begin_batch();
                 }
                 Step::Paused => {
                     self.runner.end_batch();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -547,8 +547,8 @@ struct Peers {
 /// One link of a peer.
 struct Peer {
     id: NodeId,
-    /// None while it is lent.
-    executor: Option<Box<Executor>>,
+    /// Those that run no frame.
+    executors: Arc<Mutex<Executors>>,
     /// Hears what it has subscribers for, and what is published there.
     ear: Ear,
     /// What it asks of all nodes.
@@ -582,7 +582,7 @@ impl Service for Peers {
         let clients = Arc::new(FarClients::new(&self.server, from, answers));
         Peer {
             id: from,
-            executor: None,
+            executors: Arc::default(),
             ear: self.server.pubsub.ear(from),
             asked: self.asks.of(from, &clients),
             clients,
@@ -594,19 +594,26 @@ impl Service for Peers {
     async fn frame(&self, peer: &mut Peer, kind: Kind, id: u64, payload: Bytes, answers: &Answers) {
         match kind {
             Kind::Forward => {
-                let executor = peer.executor.take();
+                let executor = peer.executors.lock().pop();
                 let executor = executor.unwrap_or_else(|| self.executor(peer));
+                let gate = executor.gate();
                 let mut run = Box::pin(answer(executor, id, payload, answers.clone()));
                 if let Poll::Ready(executor) = at_once(run.as_mut()).await {
-                    peer.executor = Some(executor);
+                    give_back(&peer.executors, executor);
                     return;
                 }
-                // Whoever waits for a key that is locked for long must not hold up those who want others. The client whose
-                // requests these are sends no more before it has their replies.
-                match tokio::time::timeout(PATIENCE, run.as_mut()).await {
-                    Ok(executor) => peer.executor = Some(executor),
-                    Err(_) => drop(tokio::spawn(run)),
+                // Whoever waits for a key that is locked for long, or runs a script, must not hold up others. The client
+                // whose requests these are sends no more before it has their replies.
+                if !gate.is_wanted()
+                    && let Ok(executor) = tokio::time::timeout(PATIENCE, run.as_mut()).await
+                {
+                    return give_back(&peer.executors, executor);
                 }
+                let executors = Arc::clone(&peer.executors);
+                tokio::spawn(async move {
+                    gate.open();
+                    give_back(&executors, run.await);
+                });
             }
             Kind::Ask => peer.asked.answer(id, payload, answers),
             Kind::Cancel => peer.asked.cancel(id),
@@ -663,6 +670,18 @@ async fn take_in(
         let mut answer = BytesMut::new();
         importer.handle(from, request, &mut answer).await;
         send(&answers, id, &answer);
+    }
+}
+
+/// Executors of a link that are kept for its next frames.
+const EXECUTORS: usize = 8;
+
+type Executors = Vec<Box<Executor>>;
+
+fn give_back(executors: &Mutex<Executors>, executor: Box<Executor>) {
+    let mut executors = executors.lock();
+    if executors.len() < EXECUTORS {
+        executors.push(executor);
     }
 }
 
@@ -764,6 +783,7 @@ impl Peers {
         client.stands_for = Some(Box::new(StandsFor {
             writer: AtomicU64::new(client.id),
             reader: AtomicU64::new(0),
+            no_touch: AtomicBool::new(false),
             tell: Box::new(move || push(&to_peer, number, &Piece::Waits)),
         }));
         // Not among our own clients: its node lists and counts it, and closes it for what it does.
@@ -789,6 +809,8 @@ impl FarEnd {
             .writer
             .store(clients.writer(client), Ordering::Relaxed);
         stands_for.reader.store(reader, Ordering::Relaxed);
+        let no_touch = how.contains(HowToRun::NO_TOUCH);
+        stands_for.no_touch.store(no_touch, Ordering::Relaxed);
     }
 }
 

@@ -147,6 +147,8 @@ pub struct StandsFor {
     pub writer: AtomicU64,
     /// The same if what it reads is to be remembered, else 0.
     pub reader: AtomicU64,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: AtomicBool,
     /// Tells the peer that it waits for a key.
     pub tell: Box<dyn Fn() + Send + Sync>,
 }

@@ -46,7 +46,7 @@ pub enum After {
 /// What peers are to be asked for CLIENT UNBLOCK and CLIENT KILL.
 #[derive(Debug)]
 pub struct Asking {
-    /// Where the reply begins, if it is to be replaced by whether a wait was ended.
+    /// Where the reply begins, which is 0, if it is to be replaced by whether a wait was ended.
     pub mark: Option<Mark>,
     /// Whose waits are to end.
     pub clients: Vec<Arc<Client>>,
@@ -106,8 +106,8 @@ pub struct Session {
     pub in_script: bool,
     /// What was asked of all nodes for the command that runs next, which takes it.
     pub totals: Option<Box<KeyTotals>>,
-    /// Belongs to [`After::Unblock`].
-    pub asking: Option<Asking>,
+    /// Belongs to [`After::Unblock`]; several of a transaction.
+    pub asking: Vec<Asking>,
     /// Chance.
     pub rng: Rng,
 }
@@ -136,7 +136,7 @@ impl Session {
             spare: None,
             in_script: false,
             totals: None,
-            asking: None,
+            asking: Vec::new(),
             rng: Rng::from_system(),
         }
     }

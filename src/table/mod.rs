@@ -156,6 +156,8 @@ pub enum Across {
     /// As [`Across::Broadcast`], for what exchanges databases: where a database is pinned to a slot, its keys would come to
     /// stand on the wrong nodes, and the command is refused.
     BroadcastUnlessPinned,
+    /// As [`Across::Broadcast`], and as [`Across::Refuse`] within a transaction: it only asks.
+    BroadcastUnlessQueued,
     /// Runs where the client is, with the numbers of keys of all nodes at hand, for the requests of which the function says
     /// that they tell them.
     WithTotals(fn(&Arguments<'_>) -> bool),
@@ -169,12 +171,14 @@ pub enum Across {
 pub enum Merge {
     /// All succeed with the same reply: the first.
     First,
-    /// The first that is no error.
+    /// The first that is no error; else the first that is not NOTBUSY.
     AnySuccess,
     /// The sum of integers.
     Sum,
     /// One that is not null, by chance.
     AnyOf,
+    /// Arrays or maps: the first whose element at this place is not null; if there is none, the first.
+    FirstWith(usize),
     /// Arrays joined.
     Join,
     /// Arrays joined, each element once.

@@ -168,9 +168,6 @@ fn kill(client: &mut Client) {
 
 #[test]
 fn a_script_that_runs_for_long_stops_nobody_who_does_not_want_its_keys() {
-    if ring_differs(RingDiffers::RunningScript) {
-        return;
-    }
     let server = Server::start(&["--io-threads", "2"]);
     let mut endless = begin_endless(&server, &["held"], "");
     let mut client = server.client();
@@ -198,9 +195,6 @@ fn a_script_that_runs_for_long_stops_nobody_who_does_not_want_its_keys() {
 
 #[test]
 fn who_wants_the_keys_of_an_endless_script_is_told_that_it_is_busy() {
-    if ring_differs(RingDiffers::RunningScript) {
-        return;
-    }
     let server = Server::start(&["--busy-reply-threshold", "100"]);
     let mut endless = begin_endless(&server, &["held"], "");
     let mut client = server.client();
@@ -219,9 +213,6 @@ fn who_wants_the_keys_of_an_endless_script_is_told_that_it_is_busy() {
 
 #[test]
 fn a_script_that_wrote_is_not_ended() {
-    if ring_differs(RingDiffers::RunningScript) {
-        return;
-    }
     let mut server = Server::start(&["--busy-reply-threshold", "50"]);
     let _endless = begin_endless(&server, &["held"], "redis.call('SET', KEYS[1], 1)");
     let mut client = server.client();
@@ -240,9 +231,6 @@ fn a_script_that_wrote_is_not_ended() {
 /// A killed script cannot live on by catching its end.
 #[test]
 fn a_script_that_catches_its_end_dies_all_the_same() {
-    if ring_differs(RingDiffers::RunningScript) {
-        return;
-    }
     let server = Server::start(&["--busy-reply-threshold", "50"]);
     for text in [
         "while true do pcall(function() while true do end end) end",

@@ -1,5 +1,7 @@
 //! Scripts and functions over the nodes of a ring.
 
+use std::time::{Duration, Instant};
+
 use crate::nodes::Ring;
 use crate::support::{Client, Value, eventually};
 
@@ -137,4 +139,93 @@ fn libraries_are_everywhere() {
         late.line("FUNCTION DELETE counts"),
         Value::error("ERR Library not found")
     );
+}
+
+/// Aim: a script that runs at the node of its keys is seen from any node, and by name; in a transaction nobody else is asked.
+#[test]
+fn a_script_that_runs_elsewhere_is_seen() {
+    let ring = Ring::of(2);
+    ring.is_balanced();
+    ring.settle();
+    let owners = ring.owners();
+    let mut client = ring.client(0);
+    let running = |client: &mut Client| client.line("FUNCTION STATS").items()[1].clone();
+    assert_eq!(running(&mut client), Value::NilBulk);
+    for node in 0..2 {
+        let mut keys = (0..).map(|number| format!("key{number}"));
+        let is_its = |key: &String| owners(quoit::cluster::slots::slot_of(key.as_bytes())) == node;
+        let key = keys.find(is_its).expect("each owns slots");
+        let mut endless = ring.client(1 - node);
+        endless.send(&["EVAL", "while true do end", "1", &key]);
+        for asked in 0..2 {
+            let mut client = ring.client(asked);
+            eventually("the script to be seen", || {
+                (running(&mut client) != Value::NilBulk).then_some(())
+            });
+            let run = running(&mut client).items();
+            let command = ["EVAL", "while true do end", "1", &key];
+            assert_eq!(run[3], Value::Array(command.map(Value::bulk).to_vec()));
+        }
+        eventually("the script to be old enough to be killed", || {
+            (client.line("SCRIPT KILL") == Value::ok()).then_some(())
+        });
+        assert!(endless.read().value.is_error());
+        eventually("the script to be gone", || {
+            (running(&mut client) == Value::NilBulk).then_some(())
+        });
+    }
+    assert_eq!(client.line("MULTI"), Value::ok());
+    client.line("FUNCTION STATS");
+    let replies = client.line("EXEC").items();
+    assert_eq!(replies[0].items()[1], Value::NilBulk);
+}
+
+/// Found by the tests of endless scripts against a ring: one that ran at the owner of its keys ran on the task that reads the
+/// link. All requests behind it waited, and the link was given up as one to a node that is gone.
+#[test]
+fn an_endless_script_elsewhere_holds_up_nobody() {
+    let ring = Ring::with(
+        2,
+        &[
+            "--cluster-node-timeout",
+            "1500",
+            "--busy-reply-threshold",
+            "100",
+        ],
+    );
+    ring.is_balanced();
+    ring.settle();
+    let owners = ring.owners();
+    let keys = (0..).map(|number| format!("key{number}"));
+    let is_far = |key: &String| owners(quoit::cluster::slots::slot_of(key.as_bytes())) == 1;
+    // One in a thousand shares its partition with another.
+    let keys: Vec<String> = keys.filter(is_far).take(9).collect();
+    let (held, others) = keys.split_first().expect("there are some");
+    let text = "while true do end";
+    for is_in_transaction in [false, true] {
+        let mut endless = ring.client(0);
+        if is_in_transaction {
+            endless.line("MULTI");
+            endless.run(&["EVAL", text, "1", held]);
+            endless.send(&["EXEC"]);
+        } else {
+            endless.send(&["EVAL", text, "1", held]);
+        }
+        // More of them than there are links.
+        let mut clients: Vec<Client> = others.iter().map(|_| ring.client(0)).collect();
+        eventually("the script to be under way", || {
+            (!clients[0].line("FUNCTION STATS").items()[1].is_nil()).then_some(())
+        });
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(5) {
+            for (client, key) in clients.iter_mut().zip(others) {
+                assert_eq!(client.run(&["SET", key, "v"]), Value::ok());
+                let add = "return redis.call('STRLEN', KEYS[1])";
+                assert_eq!(client.run(&["EVAL", add, "1", key]), Value::Int(1));
+            }
+        }
+        assert_eq!(clients[0].line("SCRIPT KILL"), Value::ok());
+        let ended = format!("{:?}", endless.read().value);
+        assert!(ended.contains("Script killed by user"), "{ended}");
+    }
 }

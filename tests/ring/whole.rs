@@ -106,6 +106,17 @@ fn pinned_databases_stay() {
         client.line("SWAPDB 0 2").text(),
         "ERR databases cannot be exchanged while one of them is pinned to a slot (cluster-pin)"
     );
+    for (request, error) in [
+        ("SWAPDB x 2", "ERR invalid first DB index"),
+        ("SWAPDB 0 x", "ERR invalid second DB index"),
+        ("SWAPDB 0 16", "ERR DB index is out of range"),
+        (
+            "SWAPDB 0",
+            "ERR wrong number of arguments for 'swapdb' command",
+        ),
+    ] {
+        assert_eq!(client.line(request).text(), error, "{request}");
+    }
 }
 
 /// Aim: a key does not leave its node by MOVE, to or from a pinned database; on one node it goes.

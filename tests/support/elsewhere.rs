@@ -23,8 +23,6 @@ pub enum RingDiffers {
     AllNodes,
     /// INFO, LATENCY and MEMORY STATS count what one node has done, and the keys are at another.
     Counts,
-    /// FUNCTION STATS tells of a script that runs at the node that is asked.
-    RunningScript,
     /// The table of who has read what is the owner's, with its bound and its counters.
     Readers,
     /// What nodes tell of keys comes in a message of each, when it comes: not at a place between two replies.

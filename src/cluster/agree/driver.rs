@@ -356,18 +356,16 @@ impl Driver {
 
     /// Who may know the leader; the likeliest last.
     fn whom_to_ask(&self) -> Vec<(NodeId, String)> {
-        let all = self.network.book.all();
-        let mut others: Vec<(NodeId, String)> =
-            all.into_iter().filter(|(id, _)| *id != self.id).collect();
-        if !others.is_empty() {
+        let start = {
             let mut turn = self.turn.lock();
-            *turn = (*turn + 1) % others.len();
-            others.rotate_left(*turn);
-        }
-        others.extend(self.hint.lock().clone());
+            *turn = turn.wrapping_add(1);
+            *turn
+        };
+        let mut some = self.network.book.some(self.id, start, MOST_ASKED);
+        some.extend(self.hint.lock().clone());
         let leader = self.leader();
-        others.extend(leader.and_then(|id| self.address(id).map(|address| (id, address))));
-        others
+        some.extend(leader.and_then(|id| self.address(id).map(|address| (id, address))));
+        some
     }
 
     /// A task that keeps this node's lease.

@@ -79,6 +79,11 @@ impl Times {
         self.timeout / 25
     }
 
+    /// Between two entries of the log at least: what comes meanwhile goes together.
+    pub fn pace(self) -> Duration {
+        self.timeout / 1000
+    }
+
     /// Between two requests for the lease.
     pub fn renewal(self) -> Duration {
         self.timeout / 10

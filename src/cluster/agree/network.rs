@@ -49,10 +49,14 @@ impl Book {
         self.0.lock().get(&id).map(|(_, address)| address.clone())
     }
 
-    /// All of them, in the order of their names.
-    pub fn all(&self) -> Vec<(NodeId, String)> {
+    /// Some others than this one, one behind the other in the order of their names, and round; each `start` begins elsewhere.
+    pub fn some(&self, me: NodeId, start: usize, most: usize) -> Vec<(NodeId, String)> {
         let book = self.0.lock();
-        book.iter()
+        let first = start.checked_rem(book.len()).unwrap_or(0);
+        let others = book.iter().cycle().skip(first).take(book.len());
+        others
+            .filter(|(id, _)| **id != me)
+            .take(most)
             .map(|(id, (_, address))| (*id, address.clone()))
             .collect()
     }

@@ -251,8 +251,8 @@ fn many_that_change_together_are_placed_as_from_nothing() {
     ] {
         let mut nodes = nodes(&rng, &vec![100; before]);
         let mut targets = place(&nodes);
-        for gone in 0..goes {
-            nodes[gone].state = NodeState::Failed;
+        for gone in &mut nodes[..goes] {
+            gone.state = NodeState::Failed;
         }
         nodes.extend((0..joins).map(|number| node(&rng, 50 + number)));
         let last = nodes.len() - joins as usize - 1;

@@ -458,7 +458,11 @@ fn merged(merge: Merge, replies: Vec<Bytes>, random: u64, output: &mut Output) {
         Merge::First => output.push_shared(first),
         Merge::AnySuccess => {
             let good = replies.iter().find(|reply| !is_error(reply));
-            output.push_shared(good.unwrap_or(&first).clone());
+            // Where there was nothing to do says nothing of where there was.
+            let mut told = replies
+                .iter()
+                .filter(|reply| !reply.starts_with(b"-NOTBUSY"));
+            output.push_shared(good.or(told.next()).unwrap_or(&first).clone());
         }
         Merge::Sum => push_integer(integers().fold(0, i64::saturating_add), output),
         Merge::AnyOf => {
@@ -468,6 +472,13 @@ fn merged(merge: Merge, replies: Vec<Bytes>, random: u64, output: &mut Output) {
                 0 => output.push_shared(first),
                 count => output.push_shared(there[(random % count as u64) as usize].clone()),
             }
+        }
+        Merge::FirstWith(place) => {
+            let has = |reply: &&Bytes| {
+                let elements = elements(reply).unwrap_or_default();
+                elements.get(place).is_some_and(|element| !is_null(element))
+            };
+            output.push_shared(replies.iter().find(has).unwrap_or(&first).clone());
         }
         Merge::Join | Merge::Union => {
             let mut all: Vec<Bytes> = Vec::new();
@@ -539,7 +550,7 @@ fn bulk_number(reply: &Bytes) -> Option<i64> {
 }
 
 /// The elements of an array, a set or a map, as they were sent; `None` for anything else.
-fn elements(reply: &Bytes) -> Option<Vec<Bytes>> {
+pub(super) fn elements(reply: &Bytes) -> Option<Vec<Bytes>> {
     let sign = *reply.first()?;
     let end = reply.iter().position(|byte| *byte == b'\n')?;
     let count = parse_i64(reply.get(1..end)?.strip_suffix(b"\r")?)?;
@@ -581,6 +592,9 @@ mod tests {
             merge(Merge::AnySuccess, &["-NOTBUSY x\r\n", "+OK\r\n"]),
             "+OK\r\n"
         );
+        let kept = ["-NOTBUSY x\r\n", "-UNKILLABLE y\r\n", "-NOTBUSY x\r\n"];
+        assert_eq!(merge(Merge::AnySuccess, &kept), "-UNKILLABLE y\r\n");
+        assert_eq!(merge(Merge::AnySuccess, &kept[..1]), "-NOTBUSY x\r\n");
         let arrays = [
             "*1\r\n$1\r\na\r\n",
             "*0\r\n",
@@ -598,5 +612,8 @@ mod tests {
         let keys = ["$-1\r\n", "$1\r\nk\r\n", "_\r\n"];
         assert_eq!(merge(Merge::AnyOf, &keys), "$1\r\nk\r\n");
         assert_eq!(merge(Merge::AnyOf, &["$-1\r\n", "$-1\r\n"]), "$-1\r\n");
+        let runs = ["%2\r\n+a\r\n_\r\n+b\r\n:1\r\n", "*2\r\n+a\r\n:7\r\n"];
+        assert_eq!(merge(Merge::FirstWith(1), &runs), runs[1]);
+        assert_eq!(merge(Merge::FirstWith(1), &runs[..1]), runs[0]);
     }
 }

@@ -637,7 +637,7 @@ pub(super) fn how_to_run(session: &Session) -> HowToRun {
 }
 
 /// Writes a request, or the transaction that it ends; how many requests that is. Scripts of a transaction are written with
-/// their texts.
+/// their texts, and what is about the connection that asks is left out.
 pub(super) fn write_unit(
     runner: &Runner,
     transaction: Option<&Transaction>,
@@ -648,6 +648,9 @@ pub(super) fn write_unit(
     if let Some(transaction) = transaction {
         write_words(&["MULTI"], payload);
         for (id, queued, _) in transaction.queued() {
+            if runner.is_of_entry(id, queued) {
+                continue;
+            }
             let spelled = runner.spelled_out_queued(id, queued);
             let spelled = spelled.as_ref().map(OwnedArguments::as_arguments);
             write_request(spelled.unwrap_or(queued), payload);

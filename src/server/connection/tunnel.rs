@@ -8,13 +8,15 @@ use std::task::Poll;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use super::across::elements;
 use super::forwarding::{Tries, how_to_run, write_unit, write_words};
 use super::{Connection, Stream};
 use crate::cluster::forward::HowToRun;
 use crate::cluster::tunnel::{Next, Tunnel};
-use crate::resp::reply::{Protocol, Reply};
+use crate::resp::reply::{Mark, Protocol, Reply};
 use crate::state::clients::{Unblock, WaitsAt};
 use crate::state::session::After;
+use crate::state::transaction::Transaction;
 
 /// What a peer's connection says of a request whose keys are elsewhere.
 pub(super) const NOT_HERE: &str = "NOTHERE";
@@ -122,13 +124,16 @@ impl<S: Stream> Connection<S> {
         if is_elsewhere && !is_exec {
             return false;
         }
-        if let Some(transaction) = self.session.take_transaction() {
-            // It has run, unless a watched key was changed.
-            if reply.as_ref().is_some_and(|reply| has_run(reply)) {
-                self.session.database = self.runner.database_after(&self.session, &transaction);
-                tunnel.database = self.session.database;
-            }
-            self.session.keep_spare(transaction);
+        let transaction = self.session.take_transaction();
+        // It has run, unless a watched key was changed.
+        let ran = transaction
+            .as_ref()
+            .filter(|_| reply.as_ref().is_some_and(|reply| has_run(reply)));
+        if let Some(transaction) = ran {
+            self.session.database = self.runner.database_after(&self.session, transaction);
+            tunnel.database = self.session.database;
+        }
+        if is_exec {
             self.session.take_watches();
         }
         let Some(reply) = reply else {
@@ -150,11 +155,48 @@ impl<S: Stream> Connection<S> {
         if is_exec {
             tunnel.is_watching = false;
         }
-        if is_wanted {
-            self.output.push_shared(reply);
-        }
         self.tunnels.push(tunnel);
+        let begun = self.output.mark();
+        match transaction {
+            Some(transaction) => {
+                self.with_those_of_entry(&transaction, reply);
+                self.session.keep_spare(transaction);
+            }
+            None => self.output.push_shared(reply),
+        }
+        if !is_wanted {
+            self.output.truncate(begun);
+        }
         true
+    }
+
+    /// Writes the reply to a transaction that ran at a peer, and runs those of its commands that are about this connection or
+    /// server ([`Runner::is_of_entry`]): the peer was not sent them, and their replies stand in their places.
+    ///
+    /// [`Runner::is_of_entry`]: crate::dispatch::Runner::is_of_entry
+    fn with_those_of_entry(&mut self, transaction: &Transaction, reply: Bytes) {
+        let is_of_entry =
+            |connection: &Self, id, request| connection.runner.is_of_entry(id, request);
+        let mut queued = transaction.queued();
+        let replies = match queued.any(|(id, request, _)| is_of_entry(self, id, request)) {
+            true if has_run(&reply) => elements(&reply),
+            _ => None,
+        };
+        let Some(replies) = replies else {
+            return self.output.push_shared(reply);
+        };
+        let mut replies = replies.into_iter();
+        self.runner.begin_batch();
+        Reply::new(&mut self.output, self.session.protocol).array(transaction.len());
+        for (id, request, _) in transaction.queued() {
+            if is_of_entry(self, id, request) {
+                self.runner
+                    .run_of_entry(&mut self.session, id, request, &mut self.output);
+            } else if let Some(reply) = replies.next() {
+                self.output.push_shared(reply);
+            }
+        }
+        self.runner.end_batch();
     }
 
     /// Answers a request whose owner was lost.
@@ -164,45 +206,65 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Ends other clients' waits at peers, and replaces the reply that stands for what comes of it. `false` when the client is
+    /// Ends other clients' waits at peers, and replaces the replies that stand for what comes of it. `false` when the client is
     /// gone.
     pub(super) async fn unblock_elsewhere(&mut self) -> bool {
-        let Some(asking) = self.session.asking.take() else {
-            return true;
-        };
-        // Nothing: CLIENT REPLY has taken it away.
-        let mark = asking
-            .mark
-            .filter(|mark| self.output.bytes_since(*mark) > 0);
-        if let Some(mark) = mark {
-            self.output.truncate(mark);
-        }
+        let asking = std::mem::take(&mut self.session.asking);
         self.runner.end_batch();
+        // Not there: CLIENT REPLY has taken it away.
+        let marks = asking.iter().map(|one| one.mark);
+        let marks: Vec<Option<Mark>> = marks
+            .map(|mark| mark.filter(|mark| self.output.holds(*mark)))
+            .collect();
+        let first = marks.iter().flatten().next().copied();
+        let places: Vec<Option<usize>> = marks
+            .iter()
+            .map(|mark| {
+                let since = |mark| self.output.bytes_since(mark);
+                Some(since(first?) - since((*mark)?))
+            })
+            .collect();
+        let replies = first.map(|mark| self.output.take_since(mark).into_bytes());
         // What the client sent before it may serve who waits.
         if !self.forwarding.is_empty() && !self.settle().await {
             return false;
         }
-        let clients = asking.clients.iter();
-        let asked: Vec<Unblock> = clients
-            .map(|client| client.unblock(asking.with_error))
+        let asked: Vec<Vec<Unblock>> = asking
+            .iter()
+            .map(|one| {
+                let clients = one.clients.iter();
+                clients
+                    .map(|client| client.unblock(one.with_error))
+                    .collect()
+            })
             .collect();
-        let mut is_unblocked = false;
-        for unblock in asked {
-            is_unblocked |= match unblock {
-                Unblock::Done(is_unblocked) => is_unblocked,
-                Unblock::Asked(answer) => tokio::select! {
-                    // Lost: the wait ends by that.
-                    answer = answer => answer.unwrap_or(false),
-                    _ = super::killed(&self.session.client) => return false,
-                    _ = self.server().shutdown.requested() => return false,
-                },
-            };
+        let mut written = 0;
+        for (unblocks, place) in asked.into_iter().zip(places) {
+            let mut is_unblocked = false;
+            for unblock in unblocks {
+                is_unblocked |= match unblock {
+                    Unblock::Done(is_unblocked) => is_unblocked,
+                    Unblock::Asked(answer) => tokio::select! {
+                        // Lost: the wait ends by that.
+                        answer = answer => answer.unwrap_or(false),
+                        _ = super::killed(&self.session.client) => return false,
+                        _ = self.server().shutdown.requested() => return false,
+                    },
+                };
+            }
+            if let (Some(place), Some(replies)) = (place, &replies)
+                && replies[place..].starts_with(NOT_UNBLOCKED)
+            {
+                self.output.push_shared(replies.slice(written..place));
+                Reply::new(&mut self.output, self.session.protocol)
+                    .integer(i64::from(is_unblocked));
+                written = place + NOT_UNBLOCKED.len();
+            }
+        }
+        if let Some(replies) = replies {
+            self.output.push_shared(replies.slice(written..));
         }
         self.runner.begin_batch();
-        if mark.is_some() {
-            let mut reply = Reply::new(&mut self.output, self.session.protocol);
-            reply.integer(i64::from(is_unblocked));
-        }
         true
     }
 
@@ -271,6 +333,9 @@ impl<S: Stream> Connection<S> {
         done
     }
 }
+
+/// The reply that stands for what comes of CLIENT UNBLOCK.
+const NOT_UNBLOCKED: &[u8] = b":0\r\n";
 
 /// Whether the reply to EXEC is that of a transaction that ran.
 fn has_run(reply: &[u8]) -> bool {

@@ -178,3 +178,57 @@ fn what_is_kept_of_proposals_is_bounded() {
     assert!(state.apply_one(&gone, &leader(1)).changed);
     assert!(!state.sessions.contains_key(&NodeId([1; 20])));
 }
+
+#[test]
+fn changes_of_one_entry_make_one_map_for_each_cause() {
+    let mut state = state();
+    let join = |number| asked(origin(number, 1, 0, 0), Change::Join(node(number, 1)));
+    assert!(state.apply_one(&join(3), &leader(1)).changed);
+    let slots = due(&state);
+    let failed = Asked {
+        finder: Some(leader(1)),
+        ..asked(origin(2, 1, 7, 7), Change::Failed(NodeId([3; 20]), 1))
+    };
+    let nothing = asked(origin(2, 1, 8, 8), Change::Weight(NodeId([9; 20]), 1));
+    let changes = vec![
+        failed,
+        asked(origin(1, 1, 1, 1), moved(&slots)),
+        join(4),
+        nothing,
+        join(5),
+    ];
+    let before = state.map.epoch;
+    let mut told = Vec::new();
+    let entry = Command::Changes(changes);
+    let outcomes = state.apply(&entry, &leader(1), &mut |map| told.push(map.epoch));
+    assert_eq!(told, [before + 1, before + 2, before + 3]);
+    let seen: Vec<(u64, bool)> = outcomes
+        .iter()
+        .map(|outcome| (outcome.epoch - before, outcome.changed))
+        .collect();
+    assert_eq!(
+        seen,
+        [(1, true), (2, true), (3, true), (3, false), (3, true)]
+    );
+    let has_moved = |slot: &u16| state.map.owners[usize::from(*slot)] == 1;
+    assert!(slots.iter().all(has_moved));
+    // Sent again under another leader, nothing happens.
+    let again = state.apply(&entry, &leader(2), &mut |_| panic!("no new map"));
+    assert_eq!(again[1..], outcomes[1..]);
+    assert!(!again[0].changed);
+}
+
+#[test]
+fn a_change_that_is_twice_in_an_entry_is_made_once() {
+    let mut state = state();
+    let before = state.map.epoch;
+    let weight = |number, weight| {
+        let change = Change::Weight(NodeId([1; 20]), weight);
+        asked(origin(1, 1, number, 1), change)
+    };
+    let changes = vec![weight(1, 7), weight(2, 8), weight(1, 7)];
+    let outcomes = state.apply(&Command::Changes(changes), &leader(1), &mut |_| ());
+    assert_eq!(outcomes[2], outcomes[0]);
+    assert_eq!(state.map.nodes[0].weight, 8);
+    assert_eq!(state.map.epoch, before + 1);
+}

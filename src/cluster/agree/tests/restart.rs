@@ -167,7 +167,11 @@ async fn a_node_that_ended_before_it_had_left_comes_back_by_itself() {
         ring.start(2).await;
         ring.whole().await;
         assert_eq!(ring.peers[2].id(), id);
-        assert_eq!(ring.peers[2].status().standing, Standing::Member);
+        // It reads in the map that it is one, at its next look.
+        ring.until("it is a member", T, |ring| {
+            ring.peers[2].status().standing == Standing::Member
+        })
+        .await;
         // It does not leave any more: forgotten by others it stays out.
         let asker = ring.peers[0].agreement.clone().expect("it runs");
         let forget = tokio::spawn(async move { asker.propose(Change::Forget(id)).await });

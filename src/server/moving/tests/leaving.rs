@@ -159,17 +159,17 @@ async fn who_has_to_end_soon_does_not_rest() {
     let net = Net::new(1, &[]);
     let keyspace = &net.server(0).keyspace;
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 100).await;
+    set_some(&net, &mut user, 1000).await;
     let second = Duration::from_secs(1);
-    // A hundred keys, looked at eleven times, and twice the time for that: timers are no finer.
-    let soon = LOOK * 100 * 12;
-    assert_eq!(
-        rests(Pace::before(keyspace, 11, soon)).await,
-        Duration::ZERO
-    );
+    // A thousand keys, looked at eight times.
+    let work = LOOK * 1000 * 4;
+    assert_eq!(rests(Pace::before(keyspace, 8, work)).await, Duration::ZERO);
+    // With twice the time it works half of it.
+    let half = rests(Pace::before(keyspace, 8, 2 * work)).await;
+    assert!(half > second * 3 / 4 && half < second * 5 / 4, "{half:?}");
     assert!(rests(Pace::default()).await > 3 * second);
     // With all the time there is it is as gentle as any.
-    assert!(rests(Pace::before(keyspace, 11, LONG)).await > 3 * second);
+    assert!(rests(Pace::before(keyspace, 8, LONG)).await > 3 * second);
     let mut hastened = Pace::default();
     hastened.hasten();
     assert_eq!(rests(hastened).await, Duration::ZERO);
