@@ -14,14 +14,15 @@ use crate::admin::{self, Named};
 use crate::cluster::map::NOBODY;
 use crate::cluster::node::NodeState;
 use crate::cluster::route::{Route, route};
-use crate::cluster::slots::Pins;
+use crate::cluster::slots::{Pins, slot_of};
 use crate::cluster::{Cluster, DOWN, NOT_SERVED, Owner, View};
 use crate::commands;
 use crate::config::EndpointType;
 use crate::resp::decode::{Arguments, OwnedArguments};
+use crate::state::pubsub::Topic;
 use crate::state::session::{ReplyMode, Session};
 use crate::state::transaction::{Transaction, Watches};
-use crate::table::keys::locate;
+use crate::table::keys::{channels, locate};
 use crate::table::lookup::Entry;
 use crate::table::{Across, Args, CommandError, Flags, Merge, Scope};
 
@@ -429,6 +430,7 @@ impl Runner {
         {
             return Routed::Elsewhere(Step::Totals);
         }
+        let face = routing.face;
         let mut slots = Slots::new();
         if is_exec(entry) {
             // It will be refused.
@@ -449,6 +451,15 @@ impl Runner {
             && let Some(key) = find(&arguments).and_then(|index| arguments.get(index))
         {
             slots.push(routing.slot(session.database, key));
+        }
+        if slots.is_empty() && face == Face::Cluster {
+            // Who is subscribed stays so when the slot moves, and can end it here.
+            let is_subscribed = |name: &[u8]| {
+                let subscriptions = session.subscriptions.as_ref();
+                subscriptions.is_some_and(|all| all.has(Topic::Shard, name))
+            };
+            let names = channels(entry.command.keys, arguments);
+            slots.extend(names.filter(|name| !is_subscribed(name)).map(slot_of));
         }
         if slots.is_empty() && named(entry).is_some() {
             // Without keys of its own it can reach all that is where its database is pinned to.

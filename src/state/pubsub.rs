@@ -486,6 +486,11 @@ impl Subscriptions {
         }
     }
 
+    /// Whether there is one to this name.
+    pub fn has(&self, topic: Topic, name: &[u8]) -> bool {
+        self.names(topic).contains(name)
+    }
+
     /// The names, to end all of them.
     pub fn all(&self, topic: Topic) -> Vec<Bytes> {
         self.names(topic).iter().cloned().collect()

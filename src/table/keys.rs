@@ -274,6 +274,15 @@ pub fn extract(
     Ok(())
 }
 
+/// The names in a request that are no keys and that Redis Cluster looks for where a key of that name would be: channels of
+/// shards.
+pub fn channels<'a>(specs: &[KeySpec], arguments: Arguments<'a>) -> impl Iterator<Item = &'a [u8]> {
+    let specs = specs.iter().filter(|spec| !spec.is_key());
+    let found = specs.filter_map(move |spec| spec.find_in(&arguments));
+    let positions = found.flat_map(|(first, last, step)| (first..=last).step_by(step));
+    positions.filter_map(move |position| arguments.get(position))
+}
+
 /// Finds the keys that specs cannot: appends (position, access) pairs, each position below the argument count, and says
 /// whether the request has the right shape. May find no keys (EVAL with a count of 0).
 pub type KeyFunction = fn(&Arguments<'_>, &mut Vec<(usize, KeyAccess)>) -> bool;

@@ -366,4 +366,17 @@ fn channels_of_shards_belong_to_slots() {
         Value::error("CROSSSLOT Keys in request don't hash to the same slot")
     );
     assert_eq!(client.line(&format!("SPUBLISH {one} x")), Value::Int(0));
+    // A plain client asks any node, for any of them.
+    let (mut plain, mut other) = (ring.client(0), ring.client(1));
+    for (count, name) in (1..).zip([&one, &two, &theirs]) {
+        plain.send(&["SSUBSCRIBE", name.as_str()]);
+        let confirmed = plain.read().value;
+        assert_eq!(
+            show(&confirmed),
+            format!("[\"ssubscribe\", \"{name}\", :{count}]")
+        );
+        assert_eq!(other.line(&format!("SPUBLISH {name} x")), Value::Int(1));
+        let message = plain.read().value;
+        assert_eq!(show(&message), format!("[\"smessage\", \"{name}\", \"x\"]"));
+    }
 }
