@@ -598,7 +598,8 @@ impl Runner {
     }
 
     /// Whether a queued command, by its number in the table, is about the connection that asks or its server, and not about
-    /// keys: it runs there, wherever the keys of its transaction are.
+    /// keys: it runs there, wherever the keys of its transaction are. Messages are published among the changes of keys, where
+    /// those are made.
     pub fn is_of_entry(&self, id: u16, request: Arguments<'_>) -> bool {
         let entry = self.table.entry(id);
         let is_of_server = matches!(
@@ -611,7 +612,8 @@ impl Runner {
             Across::AtKey(find) => find(&request).is_some(),
             _ => false,
         };
-        is_of_server && matches!(entry.command.scope, Scope::None) && !names_key
+        let publishes = entry.command.flags.contains(Flags::MAY_REPLICATE);
+        is_of_server && matches!(entry.command.scope, Scope::None) && !names_key && !publishes
     }
 
     /// The slot that all keys of a database share, if it is pinned.

@@ -34,7 +34,7 @@ pub mod receive;
 pub mod send;
 pub mod sweep;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -161,7 +161,8 @@ impl Moving {
     async fn send_all(self: Arc<Self>) {
         let mut plans: HashMap<NodeId, Plan> = HashMap::new();
         let mut sending: JoinSet<(NodeId, Plan)> = JoinSet::new();
-        let mut receivers: HashSet<NodeId> = HashSet::new();
+        // What is on its way to each receiver. No slot is on its way to two: the end of one hold would be the end of the other's.
+        let mut under_way: HashMap<NodeId, SlotSet> = HashMap::new();
         loop {
             let me = self.cluster.me;
             let is_there = |view: &View| !view.map.moves_from(me).is_empty();
@@ -180,30 +181,38 @@ impl Moving {
             let moves = view.map.moves_from(me);
             plans.retain(|id, _| moves.iter().any(|(to, _)| to == id));
             let now = Instant::now();
-            for (to, slots) in moves {
-                if receivers.contains(&to) {
+            for (to, mut slots) in moves {
+                if under_way.contains_key(&to) {
                     continue;
                 }
                 let mut plan = plans.remove(&to).unwrap_or_else(|| Plan::new(now));
                 plan.total = plan.total.max(slots.len());
-                if plan.next > now || sending.len() >= at_once {
+                // The map may have changed its mind on some of them.
+                slots.retain(|slot| !under_way.values().any(|portion| portion.contains(*slot)));
+                let node = view.map.node(to).filter(|_| !slots.is_empty()).cloned();
+                let may_begin = plan.next <= now && sending.len() < at_once;
+                let Some(node) = node.filter(|_| may_begin) else {
                     plans.insert(to, plan);
                     continue;
-                }
-                receivers.insert(to);
+                };
+                let portion = self.portion(&view, &slots, &plan);
+                under_way.insert(to, portion.clone());
                 let moving = Arc::clone(&self);
                 sending.spawn(async move {
-                    moving.send_portion(to, &slots, &mut plan).await;
+                    moving
+                        .send_portion(node, portion, slots.len(), &mut plan)
+                        .await;
                     (to, plan)
                 });
             }
-            let next = plans.values().map(|plan| plan.next).min();
-            let next = next.unwrap_or(now + RETRY);
+            // Those that are due wait for the end of another.
+            let next = plans.values().map(|plan| plan.next);
+            let next = next.filter(|next| *next > now).min().unwrap_or(now + RETRY);
             let is_other = |other: &View| other.map.epoch != view.map.epoch;
             tokio::select! {
                 Some(sent) = sending.join_next() => match sent {
                     Ok((to, plan)) => {
-                        receivers.remove(&to);
+                        under_way.remove(&to);
                         plans.insert(to, plan);
                     }
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -221,22 +230,24 @@ impl Moving {
         moves.iter().any(|(id, _)| *id == to)
     }
 
-    /// Moves some of the slots that should be at a node.
-    async fn send_portion(&self, to: NodeId, slots: &[u16], plan: &mut Plan) {
-        let view = self.cluster.view();
-        let Some(node) = view.map.node(to).cloned() else {
-            return;
-        };
-        let count = plan.total.div_ceil(self.portions(&view, plan.total)) >> plan.halvings;
-        let count = count.min(self.can_be_done(&view, plan)).max(1);
+    /// Which of the slots that should be at a node are moved first.
+    fn portion(&self, view: &View, slots: &[u16], plan: &Plan) -> SlotSet {
+        let count = plan.total.div_ceil(self.portions(view, plan.total)) >> plan.halvings;
+        let count = count.min(self.can_be_done(view, plan)).max(1);
         let cool = slots.iter().filter(|slot| !plan.hot.contains(**slot));
         let mut portion: SlotSet = cool.take(count).copied().collect();
         if portion.is_empty() {
             portion.extend(slots.first().copied());
         }
+        portion
+    }
+
+    /// Moves some slots to a node, of so many that should be there.
+    async fn send_portion(&self, node: Node, portion: SlotSet, slots: usize, plan: &mut Plan) {
+        let (to, count) = (node.id, portion.len());
         let is_last_resort = portion.len() == 1;
         let begun = Instant::now();
-        let pace = self.pace(&view, slots.len(), count);
+        let pace = self.pace(&self.cluster.view(), slots, count);
         let mut transfer = Transfer::new(self, node, portion, pace);
         let done = transfer.run(is_last_resort).await;
         match done {
@@ -250,7 +261,7 @@ impl Moving {
                 tracing::info!(
                     %to,
                     slots = moved.slots,
-                    left = slots.len().saturating_sub(moved.slots),
+                    left = slots.saturating_sub(moved.slots),
                     keys = moved.keys,
                     bytes = moved.bytes,
                     took_ms = begun.elapsed().as_millis() as u64,

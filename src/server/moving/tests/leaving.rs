@@ -193,3 +193,36 @@ async fn a_portion_at_the_end_is_what_can_be_done() {
     plan.rate = None;
     assert_eq!(moving.can_be_done(&view, &plan), 0);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_is_on_its_way_to_one_node_at_a_time() {
+    // Found by tests/simulation (Storm, seed 29): a node joined while another left, and got slots that were on their way to
+    // others; when those transfers ended, so did the hold of the slots, though the map was about to give them to the one that had
+    // joined: two owners.
+    let net = Net::new(3, &[]);
+    let tag = slot_of(b"tag");
+    let mut user = net.connect(0);
+    set_some(&net, &mut user, 10).await;
+    net.stalled.store(1, Ordering::SeqCst);
+    let ends = Instant::now() + LONG;
+    net.members[0].ends.set(ends).expect("it is told once");
+    net.change(|map| {
+        map.nodes[0].state = NodeState::Leaving;
+        map.targets = vec![1; SLOTS];
+    });
+    let sending = net.start(0);
+    while net.unanswered.lock().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    net.change(|map| map.targets[usize::from(tag)] = 2);
+    let arrives = |view: &View| view.arrives(tag);
+    let early = Duration::from_millis(100);
+    assert!(!net.cluster(2).wait_for(early, arrives).await);
+    // It goes there when the other transfer is over.
+    net.stalled.store(0, Ordering::SeqCst);
+    net.unanswered.lock().clear();
+    owns(&net, 2, 1).await;
+    owns(&net, 1, SLOTS - 1).await;
+    assert_eq!(net.content(2).len(), 10);
+    sending.abort();
+}
