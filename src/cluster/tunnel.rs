@@ -288,14 +288,13 @@ impl Tunnel {
     /// Sends what the peer has room for.
     fn send_more(&mut self, context: &mut Context<'_>) -> Result<(), CallError> {
         while !self.unsent.is_empty() {
-            match self.handle.pipe.poll_credit(context) {
+            let most = PIECE_BYTES.min(self.unsent.len());
+            match self.handle.pipe.poll_spend(context, most) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(None) => return Err(CallError::Broken),
-                Poll::Ready(Some(credit)) => {
-                    let bytes = credit.min(PIECE_BYTES).min(self.unsent.len());
+                Poll::Ready(Some(bytes)) => {
                     let piece = Piece::Data(self.unsent.split_to(bytes).freeze());
                     self.handle.send(&piece)?;
-                    self.handle.pipe.spend(bytes);
                 }
             }
         }
