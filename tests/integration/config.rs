@@ -2,7 +2,7 @@
 
 use crate::support::elsewhere::{RingDiffers, ring_differs};
 use crate::support::server::{Kind, run_quoit};
-use crate::support::{Client, Server, TempDir, Value, eventually};
+use crate::support::{Client, Server, TempDir, Value, eventually, free_port};
 
 /// The value of a parameter.
 fn get(client: &mut Client, name: &str) -> String {
@@ -42,7 +42,7 @@ fn later_sources_win() {
         "--maxmemory",
         "50%",
     ];
-    let port = free_port();
+    let port = free_port().to_string();
     let server = Server::quoit_with(&[&arguments[..], &["--port", &port]].concat(), &variables);
     let mut client = server.client();
     assert_eq!(client.line("AUTH \"from a file\""), Value::ok());
@@ -65,16 +65,6 @@ fn later_sources_win() {
         "104857600",
         "arguments win over the environment"
     );
-}
-
-fn free_port() -> String {
-    // The listener is gone when the server binds; nobody else is given the port so soon.
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("there are free ports");
-    listener
-        .local_addr()
-        .expect("it is bound")
-        .port()
-        .to_string()
 }
 
 #[test]
@@ -339,7 +329,7 @@ fn rewrite_keeps_comments_and_is_read_back() {
     let dir = TempDir::new("rewrite");
     let text = "# what we know about the machine\nbind 127.0.0.1\ntimeout 3\n\n# the limit\nmaxmemory 100mb\nhz 15\n";
     let file = dir.write("q.conf", text);
-    let port = free_port();
+    let port = free_port().to_string();
     let server = Server::quoit_with(&[path(&file), "--port", &port], &[]);
     let mut client = server.client();
     assert_eq!(
@@ -405,7 +395,7 @@ fn names_of_the_file_of_redis_are_understood() {
         "BIND 127.0.0.1\nMaxMemory 1GB\nrequirepass \"a \\x62 c\"\nsave \"\"\nrename-command FLUSHALL \"\"\nrename-command DBSIZE howmany\n\
          slave-read-only yes\nlogfile \"\"\n",
     );
-    let port = free_port();
+    let port = free_port().to_string();
     let server = Server::quoit_with(&[path(&file), "--port", &port], &[]);
     assert_eq!(server.kind, Kind::Quoit);
     let mut client = server.client();

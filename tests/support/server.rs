@@ -1,5 +1,6 @@
 //! Child processes: Quoit, and redis-server as the oracle.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -441,12 +442,24 @@ fn collect(mut child: Child, stream: Stream) -> (Child, Log) {
     (child, log)
 }
 
-/// A port that nobody listened on a moment ago. It is below those that the system gives to connections on their way out, which
-/// take a port at any time, and so is the one 10,000 above it.
+/// A port that nobody listened on a moment ago, and that was not given to anybody else in this process: a node of a ring has
+/// several, before it listens on any of them. It is below those that the system gives to connections on their way out, which take
+/// a port at any time, and so is the one 10,000 above it.
 pub fn free_port() -> u16 {
+    /// All are free again when so many were given: those are long gone.
+    const MOST: usize = 6_000;
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().expect("nobody panics with it");
+    if given.len() >= MOST {
+        given.clear();
+    }
     loop {
         let port = fastrand::u16(10_000..22_000);
+        if given.contains(&port) {
+            continue;
+        }
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            given.insert(port);
             return port;
         }
     }
