@@ -189,6 +189,14 @@ impl Map {
         ranges
     }
 
+    /// How many slots the node of an index owns; of [`NOBODY`] none.
+    pub fn owned(&self, index: u16) -> usize {
+        match index {
+            NOBODY => 0,
+            _ => slots_of(&self.owners, index).count(),
+        }
+    }
+
     /// What a node still has to move: for each other that should have some of its slots these slots, in ascending order.
     pub fn moves_from(&self, id: NodeId) -> Vec<(NodeId, Vec<u16>)> {
         let Some(index) = self.index(id) else {

@@ -27,8 +27,9 @@ use crate::base::stats::Counter;
 use crate::data::value::Type;
 use crate::keyspace::evict::Rules;
 
-/// How long a request should be: one that is longer holds a single value, of less than [`LARGE`] bytes.
-pub const CHUNK: usize = 256 * 1024;
+/// How long a request should be: one that is much longer holds a single value, of less than [`LARGE`] bytes. It is what the
+/// receiver has to do at once: a hundred keys, not a thousand.
+pub const CHUNK: usize = 16 * 1024;
 /// From so many bytes on a value goes in parts.
 pub const LARGE: usize = 64 * 1024;
 

@@ -674,19 +674,7 @@ impl Runner {
                 handler(&mut args, &mut caller, &mut reply)
             }
             Handler::Admin(admin::Handler::Admin(handler) | admin::Handler::Ending(handler)) => {
-                // These look at the accounts: settle what the batch has changed so far.
-                self.settle_batch();
-                let sees_cluster = self.sees_cluster();
-                let mut caller = admin::Caller {
-                    sees_cluster,
-                    server: &self.server,
-                    session,
-                    now: self.now,
-                    in_transaction: false,
-                };
-                let done = handler(&mut args, &mut caller, &mut reply);
-                self.refresh();
-                self.tally.follow(&self.settings);
+                let done = self.call_admin(handler, session, &mut args, &mut reply, false);
                 if let After::Sleep(duration) = session.after {
                     sleep_nanos = duration.as_nanos() as u64;
                 }

@@ -24,7 +24,7 @@ use crate::state::session::{ReplyMode, Session};
 use crate::state::transaction::{Transaction, Watches};
 use crate::table::keys::{channels, locate};
 use crate::table::lookup::Entry;
-use crate::table::{Across, Args, CommandError, Flags, Merge, Scope};
+use crate::table::{Across, Args, CommandError, Flags, Merge, Scope, Table};
 
 /// As what a node of a ring shows itself to who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,8 +341,8 @@ impl Runner {
         }
     }
 
-    /// Whether this node is alone: a member of the ring whose lease has been over for a while. Whom it cannot reach it need not try again. One that
-    /// leaves is not: its lease ends when it is removed, and it hears of that last.
+    /// Whether this node is alone: a member of the ring whose lease has been over for a while. Whom it cannot reach it need not
+    /// try again. One that leaves is not: its lease ends when it is removed, and it hears of that last.
     pub fn is_cut_off(&self) -> bool {
         self.routing.as_ref().is_some_and(|routing| {
             let nodes = &routing.view.map.nodes;
@@ -503,8 +503,6 @@ impl Runner {
         is_queued: bool,
         round: u32,
     ) -> Routed {
-        let needs_tunnel = is_exec(entry)
-            && (!session.watched_elsewhere.is_empty() || self.has_some_of_entry(session));
         let Some(routing) = &mut self.routing else {
             return Routed::Here;
         };
@@ -533,10 +531,7 @@ impl Runner {
                         .cluster
                         .had_lease_within(settings.cluster_node_timeout / GRACE) =>
                 {
-                    match is_queued {
-                        true => Routed::Here,
-                        false => Routed::Elsewhere(Step::Contended),
-                    }
+                    held(is_queued)
                 }
                 _ => Routed::Refuse(CommandError::fixed(DOWN)),
             },
@@ -547,15 +542,16 @@ impl Runner {
                 routing.relied |= routing.has_lease;
                 Routed::Here
             }
-            (Route::Held, _) if is_queued => Routed::Here,
             // What is held without a lease is held until somebody else has it.
             (Route::Held, Face::Single | Face::Cluster)
-                if !routing.has_lease && round > HELD_ROUNDS =>
+                if !is_queued && !routing.has_lease && round > HELD_ROUNDS =>
             {
                 Routed::Refuse(CommandError::fixed(DOWN))
             }
-            (Route::Held, Face::Peer) if !routing.has_lease => Routed::Elsewhere(Step::NotHere),
-            (Route::Held, _) => Routed::Elsewhere(Step::Contended),
+            (Route::Held, Face::Peer) if !is_queued && !routing.has_lease => {
+                Routed::Elsewhere(Step::NotHere)
+            }
+            (Route::Held, _) => held(is_queued),
             (_, Face::Peer) => Routed::Elsewhere(Step::NotHere),
             (Route::Nobody, _) => Routed::Refuse(CommandError::fixed(NOT_SERVED)),
             (Route::Several, _) if matches!(entry.command.across, Across::Split) && !is_queued => {
@@ -568,7 +564,12 @@ impl Runner {
             {
                 Routed::Here
             }
-            (Route::Peer(index), Face::Single) if lives_on(entry) || needs_tunnel => {
+            (Route::Peer(index), Face::Single)
+                if lives_on(entry)
+                    || is_exec(entry)
+                        && (!session.watched_elsewhere.is_empty()
+                            || has_some_of_entry(self.table, session)) =>
+            {
                 Routed::Elsewhere(Step::Tunnel(index))
             }
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
@@ -576,10 +577,7 @@ impl Runner {
             (Route::Peer(_), Face::Cluster)
                 if round <= HELD_ROUNDS && routing.cluster.may_own(&routing.view, slots[0]) =>
             {
-                match is_queued {
-                    true => Routed::Here,
-                    false => Routed::Elsewhere(Step::Contended),
-                }
+                held(is_queued)
             }
             (Route::Peer(index), Face::Cluster) => {
                 let kind = settings.cluster_preferred_endpoint_type;
@@ -588,32 +586,11 @@ impl Runner {
         }
     }
 
-    /// Whether a command of the transaction is [`Runner::is_of_entry`].
-    fn has_some_of_entry(&self, session: &Session) -> bool {
-        let mut queued = session
-            .transaction()
-            .into_iter()
-            .flat_map(Transaction::queued);
-        queued.any(|(id, request, _)| self.is_of_entry(id, request))
-    }
-
     /// Whether a queued command, by its number in the table, is about the connection that asks or its server, and not about
     /// keys: it runs there, wherever the keys of its transaction are. Messages are published among the changes of keys, where
     /// those are made.
     pub fn is_of_entry(&self, id: u16, request: Arguments<'_>) -> bool {
-        let entry = self.table.entry(id);
-        let is_of_server = matches!(
-            entry.handler,
-            Handler::Admin(
-                admin::Handler::Admin(_) | admin::Handler::Immediate(_) | admin::Handler::Ending(_)
-            )
-        );
-        let names_key = match entry.command.across {
-            Across::AtKey(find) => find(&request).is_some(),
-            _ => false,
-        };
-        let publishes = entry.command.flags.contains(Flags::MAY_REPLICATE);
-        is_of_server && matches!(entry.command.scope, Scope::None) && !names_key && !publishes
+        is_of_entry(self.table.entry(id), request)
     }
 
     /// The slot that all keys of a database share, if it is pinned.
@@ -759,6 +736,37 @@ const GRACE: u32 = 4;
 
 const CROSS_SLOT: CommandError =
     CommandError::fixed("CROSSSLOT Keys in request don't hash to the same slot");
+
+/// What becomes of a request for a slot that nobody serves at the moment: it waits, or is queued for its EXEC, which will.
+fn held(is_queued: bool) -> Routed {
+    match is_queued {
+        true => Routed::Here,
+        false => Routed::Elsewhere(Step::Contended),
+    }
+}
+
+/// See [`Runner::is_of_entry`].
+fn is_of_entry(entry: &Entry<Handler>, request: Arguments<'_>) -> bool {
+    let is_of_server = matches!(
+        entry.handler,
+        Handler::Admin(
+            admin::Handler::Admin(_) | admin::Handler::Immediate(_) | admin::Handler::Ending(_)
+        )
+    );
+    let names_key = match entry.command.across {
+        Across::AtKey(find) => find(&request).is_some(),
+        _ => false,
+    };
+    let publishes = entry.command.flags.contains(Flags::MAY_REPLICATE);
+    is_of_server && matches!(entry.command.scope, Scope::None) && !names_key && !publishes
+}
+
+/// Whether a command of the session's transaction is [`Runner::is_of_entry`].
+fn has_some_of_entry(table: &Table<Handler>, session: &Session) -> bool {
+    let transaction = session.transaction().into_iter();
+    let mut queued = transaction.flat_map(Transaction::queued);
+    queued.any(|(id, request, _)| is_of_entry(table.entry(id), request))
+}
 
 /// Whether a plain client's request goes to every node.
 fn is_for_all(entry: &Entry<Handler>) -> bool {

@@ -258,7 +258,13 @@ impl Runner {
         let mut reply = Reply::new(output, session.protocol);
         let mark = reply.mark();
         let first = if entry.parent.is_some() { 2 } else { 1 };
-        let done = self.call_admin(handler, session, &mut Args::new(request, first), &mut reply);
+        let done = self.call_admin(
+            handler,
+            session,
+            &mut Args::new(request, first),
+            &mut reply,
+            true,
+        );
         let failed = done.is_err();
         if let Err(error) = done {
             reply.truncate(mark);
@@ -267,14 +273,16 @@ impl Runner {
         self.tally.record(&self.server.stats, entry.id, failed, 0);
     }
 
-    /// Calls what is about the server or its clients, within a transaction.
-    fn call_admin(
+    /// Calls what is about the server or its clients.
+    pub(super) fn call_admin(
         &mut self,
         handler: admin::AdminHandler,
         session: &mut Session,
         args: &mut Args<'_>,
         reply: &mut Reply<'_>,
+        in_transaction: bool,
     ) -> Done {
+        // It looks at the accounts: settle what the batch has changed so far.
         self.settle_batch();
         let sees_cluster = self.sees_cluster();
         let mut caller = admin::Caller {
@@ -282,7 +290,7 @@ impl Runner {
             server: &self.server,
             session,
             now: self.now,
-            in_transaction: true,
+            in_transaction,
         };
         let done = handler(args, &mut caller, reply);
         self.refresh();
@@ -359,7 +367,7 @@ impl Runner {
                     view.effects.publish(&self.server.keyspace.listeners);
                     settle(&self.server, view.effects);
                 }
-                self.call_admin(handler, session, &mut args, reply)
+                self.call_admin(handler, session, &mut args, reply, true)
             }
             Handler::Admin(
                 admin::Handler::Exec | admin::Handler::Script(_) | admin::Handler::Container,

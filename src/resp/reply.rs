@@ -70,7 +70,11 @@ impl Output {
     /// All of it, when it stands in one piece.
     #[inline]
     pub fn only_chunk(&self) -> Option<&[u8]> {
-        self.queue.is_empty().then_some(&self.tail)
+        match (self.queue.len(), self.tail.is_empty()) {
+            (0, _) => Some(&self.tail),
+            (1, true) => self.queue.front().map(|chunk| &chunk[..]),
+            _ => None,
+        }
     }
 
     /// Drops the first `count` bytes: they are sent. There must be so many.
@@ -164,6 +168,16 @@ impl Output {
         self.queue.push_back(bytes);
     }
 
+    /// As [`Output::push_shared`], for bytes that many outputs share: copied only if they are few, since they are read where
+    /// the others have just read them.
+    pub fn push_chunk(&mut self, bytes: Bytes) {
+        if bytes.len() < SHARED_BY_MANY_BYTES {
+            return self.push(&bytes);
+        }
+        self.seal();
+        self.enqueue(bytes);
+    }
+
     /// Appends all that `other` has still to send.
     pub fn append(&mut self, mut other: Output) {
         if self.is_empty() && self.tail.capacity() < other.tail.capacity() {
@@ -174,7 +188,7 @@ impl Output {
             return;
         }
         for chunk in other.queue {
-            self.push_shared(chunk);
+            self.push_chunk(chunk);
         }
         if other.tail.len() < SHARED_BYTES {
             self.push(&other.tail);
@@ -339,6 +353,9 @@ impl Buf for Output {
 
 /// From here a value is cheaper shared than copied: the copy costs more than cutting the tail twice.
 const SHARED_BYTES: usize = 16 * 1024;
+
+/// The same for bytes that many outputs share.
+const SHARED_BY_MANY_BYTES: usize = 1024;
 
 /// A body up to this long is moved up for its header. It bounds the work per deferred header.
 const MOVED_BYTES: usize = 4 * 1024;

@@ -36,6 +36,7 @@ use crate::resp::reply::{Output, Protocol, Reply};
 use crate::resp::spare::{INPUTS, Spare};
 use crate::state::Server;
 use crate::state::clients::{Client, ClientKind, WaitsAt, client_flags};
+use crate::state::outbox::BURST_BYTES;
 use crate::state::session::{After, ReplyMode, Session};
 use crate::state::tracking::{LOSS_BYTES, write_loss};
 use crate::state::transaction::Transaction;
@@ -67,7 +68,7 @@ const SLICE: Duration = Duration::from_micros(500);
 /// bytes from which on it does not.
 const PUBLISHERS_TURNS: usize = 8;
 const PUBLISHERS_TIME: Duration = Duration::from_millis(2);
-const MAIL_ENOUGH: usize = 16 * 1024;
+const MAIL_ENOUGH: usize = BURST_BYTES;
 /// Time between two looks at a client that is over its soft output limit.
 const SOFT_LIMIT_LOOK: Duration = Duration::from_millis(100);
 /// How long the confirmation of a subscription waits for the other nodes of a ring to know of it: one that answers at all

@@ -22,13 +22,15 @@
 //! it cannot be caught up with: then fewer slots move at once, down to one, which is held for as long as it takes. So it is with
 //! a slot of which a large value changes all the time: it moves last, and its hold is as long as that value takes.
 //!
-//! **Cost.** The owner works for [`WORK`] and rests for [`REST`], a sixth of a core, and for longer if all would be done within
-//! [`EASY`] then: nobody waits for a node that joins. The receiver has as much to do as it is
-//! sent. Nobody rests while slots are held, nor while more is written than can be sent at this pace.
+//! **Cost.** The owner works for a sixth of the time at most, and for less if all would be done within [`EASY`] then: nobody
+//! waits for a node that joins. The receiver has as much to do as it is sent, in small requests, and both do it on a thread
+//! that the system lets wait for those of the requests ([`Hands`]). Nobody rests while slots are held, nor while more is written
+//! than can be sent at this pace.
 //!
 //! **A node that leaves** has until [`Ends`], and what it has not handed over by then is lost. It sends to several receivers
 //! at once, so that none of them, nor the agreement on a portion, is waited for by the others; it rests only if it has twice
-//! the time that it takes; and a portion is no larger than what it is sure to get done well before the end.
+//! the time that it takes; its threads, and those that receive from it, wait for nobody; and a portion is no larger than what
+//! it is sure to get done well before the end.
 
 pub mod receive;
 pub mod send;
@@ -39,6 +41,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -53,13 +56,18 @@ use crate::cluster::{Cluster, SlotSet, View};
 use crate::keyspace::Keyspace;
 use crate::state::Server;
 
-/// Work between two rests.
-pub const WORK: Duration = Duration::from_micros(300);
+/// Work between two rests, if these are long enough: with 300 us those who waited for a core waited for longer.
+pub const WORK: Duration = Duration::from_micros(100);
 /// How long a rest is at least, and at most: timers are as coarse as a millisecond.
 pub const REST: Duration = Duration::from_micros(1500);
 const REST_MAX: Duration = Duration::from_millis(6);
+/// How much longer than the work the rests are at least, where there is no end to keep.
+const RESTS: f32 = 5.0;
+/// Shorter ones are left out, and none is longer.
+const RESTS_MIN: f32 = 0.1;
+const RESTS_MAX: f32 = 100.0;
 /// What can be moved in less time rests for longer.
-pub const EASY: Duration = Duration::from_secs(4);
+pub const EASY: Duration = Duration::from_secs(8);
 /// What it takes to look at a key, and to send one of a few, about.
 const LOOK: Duration = Duration::from_micros(1);
 /// So few keys are not worth resting for.
@@ -85,6 +93,15 @@ const RETRY_MAX_IN_HASTE: Duration = Duration::from_millis(500);
 const AT_ONCE: usize = 4;
 /// Bytes that a node can send in a second at least, as long as nothing was measured.
 const SURE_BYTES: f32 = 64e6;
+
+/// The threads that keys are moved on.
+#[derive(Clone, Debug)]
+pub struct Hands {
+    /// With a small share of the cores.
+    pub calm: Handle,
+    /// For what has to be done before a node ends, here or at the other side.
+    pub hasty: Handle,
+}
 
 /// When a node is to end that leaves; not set before it does.
 pub type Ends = OnceLock<Instant>;
@@ -116,6 +133,7 @@ pub struct Moving {
     cluster: Arc<Cluster>,
     peers: Arc<dyn Peers>,
     ends: Arc<Ends>,
+    hands: Hands,
 }
 
 /// What is known of a node that slots move to.
@@ -143,12 +161,14 @@ pub async fn run(
     peers: Arc<dyn Peers>,
     importer: Arc<Importer>,
     ends: Arc<Ends>,
+    hands: Hands,
 ) {
     let moving = Arc::new(Moving {
         server: Arc::clone(&server),
         cluster: Arc::clone(&cluster),
         peers,
         ends,
+        hands,
     });
     tokio::join!(
         moving.send_all(),
@@ -198,12 +218,17 @@ impl Moving {
                 let portion = self.portion(&view, &slots, &plan);
                 under_way.insert(to, portion.clone());
                 let moving = Arc::clone(&self);
-                sending.spawn(async move {
+                let hand = match self.ends.get() {
+                    Some(_) => &self.hands.hasty,
+                    None => &self.hands.calm,
+                };
+                let sent = async move {
                     moving
                         .send_portion(node, portion, slots.len(), &mut plan)
                         .await;
                     (to, plan)
-                });
+                };
+                sending.spawn_on(sent, hand);
             }
             // Those that are due wait for the end of another.
             let next = plans.values().map(|plan| plan.next);
@@ -245,7 +270,7 @@ impl Moving {
     /// Moves some slots to a node, of so many that should be there.
     async fn send_portion(&self, node: Node, portion: SlotSet, slots: usize, plan: &mut Plan) {
         let (to, count) = (node.id, portion.len());
-        let is_last_resort = portion.len() == 1;
+        let is_last_resort = count == 1;
         let begun = Instant::now();
         let pace = self.pace(&self.cluster.view(), slots, count);
         let mut transfer = Transfer::new(self, node, portion, pace);
@@ -298,10 +323,12 @@ impl Moving {
 
     /// How a portion of so many slots goes through the keys, of so many that are to move to its node.
     fn pace(&self, view: &View, slots: usize, portion: usize) -> Pace {
-        let ways = slots.div_ceil(portion.max(1)) * view.map.moves_from(self.cluster.me).len();
+        let receivers = view.map.moves_from(self.cluster.me).len();
+        let ways = slots.div_ceil(portion.max(1)) * receivers;
         let ways = u32::try_from(ways.max(1)).unwrap_or(u32::MAX);
         if let Some(left) = self.time_left() {
-            return Pace::before(&self.server.keyspace, ways, left / 2);
+            let at_once = receivers.clamp(1, AT_ONCE) as u32;
+            return Pace::before(&self.server.keyspace, ways, left / 2 * at_once);
         }
         let me = view.map.nodes.get(usize::from(view.mine));
         if me.is_some_and(|me| me.state == NodeState::Leaving) {
@@ -324,19 +351,13 @@ impl Moving {
         let bytes = self.server.keyspace.used_bytes().max(1) as f32;
         let rate = plan
             .rate
-            .unwrap_or(SURE_BYTES / bytes * self.owned(view) as f32);
+            .unwrap_or(SURE_BYTES / bytes * view.map.owned(view.mine).max(1) as f32);
         (rate * left.as_secs_f32() / 2.0) as usize
-    }
-
-    /// How many slots are this node's.
-    fn owned(&self, view: &View) -> usize {
-        let mine = view.map.owners.iter();
-        mine.filter(|owner| **owner == view.mine).count().max(1)
     }
 
     /// Into how many portions so many slots are cut.
     fn portions(&self, view: &View, slots: usize) -> usize {
-        let owned = self.owned(view);
+        let owned = view.map.owned(view.mine).max(1);
         let bytes = self.server.keyspace.used_bytes().max(0) / owned as i64 * slots as i64;
         let most = self.ends.get().map_or(PORTIONS, |_| PORTIONS_IN_HASTE);
         ((bytes / PORTION_BYTES) as usize).clamp(1, most)
@@ -374,6 +395,8 @@ pub struct Pace {
     worked: Duration,
     /// Since others had their turn.
     in_turn: Duration,
+    /// What the rests so far were longer than they should have been.
+    overslept: Duration,
     /// How often it was to hurry.
     hurry: u32,
     /// Whether it knows by when all has to be done.
@@ -383,18 +406,29 @@ pub struct Pace {
 impl Default for Pace {
     /// As fast as may be beside the requests.
     fn default() -> Pace {
-        Pace {
-            work: WORK,
-            rest: REST,
-            worked: Duration::ZERO,
-            in_turn: Duration::ZERO,
-            hurry: 0,
-            has_end: false,
-        }
+        Pace::resting(RESTS)
     }
 }
 
 impl Pace {
+    /// Rests that are so many times as long as the work before them.
+    fn resting(rests: f32) -> Pace {
+        // No timer is fine enough for short rests: longer work between them.
+        let (work, rest) = match WORK.mul_f32(rests) {
+            short if short < REST => (REST.div_f32(rests), REST),
+            rest => (WORK, rest.min(REST_MAX)),
+        };
+        Pace {
+            work,
+            rest,
+            worked: Duration::ZERO,
+            in_turn: Duration::ZERO,
+            overslept: Duration::ZERO,
+            hurry: 0,
+            has_end: false,
+        }
+    }
+
     /// Of one way through all keys: if they can be gone through in less, it takes about `time` for them.
     pub fn through(keyspace: &Keyspace, time: Duration) -> Pace {
         let keys: usize = keyspace.built().map(|(_, database)| database.len()).sum();
@@ -402,31 +436,27 @@ impl Pace {
             return Pace::default();
         }
         let work = LOOK.saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX));
-        let share = time.div_duration_f32(work);
-        Pace {
-            rest: WORK.mul_f32(share.min(100.0)).clamp(REST, REST_MAX),
-            ..Pace::default()
-        }
+        Pace::resting(time.div_duration_f32(work).clamp(RESTS, RESTS_MAX))
     }
 
-    /// Of all that is left for one that has to be done in that time: without rests, unless there is time for them.
+    /// Of all that is left for one that has to be done in that time: without rests, unless there is time for them. Of several
+    /// at once each has the time of all of them.
     pub fn before(keyspace: &Keyspace, ways: u32, time: Duration) -> Pace {
         let keys: usize = keyspace.built().map(|(_, database)| database.len()).sum();
         let keys = u32::try_from(keys).unwrap_or(u32::MAX);
         // To send a key, and take it away, is more than to look at it. What this is wrong by shows in the time that is left.
         let work = LOOK.saturating_mul(keys.saturating_mul(ways / 4 + 2));
         let rests = time.div_duration_f32(work.max(WORK)) - 1.0;
-        let (work, rest) = match rests {
-            few if few < 0.1 => (WORK, Duration::ZERO),
-            // No timer is fine enough for short rests: longer work between them.
-            some if WORK.mul_f32(some) < REST => (REST.div_f32(some), REST),
-            many => (WORK, WORK.mul_f32(many.min(100.0)).min(REST_MAX)),
+        let pace = match rests < RESTS_MIN {
+            true => Pace {
+                rest: Duration::ZERO,
+                ..Pace::default()
+            },
+            false => Pace::resting(rests.min(RESTS_MAX)),
         };
         Pace {
-            work,
-            rest,
             has_end: true,
-            ..Pace::default()
+            ..pace
         }
     }
 
@@ -448,7 +478,8 @@ impl Pace {
         self.hurry = 0;
     }
 
-    /// To be called after each piece of work with what it took: lets others have their turn, and rests now and then.
+    /// To be called after each piece of work with what it took, time spent waiting for a core left out: lets others have their
+    /// turn, and rests now and then.
     pub async fn worked(&mut self, took: Duration) {
         // In a simulation nothing takes time: others have their turn by chance.
         #[cfg(feature = "simulation")]
@@ -462,10 +493,18 @@ impl Pace {
         if self.worked < self.work || self.hurry > 0 || self.rest.is_zero() {
             return tokio::task::yield_now().await;
         }
-        // Who worked for longer rests for longer.
+        // Who worked for longer rests for longer; who was woken late, by a coarse timer or a busy machine, for less next time.
         let share = self.worked.div_duration_f32(self.work);
         self.worked = Duration::ZERO;
-        tokio::time::sleep(self.rest.mul_f32(share.min(100.0))).await;
+        let rest = self.rest.mul_f32(share.min(100.0));
+        let due = rest.saturating_sub(self.overslept);
+        if due.is_zero() {
+            self.overslept -= rest;
+            return tokio::task::yield_now().await;
+        }
+        let begun = Instant::now();
+        tokio::time::sleep(due).await;
+        self.overslept = begun.elapsed().saturating_sub(due).min(REST_MAX);
     }
 }
 

@@ -18,10 +18,10 @@ use tokio::time::Instant;
 use super::asked::{Asked, Asks, send};
 use super::connection;
 use super::moving::receive::Importer;
-use super::moving::{self, Outcome};
+use super::moving::{self, Hands, Outcome};
 use super::peer::Executor;
 use super::wide;
-use crate::base::worker::Apart;
+use crate::base::worker::{Apart, Share};
 use crate::cluster::Cluster;
 use crate::cluster::agree::disk::Place;
 use crate::cluster::agree::{self, Agreement, Later, Left, ProposeError, Store, Transport};
@@ -63,7 +63,7 @@ pub struct Ring {
     agreement: Arc<Agreement>,
     serving: tokio::task::JoinHandle<()>,
     /// Where keys move.
-    moving: Apart,
+    threads: [Apart; 2],
     /// When it is to end, once it leaves.
     ends: Arc<moving::Ends>,
     wide: tokio::task::JoinHandle<()>,
@@ -158,21 +158,31 @@ impl Ring {
             patience: node_timeout,
             main: Handle::current(),
         });
-        let moving = Apart::start("moving")
-            .map_err(|error| RingError(format!("no thread to move keys: {error}")))?;
+        let start = |name, share| {
+            Apart::start(name, share)
+                .map_err(|error| RingError(format!("no thread to move keys: {error}")))
+        };
+        let threads = [
+            start("moving", Share::Small)?,
+            start("leaving", Share::Full)?,
+        ];
+        let [calm, hasty] = threads.each_ref().map(|thread| thread.handle().clone());
+        let hands = Hands { calm, hasty };
         let ends = Arc::<moving::Ends>::default();
-        moving.handle().spawn(moving::run(
+        hands.calm.spawn(moving::run(
             Arc::clone(server),
             Arc::clone(&cluster),
             movers,
             Arc::clone(&importer),
             Arc::clone(&ends),
+            hands.clone(),
         ));
         let service = Arc::new(Peers {
             server: Arc::clone(server),
             agreement: Arc::clone(&agreement),
             importer,
-            moving: moving.handle().clone(),
+            cluster: Arc::clone(&cluster),
+            hands,
             asks: Asks::new(server),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -187,7 +197,7 @@ impl Ring {
             cluster: Arc::clone(&cluster),
             agreement,
             serving,
-            moving,
+            threads,
             ends,
             wide,
             following: None,
@@ -235,10 +245,7 @@ impl Ring {
     /// How many slots are this node's.
     fn owned(&self) -> usize {
         let view = self.cluster.view();
-        let owners = view.map.owners.iter();
-        owners
-            .filter(|owner| view.mine != NOBODY && **owner == view.mine)
-            .count()
+        view.map.owned(view.mine)
     }
 
     /// How many slots end with this node although there are others that stay.
@@ -266,7 +273,7 @@ impl Ring {
             following.abort();
         }
         self.agreement.shutdown().await;
-        drop(self.moving);
+        drop(self.threads);
         drop(self.stop);
         let _ = self.serving.await;
     }
@@ -539,8 +546,9 @@ struct Peers {
     server: Arc<Server>,
     agreement: Arc<Agreement>,
     importer: Arc<Importer>,
+    cluster: Arc<Cluster>,
     /// Where keys are taken in.
-    moving: Handle,
+    hands: Hands,
     asks: Asks,
 }
 
@@ -627,9 +635,14 @@ impl Service for Peers {
             Kind::Transfer => {
                 let transfers = peer.transfers.get_or_insert_with(|| {
                     let (transfers, incoming) = mpsc::channel(TRANSFERS);
-                    let importer = Arc::clone(&self.importer);
-                    self.moving
-                        .spawn(take_in(importer, peer.id, incoming, answers.clone()));
+                    let taker = Taker {
+                        importer: Arc::clone(&self.importer),
+                        cluster: Arc::clone(&self.cluster),
+                        hasty: self.hands.hasty.clone(),
+                        from: peer.id,
+                    };
+                    let taking = taker.take_in(incoming, answers.clone());
+                    self.hands.calm.spawn(taking);
                     transfers
                 });
                 // It ends with this node.
@@ -654,22 +667,41 @@ impl Service for Peers {
     }
 }
 
-/// Requests of transfers of one peer that wait to be handled: a sender has fewer on their way. Beyond it the connection is not
-/// read.
-const TRANSFERS: usize = 16;
+/// Requests of transfers of one peer that wait to be handled: a sender has no more on their way. Beyond it the connection is not
+/// read, and a link that is silent for long is given up.
+const TRANSFERS: usize = moving::send::WINDOW;
 
-/// Handles what one link of a peer sends of its keys, one after the other. The link is read meanwhile, so that a request that
-/// waits for long (for left-overs to be removed) is not taken for a node that is gone.
-async fn take_in(
+/// Handles what one link of a peer sends of its keys.
+struct Taker {
     importer: Arc<Importer>,
+    cluster: Arc<Cluster>,
+    hasty: Handle,
     from: NodeId,
-    mut incoming: mpsc::Receiver<(u64, Bytes)>,
-    answers: Answers,
-) {
-    while let Some((id, request)) = incoming.recv().await {
-        let mut answer = BytesMut::new();
-        importer.handle(from, request, &mut answer).await;
-        send(&answers, id, &answer);
+}
+
+impl Taker {
+    /// One after the other. The link is read meanwhile, so that a request that waits for long (for left-overs to be removed) is
+    /// not taken for a node that is gone.
+    async fn take_in(self, mut incoming: mpsc::Receiver<(u64, Bytes)>, answers: Answers) {
+        while let Some((id, request)) = incoming.recv().await {
+            let (importer, from) = (Arc::clone(&self.importer), self.from);
+            let handled = async move {
+                let mut answer = BytesMut::new();
+                importer.handle(from, request, &mut answer).await;
+                answer
+            };
+            let view = self.cluster.view();
+            let sender = view.map.node(from);
+            let answer = match sender.is_some_and(|node| node.state == NodeState::Leaving) {
+                true => self.hasty.spawn(handled).await,
+                false => Ok(handled.await),
+            };
+            match answer {
+                Ok(answer) => send(&answers, id, &answer),
+                // This node ends.
+                Err(_) => return,
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::outbox::{Burst, Outbox};
 use crate::base::clock::Millis;
 use crate::cluster::node::NodeId;
 use crate::cluster::tunnel::Handle;
@@ -114,7 +115,7 @@ pub struct Client {
     copies: AtomicU8,
     /// Whether the outbox holds something. Set after the bytes are there (release), read by the task (acquire).
     has_mail: AtomicBool,
-    outbox: Mutex<Output>,
+    outbox: Mutex<Outbox>,
     waker: Mutex<Option<Waker>>,
     /// What it waits for (BLPOP). A leaf lock; written by its own task, read by CLIENT UNBLOCK.
     waits: Mutex<Option<WaitsAt>>,
@@ -276,7 +277,7 @@ impl Client {
             has_loss: AtomicBool::new(false),
             copies: AtomicU8::new(KEEPS),
             has_mail: AtomicBool::new(false),
-            outbox: Mutex::new(Output::new()),
+            outbox: Mutex::default(),
             waker: Mutex::new(None),
             waits: Mutex::new(None),
             stands_for: None,
@@ -354,7 +355,7 @@ impl Client {
     pub fn post(&self, bytes: &Bytes, limit_bytes: usize) -> bool {
         let pending = {
             let mut outbox = self.outbox.lock();
-            outbox.push_shared(bytes.clone());
+            outbox.output().push_shared(bytes.clone());
             outbox.len_bytes()
         } + self.output_bytes.load(Ordering::Relaxed);
         self.has_mail.store(true, Ordering::Release);
@@ -370,25 +371,40 @@ impl Client {
     /// As [`Client::post`], for what depends on the client's protocol: `write` is given it (2 or 3) and the outbox. A client
     /// over its limit gets nothing more, and what it has not read is freed.
     pub fn deliver(&self, limit_bytes: usize, write: impl FnOnce(u8, &mut Output)) -> bool {
+        self.leave(limit_bytes, |protocol, outbox| {
+            outbox.write(protocol, write);
+        })
+    }
+
+    /// As [`Client::deliver`], for a share in a burst, whose first message `write` writes if nobody has written it for this
+    /// client's protocol.
+    pub fn share(
+        &self,
+        limit_bytes: usize,
+        burst: &Arc<Burst>,
+        write: impl FnOnce(u8, &mut Vec<u8>),
+    ) -> bool {
+        self.leave(limit_bytes, |protocol, outbox| {
+            outbox.share(burst, protocol, write);
+        })
+    }
+
+    fn leave(&self, limit_bytes: usize, leave: impl FnOnce(u8, &mut Outbox)) -> bool {
         {
             let mut outbox = self.outbox.lock();
             if self.killed().is_some() {
                 return true;
             }
-            outbox.take_buffer();
-            write(self.protocol.load(Ordering::Relaxed), &mut outbox);
+            leave(self.protocol.load(Ordering::Relaxed), &mut outbox);
             let pending = outbox.len_bytes() + self.output_bytes.load(Ordering::Relaxed);
             if limit_bytes != 0 && pending > limit_bytes {
-                *outbox = Output::new();
+                *outbox = Outbox::default();
                 drop(outbox);
                 self.kill(false);
                 return false;
             }
         }
-        // Whoever has set it has woken the task, and it takes all that is there.
-        if !self.has_mail.swap(true, Ordering::AcqRel) {
-            self.wake();
-        }
+        self.tell_of_mail();
         true
     }
 
@@ -405,9 +421,13 @@ impl Client {
                 }
                 return;
             }
-            outbox.take_buffer();
-            write(self.protocol.load(Ordering::Relaxed), &mut outbox);
+            outbox.write(self.protocol.load(Ordering::Relaxed), write);
         }
+        self.tell_of_mail();
+    }
+
+    /// Whoever says so first wakes the task, and it takes all that is there.
+    fn tell_of_mail(&self) {
         if !self.has_mail.swap(true, Ordering::AcqRel) {
             self.wake();
         }
@@ -460,7 +480,7 @@ impl Client {
     pub fn switch_protocol(&self, protocol: u8) -> Option<Output> {
         let mut outbox = self.outbox.lock();
         self.protocol.store(protocol, Ordering::Relaxed);
-        let mail = std::mem::take(&mut *outbox);
+        let mail = outbox.take();
         (!mail.is_empty()).then_some(mail)
     }
 
@@ -476,7 +496,7 @@ impl Client {
             return None;
         }
         self.has_mail.store(false, Ordering::Relaxed);
-        Some(std::mem::take(&mut *self.outbox.lock()))
+        Some(self.outbox.lock().take())
     }
 
     /// Whether the task has to look up from its socket.

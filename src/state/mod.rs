@@ -8,6 +8,7 @@ pub mod log_level;
 pub mod memory;
 pub mod monitor;
 pub mod open_files;
+pub mod outbox;
 pub mod pause;
 pub mod pubsub;
 pub mod rates;

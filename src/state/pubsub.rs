@@ -2,8 +2,9 @@
 //!
 //! A channel belongs to a shard by its hash. PUBLISH leaves its message in the outboxes of all subscribers while it holds
 //! that shard's lock, so every subscriber sees the messages of a channel in one order, and who has unsubscribed gets none
-//! any more. Patterns stand apart, behind a lock that publishers share. Locks are taken in this order: shard, patterns,
-//! a client's outbox. A message is written once for each protocol; from 16 KiB on the outboxes share its payload.
+//! any more. Patterns stand apart, behind a lock that publishers share. Locks are taken in this order: shard, patterns, the
+//! burst of a name, a client's outbox, a burst's text. A message is written once for each protocol; from 16 KiB on the
+//! outboxes share its payload, and those of many subscribers share smaller messages, too ([`outbox`](super::outbox)).
 //!
 //! In a ring subscribers at other nodes are sent what they want, too ([`far`]); what is counted here are this node's.
 //!
@@ -11,12 +12,14 @@
 //! line and a counter, and gets nothing more. The soft limit is watched by the connection itself.
 
 pub mod far;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::{Entry, HashMap, RandomState};
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -24,6 +27,7 @@ use smallvec::SmallVec;
 
 use super::Server;
 use super::clients::{Client, ClientKind};
+use super::outbox::{Burst, place};
 use crate::base::stats::Counter;
 use crate::base::worker::give_worker_away;
 pub use crate::cluster::publish::Topic;
@@ -36,24 +40,41 @@ const SHARDS: usize = 64;
 const HEAVY: usize = 4096;
 /// Bytes from which an outbox shares a payload instead of holding a copy.
 const SHARED_BYTES: usize = 16 * 1024;
+/// Subscribers from which a message is written to a burst of all of them instead of into each outbox.
+const SHARED_SUBSCRIBERS: usize = 8;
 /// What a subscription takes beside its name, for the accounts of clients: places in two maps.
 const SUBSCRIPTION_BYTES: usize = 128;
 
 /// The subscribers of one name, in the order of their ids.
 #[derive(Debug, Default)]
-struct Subscribers(Vec<Arc<Client>>);
+struct Subscribers {
+    clients: Vec<Arc<Client>>,
+    /// What all of them have a share in and have not sent yet. Held while a message is delivered, so that each of them gets
+    /// the bursts in one order.
+    burst: Mutex<Weak<Burst>>,
+}
 
 impl Subscribers {
     fn add(&mut self, client: &Arc<Client>) {
-        if let Err(place) = self.0.binary_search_by_key(&client.id, |known| known.id) {
-            self.0.insert(place, Arc::clone(client));
+        if let Err(place) = self.place_of(client.id) {
+            *self.burst.get_mut() = Weak::new();
+            self.clients.insert(place, Arc::clone(client));
         }
     }
 
     fn remove(&mut self, id: u64) {
-        if let Ok(place) = self.0.binary_search_by_key(&id, |known| known.id) {
-            self.0.remove(place);
+        if let Ok(place) = self.place_of(id) {
+            *self.burst.get_mut() = Weak::new();
+            self.clients.remove(place);
         }
+    }
+
+    fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    fn place_of(&self, id: u64) -> Result<usize, usize> {
+        self.clients.binary_search_by_key(&id, |known| known.id)
     }
 }
 
@@ -62,7 +83,7 @@ type Names = HashMap<Bytes, Subscribers>;
 fn remove_from(names: &mut Names, name: &Bytes, id: u64) {
     if let Entry::Occupied(mut found) = names.entry(name.clone()) {
         found.get_mut().remove(id);
-        if found.get().0.is_empty() {
+        if found.get().clients.is_empty() {
             found.remove();
         }
     }
@@ -179,30 +200,33 @@ impl<'m> Message<'m> {
     }
 
     fn for_protocol(&mut self, protocol: u8) -> &[Bytes] {
-        let is_resp3 = protocol == 3;
-        self.written[usize::from(is_resp3)].get_or_insert_with(|| {
+        let place = place(protocol);
+        if self.written[place].is_none() {
             let mut text = Vec::new();
-            let kind = if is_resp3 { b'>' } else { b'*' };
-            header(&mut text, kind, self.head.len() + 2);
-            for part in self.head.iter().chain([&self.channel]) {
-                header(&mut text, b'$', part.len());
-                text.extend_from_slice(part);
-                text.extend_from_slice(b"\r\n");
+            self.write(protocol, &mut text);
+            let mut parts = SmallVec::from_iter([Bytes::from(text)]);
+            if let Payload::Large(bytes) = self.payload {
+                parts.extend([bytes.clone(), Bytes::from_static(b"\r\n")]);
             }
-            match self.payload {
-                Payload::Small(bytes) => {
-                    header(&mut text, b'$', bytes.len());
-                    text.extend_from_slice(bytes);
-                    text.extend_from_slice(b"\r\n");
-                    SmallVec::from_iter([Bytes::from(text)])
-                }
-                Payload::Large(bytes) => {
-                    header(&mut text, b'$', bytes.len());
-                    let end = Bytes::from_static(b"\r\n");
-                    SmallVec::from_iter([Bytes::from(text), bytes.clone(), end])
-                }
-            }
-        })
+            self.written[place] = Some(parts);
+        }
+        self.written[place].as_deref().unwrap_or_default()
+    }
+
+    /// Writes it, up to the payload if that is large.
+    fn write(&self, protocol: u8, text: &mut Vec<u8>) {
+        let kind = if protocol == 3 { b'>' } else { b'*' };
+        header(text, kind, self.head.len() + 2);
+        for part in self.head.iter().chain([&self.channel]) {
+            header(text, b'$', part.len());
+            text.extend_from_slice(part);
+            text.extend_from_slice(b"\r\n");
+        }
+        header(text, b'$', self.payload.bytes().len());
+        if let Payload::Small(bytes) = self.payload {
+            text.extend_from_slice(bytes);
+            text.extend_from_slice(b"\r\n");
+        }
     }
 }
 
@@ -355,26 +379,50 @@ impl PubSub {
     }
 
     fn deliver(&self, subscribers: &Subscribers, mut message: Message<'_>) -> usize {
-        let limit = self.limit_bytes.load(Ordering::Relaxed);
-        let mut post_all = || {
-            for client in &subscribers.0 {
-                let within = client.deliver(limit, |protocol, outbox| {
+        let count = subscribers.len();
+        if count < SHARED_SUBSCRIBERS || matches!(message.payload, Payload::Large(_)) {
+            self.post_all(subscribers, |client, limit| {
+                client.deliver(limit, |protocol, outbox| {
                     for part in message.for_protocol(protocol) {
                         outbox.push_part(part);
                     }
-                });
-                if !within {
+                })
+            });
+            return count;
+        }
+        let mut last = subscribers.burst.lock();
+        let is_told = last
+            .upgrade()
+            .is_some_and(|burst| burst.extend(|protocol, text| message.write(protocol, text)));
+        if !is_told {
+            let burst = Arc::default();
+            *last = Arc::downgrade(&burst);
+            self.post_all(subscribers, |client, limit| {
+                client.share(limit, &burst, |protocol, text| {
+                    message.write(protocol, text)
+                })
+            });
+        }
+        count
+    }
+
+    /// Leaves something in the outboxes of all, by a function of the client and the limit of its outbox that says whether
+    /// the client is within it.
+    fn post_all(&self, subscribers: &Subscribers, mut post: impl FnMut(&Client, usize) -> bool) {
+        let limit = self.limit_bytes.load(Ordering::Relaxed);
+        let mut post_all = || {
+            for client in &subscribers.clients {
+                if !post(client, limit) {
                     self.closed.add(1);
                     tracing::warn!(client = client.id, addr = %client.addr, "closed: a subscriber does not read, over client-output-buffer-limit");
                 }
             }
         };
-        if subscribers.0.len() > HEAVY {
+        if subscribers.len() > HEAVY {
             give_worker_away(post_all);
         } else {
             post_all();
         }
-        subscribers.0.len()
     }
 
     /// The channels with subscribers whose names match, in no order.
@@ -389,7 +437,7 @@ impl PubSub {
 
     /// How many are subscribed to this name.
     pub fn subscriber_count(&self, topic: Topic, name: &[u8]) -> usize {
-        let count = |names: &Names| names.get(name).map_or(0, |subscribers| subscribers.0.len());
+        let count = |names: &Names| names.get(name).map_or(0, Subscribers::len);
         match topic {
             Topic::Pattern => count(&self.patterns.read()),
             topic => count(&self.of(topic).shard(name).lock()),

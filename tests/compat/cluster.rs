@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::cli::{Running, found, is_installed};
 use crate::libraries::{path, python};
-use crate::nodes::{Ring, field};
+use crate::nodes::Ring;
 use crate::support::{Value, eventually};
 
 /// Runs a program with arguments to its end, which must be a good one: what it printed.
@@ -31,12 +31,8 @@ pub fn ring() -> Ring {
     ring
 }
 
-/// Runs a program of tests/clients on a ring.
-fn run(interpreter: &str, program: &str, test: &str, arguments: &[&str]) {
-    if !is_installed(interpreter, test) {
-        return;
-    }
-    let mut ring = ring();
+/// A program of tests/clients, told where a ring is.
+fn talk(ring: &Ring, interpreter: &str, program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(interpreter);
     command
         .arg(path(program))
@@ -44,7 +40,16 @@ fn run(interpreter: &str, program: &str, test: &str, arguments: &[&str]) {
         .args(arguments)
         .env("NODE_PATH", path("target/clients/node_modules"))
         .env("PYTHONDONTWRITEBYTECODE", "1");
-    said(command);
+    command
+}
+
+/// Runs a program of tests/clients on a ring.
+fn run(interpreter: &str, program: &str, test: &str, arguments: &[&str]) {
+    if !is_installed(interpreter, test) {
+        return;
+    }
+    let mut ring = ring();
+    said(talk(&ring, interpreter, program, arguments));
     for node in &mut ring.nodes {
         assert!(node.is_alive(), "a node ended:\n{}", node.log());
     }
@@ -100,13 +105,7 @@ pub fn come_and_go(ring: &mut Ring, mut has_ended: impl FnMut() -> bool) {
     ring.add(&[]);
     ring.settle();
     goes_on(ring);
-    let leaving = ring.aware(1).line("CLUSTER MYID").text();
-    let forget = format!("CLUSTER FORGET {leaving}");
-    assert_eq!(ring.aware(0).line(&forget), Value::ok());
-    let mut first = ring.aware(0);
-    eventually("the node to leave", || {
-        (field(&mut first, "cluster_known_nodes") == "3").then_some(())
-    });
+    ring.forget(1);
     goes_on(ring);
 }
 
@@ -116,13 +115,7 @@ fn meanwhile(interpreter: &str, program: &str, arguments: &[&str], test: &str) {
         return;
     }
     let mut ring = ring();
-    let mut command = Command::new(interpreter);
-    command
-        .arg(path(program))
-        .arg(ring.cluster_port(0).to_string())
-        .args(arguments)
-        .env("NODE_PATH", path("target/clients/node_modules"))
-        .env("PYTHONDONTWRITEBYTECODE", "1");
+    let mut command = talk(&ring, interpreter, program, arguments);
     let mut load = Running::start(&mut command);
     come_and_go(&mut ring, || load.has_ended());
     // The end of its input is its end.

@@ -1,6 +1,6 @@
 //! A few nodes that have become one ring.
 
-use crate::support::{Client, Server, eventually, free_port};
+use crate::support::{Client, Server, Value, eventually, free_port};
 
 /// The nodes, in the order of their start.
 pub struct Ring {
@@ -62,6 +62,22 @@ impl Ring {
                 is_whole.then_some(())
             });
         }
+    }
+
+    /// Has the first node remove another from the ring; it has gone when this returns.
+    pub fn forget(&self, node: usize) {
+        let leaving = self.aware(node).line("CLUSTER MYID").text();
+        let mut first = self.aware(0);
+        let known = |first: &mut Client| -> usize {
+            let known = field(first, "cluster_known_nodes");
+            known.parse().expect("it is a number")
+        };
+        let before = known(&mut first);
+        let forget = format!("CLUSTER FORGET {leaving}");
+        assert_eq!(first.line(&forget), Value::ok());
+        eventually("a node to be removed", || {
+            (known(&mut first) == before - 1).then_some(())
+        });
     }
 
     /// Waits until each node owns slots.

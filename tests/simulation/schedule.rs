@@ -108,7 +108,11 @@ impl Run {
             }
         }
         self.heal();
-        for node in self.world.in_phase(Phase::Dead) {
+        let mut down = self.world.in_phase(Phase::Dead);
+        // Those who could not leave, since they were alone: the ring ended with them, and goes on with them.
+        let gone = self.world.in_phase(Phase::Gone).into_iter();
+        down.extend(gone.filter(|node| self.world.is_member(*node)));
+        for node in down {
             self.world.start(node);
         }
         self.world.note("the end begins");
@@ -153,9 +157,22 @@ impl Run {
     }
 
     fn whole(&mut self) -> Result<Duration, Wrong> {
+        let have_ended = |world: &World| world.in_phase(Phase::Leaving).is_empty();
+        let ending = self.world.until("who leaves ends", WHOLE, have_ended)?;
+        // Nobody is told of the ring but by seeds. Where none is in it they come back: whoever left last remembers who was in it,
+        // and is, while those that an earlier one remembers may have left, too.
+        let is_in = |seed| self.world.phase(seed) == Phase::Up && self.world.is_member(seed);
+        if !self.world.is_whole() && !(0..SEEDS).any(is_in) {
+            let mut down = self.world.in_phase(Phase::Gone);
+            down.extend(self.world.in_phase(Phase::Dead));
+            for seed in down.into_iter().filter(|node| *node < SEEDS) {
+                self.world.start(seed);
+            }
+        }
         let took = self.world.until("the ring is whole", WHOLE, |world| {
-            world.in_phase(Phase::Leaving).is_empty() && world.is_whole()
+            have_ended(world) && world.is_whole()
         })?;
+        let took = ending + took;
         self.world
             .note(&format!("whole after {} ms", took.as_millis()));
         Ok(took)

@@ -360,6 +360,13 @@ impl World {
         served == SLOTS && epoch.is_some_and(|epoch| members(&self.maps[&epoch].1) == count)
     }
 
+    /// Whether the latest map has a node, in any state.
+    pub fn is_member(&self, index: usize) -> bool {
+        let bus = format!("{}:{}", self.peer(index).ip, PORT + 10_000);
+        let last = self.maps.values().next_back();
+        last.is_some_and(|(_, map)| map.nodes.iter().any(|node| node.bus == bus))
+    }
+
     /// How many nodes are up in the latest map.
     pub fn members(&self) -> usize {
         let last = self.maps.values().next_back();

@@ -537,6 +537,7 @@ impl Driver {
         self.wants_to_leave.store(true, Ordering::SeqCst);
         let mut applied = self.applied.clone();
         let mut standing = self.standing.subscribe();
+        let returned_by = Instant::now() + self.times.timeout;
         let has_heirs = |map: &Map| {
             let mut nodes = map.nodes.iter();
             nodes.any(|node| node.id != self.id && node.state == NodeState::Up)
@@ -554,8 +555,19 @@ impl Driver {
                 self.leave_voters().await;
                 return Ok(Left::Removed);
             };
+            let mut stop = self.stop.subscribe();
             if !has_heirs(&map) {
-                return Ok(Left::Alone);
+                let is_failed = |one: &Node| one.state == NodeState::Failed && one.id != self.id;
+                if !map.nodes.iter().any(is_failed) {
+                    return Ok(Left::Alone);
+                }
+                // They may have been cut off, and come back any moment. With who ends now all keys end, and who has the only vote.
+                tokio::select! {
+                    _ = applied.changed() => continue,
+                    _ = standing.changed() => continue,
+                    _ = stop.wait_for(|stopped| *stopped) => return Err(ProposeError::NotInRing),
+                    () = tokio::time::sleep_until(returned_by) => return Ok(Left::Alone),
+                }
             }
             if node.state == NodeState::Up {
                 // Before anybody else can know: it may end at any time from now on.
@@ -566,7 +578,6 @@ impl Driver {
                 }
                 continue;
             }
-            let mut stop = self.stop.subscribe();
             tokio::select! {
                 _ = applied.changed() => {}
                 _ = standing.changed() => {}

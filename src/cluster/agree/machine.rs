@@ -145,8 +145,9 @@ impl State {
             return Judgement::Void;
         }
         if matches!(change, Change::Moved { .. }) {
-            // A node hands slots over one portion after the other, and has given up all before this one. The floor need not
-            // say so: something else that it asked for earlier may still be open. What it gave up it may have served since.
+            // A node hands the same slots over one portion after the other, and has given up those before this one. The floor need
+            // not say so: something else that it asked for earlier may still be open. What it gave up it may have served since. A
+            // portion that one that leaves sent beside this one, and that comes out of order, is void too: it is sent again.
             if origin.number < session.moved {
                 return Judgement::Void;
             }

@@ -78,6 +78,8 @@ enum Record {
     Purge(LogId),
     Committed(LogId),
     Snapshot(SnapshotMeta, Vec<u8>),
+    /// Where the buses of the others were when it left the ring.
+    Former(Vec<String>),
 }
 
 /// What the file says.
@@ -85,6 +87,7 @@ enum Record {
 struct Kept {
     identity: Option<Identity>,
     ballot: Ballot,
+    former: Vec<String>,
     vote: Option<Vote>,
     log: BTreeMap<u64, Entry<Types>>,
     purged: Option<LogId>,
@@ -111,6 +114,7 @@ impl Kept {
             }
             Record::Committed(id) => self.committed = Some(id),
             Record::Snapshot(meta, data) => self.snapshot = Some((meta, Arc::new(data))),
+            Record::Former(addresses) => self.former = addresses,
         }
     }
 
@@ -119,6 +123,9 @@ impl Kept {
         let mut records = Vec::new();
         records.extend(self.identity.clone().map(Record::Identity));
         records.push(Record::Ballot(self.ballot));
+        if !self.former.is_empty() {
+            records.push(Record::Former(self.former.clone()));
+        }
         records.extend(self.vote.map(Record::Vote));
         let snapshot = self.snapshot.clone();
         records.extend(snapshot.map(|(meta, data)| Record::Snapshot(meta, data.to_vec())));
@@ -216,9 +223,11 @@ impl Store {
             .as_ref()
             .is_some_and(|known| known.left && known.ring == ring)
         {
-            // What it promised while that ring formed still holds: the ring may go on without it.
+            // What it promised while that ring formed still holds: the ring may go on without it, and where it was the node may
+            // find it again.
             kept = Kept {
                 ballot: kept.ballot,
+                former: kept.former,
                 ..Kept::default()
             };
         }
@@ -292,6 +301,16 @@ impl Store {
     /// What it promised while the ring forms.
     pub fn ballot(&self) -> Ballot {
         self.shared.kept.lock().ballot
+    }
+
+    /// Where the buses of the others were when this node left the ring; nothing if it never did.
+    pub fn former(&self) -> Vec<String> {
+        self.shared.kept.lock().former.clone()
+    }
+
+    /// Keeps where they are, before it is kept that this node has left.
+    pub async fn set_former(&self, addresses: Vec<String>) -> io::Result<()> {
+        self.write(Record::Former(addresses)).await
     }
 
     /// Keeps what it promises.

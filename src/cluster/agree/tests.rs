@@ -238,7 +238,27 @@ fn address(index: usize) -> String {
     format!("10.0.0.{}:17000", index + 1)
 }
 
+/// A whole ring of three seeds.
+async fn of_three(seed: u64) -> Ring {
+    Ring::started(3, 3, seed).await
+}
+
 impl Ring {
+    /// A whole ring; the first `seeds` of its nodes are seeds.
+    async fn started(nodes: usize, seeds: usize, seed: u64) -> Ring {
+        let mut ring = Ring::of(nodes, seeds, seed);
+        ring.start_all(0..nodes).await;
+        ring
+    }
+
+    /// Starts some at once, and waits until the ring is whole: how long that took.
+    async fn start_all(&mut self, indexes: impl IntoIterator<Item = usize>) -> Duration {
+        for index in indexes {
+            self.start(index).await;
+        }
+        self.whole().await
+    }
+
     /// Nodes that do not run yet; the first `seeds` of them are seeds.
     fn of(nodes: usize, seeds: usize, seed: u64) -> Ring {
         let peer = |index| Peer {
@@ -319,6 +339,16 @@ impl Ring {
             agreement.shutdown().await;
         }
         peer.disk.set(kept);
+    }
+
+    /// Has a node leave, and ends it.
+    async fn leave(&mut self, index: usize) -> Result<Left, ProposeError> {
+        let agreement = self.peers[index].agreement.clone().expect("it runs");
+        let leave = tokio::spawn(async move { agreement.leave().await });
+        self.until("it has left", T * 6, |_| leave.is_finished())
+            .await;
+        self.kill(index).await;
+        leave.await.expect("it ends")
     }
 
     fn running(&self) -> impl Iterator<Item = &Peer> {

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -54,6 +54,19 @@ impl Default for State {
             reader: None,
             writer: None,
         }
+    }
+}
+
+impl State {
+    fn poll_credit(&mut self, context: &mut Context<'_>) -> Poll<Option<usize>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        if self.credit > 0 {
+            return Poll::Ready(Some(self.credit));
+        }
+        remember(&mut self.writer, context);
+        Poll::Pending
     }
 }
 
@@ -168,31 +181,19 @@ impl Pipe {
 
     /// How many bytes may be sent, one at least; `None` at the end.
     pub fn poll_credit(&self, context: &mut Context<'_>) -> Poll<Option<usize>> {
-        let mut state = self.state.lock();
-        if state.is_over {
-            return Poll::Ready(None);
-        }
-        if state.credit > 0 {
-            return Poll::Ready(Some(state.credit));
-        }
-        remember(&mut state.writer, context);
-        Poll::Pending
+        self.state.lock().poll_credit(context)
     }
 
     /// Takes credit for bytes that are about to be sent, `most` of them at most; `None` at the end. It is taken before they are
     /// sent: the other side may give it back before whoever sends them runs on.
     pub fn poll_spend(&self, context: &mut Context<'_>, most: usize) -> Poll<Option<usize>> {
         let mut state = self.state.lock();
-        if state.is_over {
-            return Poll::Ready(None);
-        }
-        if state.credit > 0 {
-            let bytes = state.credit.min(most);
+        let credit = ready!(state.poll_credit(context));
+        Poll::Ready(credit.map(|credit| {
+            let bytes = credit.min(most);
             state.credit -= bytes;
-            return Poll::Ready(Some(bytes));
-        }
-        remember(&mut state.writer, context);
-        Poll::Pending
+            bytes
+        }))
     }
 
     /// As [`Pipe::poll_credit`].

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::sweep::Walk;
 use super::{Moving, Outcome, Pace};
 use crate::base::clock::Millis;
-use crate::base::worker::give_worker_away;
+use crate::base::worker::{Work, give_worker_away};
 use crate::cluster::agree::Later;
 use crate::cluster::bus::CallError;
 use crate::cluster::map::Change;
@@ -33,7 +33,7 @@ use crate::server::connection::rest;
 use crate::state::Server;
 
 /// Requests on their way to the receiver.
-const WINDOW: usize = 4;
+pub const WINDOW: usize = 16;
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
 /// Names taken at once of those that changed.
@@ -235,7 +235,7 @@ impl<'m> Transfer<'m> {
         let mut rest_of_visit: Vec<Name> = Vec::new();
         let mut round = 0;
         while let Some(place) = walk.place(keyspace) {
-            let begun = Instant::now();
+            let begun = Work::begin();
             let (rules, now) = (self.server().rules.load_full(), self.server().clock.now());
             let is_visited = match lock_one(keyspace, place, round) {
                 Ok(held) => {
@@ -260,7 +260,7 @@ impl<'m> Transfer<'m> {
                 continue;
             }
             round = 0;
-            self.pace.worked(begun.elapsed()).await;
+            self.pace.worked(begun.took()).await;
             if self.chunk.is_full() {
                 self.flush().await?;
             }
@@ -320,7 +320,7 @@ impl<'m> Transfer<'m> {
 
     /// Sends a key as it is now.
     async fn send_one(&mut self, name: &Name) -> Result<(), Failure> {
-        let begun = Instant::now();
+        let (begun, work) = (Instant::now(), Work::begin());
         let mut round = 0;
         let large = loop {
             match self.look(name, round) {
@@ -332,8 +332,8 @@ impl<'m> Transfer<'m> {
                 }
             }
         };
-        let took = begun.elapsed();
-        self.worked += took;
+        self.worked += begun.elapsed();
+        let took = work.took();
         if let Some(large) = large {
             self.flush().await?;
             return self.send_parts(name, *large).await;
@@ -376,7 +376,7 @@ impl<'m> Transfer<'m> {
         let Large { whole, life, raw } = large;
         let now = self.server().clock.now();
         let hasher = self.keyspace().hasher();
-        let begun = Instant::now();
+        let begun = Work::begin();
         let mut cutter = give_worker_away(|| whole.cut(now, hasher));
         let mut bytes = cutter.next(CHUNK);
         if bytes.is_empty() {
@@ -384,10 +384,10 @@ impl<'m> Transfer<'m> {
             return Ok(());
         }
         let name = Bytes::copy_from_slice(key);
-        let mut took = begun.elapsed();
+        let mut took = begun.took();
         let mut is_first = true;
         while !bytes.is_empty() {
-            let begun = Instant::now();
+            let begun = Work::begin();
             let next = cutter.next(CHUNK);
             let part = Part {
                 key: Key {
@@ -403,7 +403,7 @@ impl<'m> Transfer<'m> {
                 bytes,
             };
             self.push(transfer::write_part(self.number, &part)).await?;
-            took += begun.elapsed();
+            took += begun.took();
             if !self.is_held {
                 self.pace.worked(std::mem::take(&mut took)).await;
             }

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{EASY, Pace};
+use crate::base::worker::Work;
 use crate::cluster::{Cluster, SlotSet, View};
 use crate::keyspace::entry::{Entry, Garbage};
 use crate::keyspace::lock::{Contended, PATIENCE, Place, lock_one};
@@ -103,7 +102,7 @@ pub async fn clean_once(server: &Arc<Server>, cluster: &Cluster, dead: &SlotSet)
         let mut walk = Walk::default();
         let mut round = 0;
         while let Some(place) = walk.place(keyspace) {
-            let begun = Instant::now();
+            let begun = Work::begin();
             let is_dead = |entry: &Entry| dead.contains(pins.slot(place.database, entry.key()));
             let Ok(garbage) = clean_some(keyspace, place, &mut walk, round, is_dead) else {
                 rest(server, round).await;
@@ -118,7 +117,7 @@ pub async fn clean_once(server: &Arc<Server>, cluster: &Cluster, dead: &SlotSet)
             if is_held(&cluster.view(), dead) {
                 tokio::task::yield_now().await;
             } else {
-                pace.worked(begun.elapsed()).await;
+                pace.worked(begun.took()).await;
             }
         }
         if keyspace.exchanges() == exchanges {

@@ -17,7 +17,7 @@ use super::receive::PATIENCE_FOR_MORE;
 use super::*;
 use crate::admin::testing::{Host, MACHINE};
 use crate::base::clock::Millis;
-use crate::base::worker::Apart;
+use crate::base::worker::{Apart, Share};
 use crate::cluster::bus::{Bus, Identity, Links};
 use crate::cluster::map::Map;
 use crate::cluster::node::NodeState;
@@ -177,12 +177,14 @@ impl Net {
             way,
             Arc::clone(&member.importer),
             Arc::clone(&member.ends),
+            member.hands(),
         ))
     }
 
     fn moving(self: &Arc<Self>, number: usize) -> Moving {
         let member = &self.members[number];
         Moving {
+            hands: member.hands(),
             ends: Arc::clone(&member.ends),
             server: Arc::clone(&member.host.server),
             cluster: Arc::clone(&member.cluster),
@@ -195,15 +197,17 @@ impl Net {
 
     /// Waits until a node owns all slots and nothing is left over anywhere.
     async fn settled(&self, owner: usize) {
+        let owns_all = |view: &View| {
+            let mut owners = view.map.owners.iter();
+            owners.all(|index| usize::from(*index) == owner)
+        };
+        self.cleared(owns_all).await;
+    }
+
+    /// Waits until that is so at all nodes and nothing is left over anywhere.
+    async fn cleared(&self, is_so: impl Fn(&View) -> bool) {
         for member in &self.members {
-            let is_over = |view: &View| {
-                view.map
-                    .owners
-                    .iter()
-                    .all(|index| usize::from(*index) == owner)
-                    && view.hidden.is_none()
-                    && view.held.is_none()
-            };
+            let is_over = |view: &View| is_so(view) && view.hidden.is_none() && view.held.is_none();
             let ends = member.cluster.wait_for(LONG, is_over).await;
             assert!(ends, "it ends: {}", self.state());
         }
@@ -279,6 +283,15 @@ impl Net {
 }
 
 impl Member {
+    /// One thread for both: a test does not ask how the cores are shared out.
+    fn hands(&self) -> Hands {
+        let hand = self.apart.handle();
+        Hands {
+            calm: hand.clone(),
+            hasty: hand.clone(),
+        }
+    }
+
     fn new(number: usize, calls: mpsc::UnboundedSender<Call>, pairs: &[(&str, &str)]) -> Member {
         let settings = Settings {
             enable_debug_command: Access::Yes,
@@ -307,7 +320,7 @@ impl Member {
             cluster,
             importer,
             calls,
-            apart: Apart::start("moving").expect("a thread"),
+            apart: Apart::start("moving", Share::Full).expect("a thread"),
             ends: Arc::default(),
         }
     }
@@ -736,7 +749,7 @@ async fn no_write_is_lost_while_keys_move() {
 async fn a_receiver_that_answers_a_little_late_is_waited_for() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 10).await;
+    set_some(&net, &mut user, "{tag}", 10).await;
     net.late_ms.store(60, Ordering::SeqCst);
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     let moving = net.moving(0);
@@ -750,11 +763,7 @@ async fn a_receiver_that_answers_a_little_late_is_waited_for() {
 async fn keys_move_while_the_requests_take_all_turns() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
-    for number in 0..5_000 {
-        let key = format!("key:{number}");
-        let reply = user.run(&net, &[b"SET", key.as_bytes(), b"value"]).await;
-        assert_eq!(reply, b"+OK\r\n");
-    }
+    set_some(&net, &mut user, "key:", 5_000).await;
     let stop = Arc::new(AtomicBool::new(false));
     let turns = Arc::new(AtomicUsize::new(0));
     // A turn of all of them takes as long as a few hundred clients with pipelines do.
@@ -794,10 +803,10 @@ const BUSY: usize = 64;
 /// Turns of all of them while keys move: a few; a mover that has one turn when they have each had theirs needs more than a hundred.
 const TURNS_MAX: usize = 50;
 
-/// Keys with some values, all of one slot.
-async fn set_some(net: &Net, user: &mut User, count: usize) {
+/// So many keys that begin so, each with the same value.
+async fn set_some(net: &Net, user: &mut User, prefix: &str, count: usize) {
     for number in 0..count {
-        let key = format!("{{tag}}{number}");
+        let key = format!("{prefix}{number}");
         let reply = user.run(net, &[b"SET", key.as_bytes(), b"value"]).await;
         assert_eq!(reply, b"+OK\r\n");
     }
@@ -818,7 +827,7 @@ async fn move_tag(moving: &Moving) -> Result<send::Moved, Failure> {
 async fn what_is_on_its_way_is_seen_once() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 50).await;
+    set_some(&net, &mut user, "{tag}", 50).await;
     net.change(|map| map.targets = vec![1; SLOTS]);
     let way = Way {
         net: Arc::clone(&net),
@@ -884,7 +893,7 @@ async fn what_is_on_its_way_is_seen_once() {
 async fn a_change_that_is_not_made_leaves_all_where_it_was() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 50).await;
+    set_some(&net, &mut user, "{tag}", 50).await;
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().push(Outcome::NotMade);
     let moving = net.moving(0);
@@ -915,7 +924,7 @@ async fn a_change_that_is_not_made_leaves_all_where_it_was() {
 async fn slots_stay_held_until_it_is_known_what_became_of_them() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 10).await;
+    set_some(&net, &mut user, "{tag}", 10).await;
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.outcomes.lock().extend([Outcome::Unknown; 2]);
     let moving = net.moving(0);
@@ -933,7 +942,7 @@ async fn slots_stay_held_until_it_is_known_what_became_of_them() {
 async fn a_sender_that_dies_leaves_nothing() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 50).await;
+    set_some(&net, &mut user, "{tag}", 50).await;
     let cleaning = net.start(1);
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     let way = Way {
@@ -1074,7 +1083,7 @@ async fn a_receiver_without_room_says_so() {
         .set(&[(b"maxmemory", b"0")], |old, new| server.apply(old, new))
         .expect("a number");
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 3).await;
+    set_some(&net, &mut user, "{tag}", 3).await;
     net.server(1).base_bytes.store(2, Ordering::SeqCst);
     let moving = net.moving(0);
     let moved = move_tag(&moving).await;
@@ -1090,7 +1099,7 @@ async fn a_receiver_without_room_says_so() {
 async fn a_large_value_that_changes_all_the_time_moves_too() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 10).await;
+    set_some(&net, &mut user, "{tag}", 10).await;
     let long = vec![b'l'; 1000];
     for _ in 0..20 {
         let words: Vec<&[u8]> = [&b"RPUSH"[..], b"{hot}list"]
@@ -1129,7 +1138,7 @@ async fn a_large_value_that_changes_all_the_time_moves_too() {
 async fn a_broken_connection_changes_nothing() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 10).await;
+    set_some(&net, &mut user, "{tag}", 10).await;
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     net.is_broken.store(true, Ordering::SeqCst);
     let moving = net.moving(0);
@@ -1202,7 +1211,7 @@ async fn who_waits_goes_on_waiting_when_nothing_moves() {
 async fn a_transaction_whose_keys_leave_is_not_run() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 1).await;
+    set_some(&net, &mut user, "{tag}", 1).await;
     for words in [
         &[&b"WATCH"[..], b"{tag}0"][..],
         &[b"MULTI"],
@@ -1224,7 +1233,7 @@ async fn a_transaction_whose_keys_leave_is_not_run() {
 async fn databases_that_are_emptied_meanwhile_stay_empty() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 50).await;
+    set_some(&net, &mut user, "{tag}", 50).await;
     net.change(|map| map.targets[usize::from(slot_of(b"tag"))] = 1);
     let moving = net.moving(0);
     let listeners = &net.server(0).keyspace.listeners;
@@ -1263,7 +1272,7 @@ impl Listener for Told {
 async fn nobody_is_told_of_a_move() {
     let net = Net::new(2, &[]);
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 50).await;
+    set_some(&net, &mut user, "{tag}", 50).await;
     let told: Vec<Arc<Told>> = (0..2).map(|_| Arc::default()).collect();
     for (number, told) in told.iter().enumerate() {
         net.server(number)

@@ -55,7 +55,10 @@ impl Driver {
                 pins,
                 returns,
             } => self.answer_join(node, &ring, &pins, returns).await,
-            Ask::Lease { node, incarnation } => self.answer_lease(node, incarnation),
+            Ask::Lease { node, incarnation } => match self.answer_lease(node, incarnation) {
+                Answer::Forgotten => self.answer_forgotten(node).await,
+                answer => answer,
+            },
             Ask::Propose(origin, change) => self.answer_propose(origin, change).await,
         }
     }
@@ -173,7 +176,7 @@ impl Driver {
             {
                 return Answer::NotNow;
             }
-            None if returns => return Answer::Forgotten,
+            None if returns => return self.answer_forgotten(node.id).await,
             None if map.nodes.len() >= MAX_NODES => {
                 return Answer::Refused("the ring is full".to_owned());
             }
@@ -208,6 +211,28 @@ impl Driver {
             // Others that joined together with it may have taken the last places.
             Ok(_) => Answer::NotNow,
             Err(_) => self.not_written(),
+        }
+    }
+
+    /// Whether the ring knows a node no more. Only who leads it still can tell: one in whose place others have chosen another,
+    /// and that has not heard of it, does not know whom that one has let in since. So a quorum has to acknowledge something that
+    /// was sent after the question came.
+    async fn answer_forgotten(&self, id: NodeId) -> Answer {
+        let asked = Instant::now();
+        let Some(vote) = self.leading.lock().as_ref().map(Session::vote) else {
+            return self.not_leader();
+        };
+        let is_sure = |now| self.quorum(&vote, now).is_some_and(|sent| sent >= asked);
+        while !is_sure(Instant::now()) {
+            if asked.elapsed() > self.times.question() {
+                return Answer::NotNow;
+            }
+            sleep(self.times.heartbeat() / 4).await;
+        }
+        match self.in_session(&vote, |_| self.map().node(id).is_none()) {
+            Some(true) => Answer::Forgotten,
+            Some(false) => Answer::NotNow,
+            None => self.not_leader(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A node's way into a ring: greets the seeds, helps to form a ring or joins one, and joins again when it has to.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::super::Standing;
 use super::super::member::forming::{self, Seed, Step};
-use super::super::message::{Answer, Ask};
+use super::super::message::{Answer, Ask, Hello};
 use super::super::store::{Ballot, Identity};
 use super::Driver;
 use crate::cluster::map::Map;
@@ -139,6 +140,12 @@ impl Driver {
         if !was_leaving {
             return self.drop_out(Standing::Forgotten);
         }
+        let map = self.map();
+        let others = map.nodes.iter().filter(|node| node.id != self.id);
+        let kept = self
+            .store
+            .set_former(others.map(|node| node.bus.clone()).collect());
+        self.report(kept.await);
         self.keep_identity(|one| one.left = true).await;
         self.drop_out(Standing::Left);
     }
@@ -169,7 +176,11 @@ impl Driver {
         &self,
         change: impl FnOnce(&mut Identity) + Send + 'static,
     ) -> bool {
-        let kept = self.store.change_identity(change).await;
+        self.report(self.store.change_identity(change).await)
+    }
+
+    /// Whether something was kept; if not, the operator is told.
+    fn report(&self, kept: io::Result<()>) -> bool {
         if let Err(error) = &kept {
             tracing::error!(%error, "cluster: the state file cannot be written");
         }
@@ -204,12 +215,16 @@ impl Driver {
     /// In no ring: one step towards one.
     async fn look_for_ring(self: &Arc<Self>) {
         let (seeds, is_stable) = self.greet().await;
+        let is_found = self.greet_former().await;
         let guard = self.forming.lock().await;
         if self.is_formed() {
             return;
         }
         let ballot = self.store.ballot();
-        let step = forming::step(self.id, ballot, &seeds);
+        let step = match is_found {
+            true => Step::Join,
+            false => forming::step(self.id, ballot, &seeds),
+        };
         // Whoever was let in somewhere does not form another ring.
         let may_form = is_stable && !self.identity().joined;
         match step {
@@ -246,11 +261,7 @@ impl Driver {
     }
 
     async fn keep(&self, ballot: Ballot) -> bool {
-        let kept = self.store.set_ballot(ballot).await;
-        if let Err(error) = &kept {
-            tracing::error!(%error, "cluster: the state file cannot be written");
-        }
-        kept.is_ok()
+        self.report(self.store.set_ballot(ballot).await)
     }
 
     async fn ask_back(&self, candidate: NodeId, round: u64) {
@@ -326,13 +337,6 @@ impl Driver {
         let before = std::mem::replace(&mut *self.resolved.lock(), resolved.clone());
         let is_by_name = |seed: &String| seed.parse::<SocketAddr>().is_err();
         let is_stable = before == resolved || !self.options.seeds.iter().any(is_by_name);
-        let mut asked = JoinSet::new();
-        for (index, addresses) in resolved.iter().enumerate() {
-            for address in addresses {
-                let (driver, address) = (self.clone(), address.clone());
-                asked.spawn(async move { (index, driver.greet_one(&address).await) });
-            }
-        }
         let mut seeds: Vec<Seed> = resolved
             .iter()
             .map(|addresses| Seed {
@@ -340,13 +344,45 @@ impl Driver {
                 answers: Vec::new(),
             })
             .collect();
-        for (index, answer) in asked.join_all().await {
-            if let Some(Answer::Hello(hello)) = answer {
-                seeds[index].answers.push(hello);
-            }
+        let all = resolved.into_iter().enumerate();
+        let all = all.flat_map(|(index, some)| some.into_iter().map(move |one| (index, one)));
+        for (index, hello) in self.greet_all(all).await {
+            seeds[index].answers.push(hello);
         }
         self.learn(&mut seeds);
         (seeds, is_stable)
+    }
+
+    /// Asks those who were in the ring with this node when it left, all seeds may have left as well: whether one of them is in
+    /// it. They have no part in forming a ring.
+    async fn greet_former(self: &Arc<Self>) -> bool {
+        let former = self.store.former().into_iter().map(|address| ((), address));
+        let mut is_found = false;
+        for ((), hello) in self.greet_all(former).await {
+            if hello.formed && hello.id != self.id && hello.ring == self.identity().ring {
+                self.learn_of(&hello);
+                is_found = true;
+            }
+        }
+        is_found
+    }
+
+    /// Asks all at these addresses who they are: what those say who answer.
+    async fn greet_all<T: Send + 'static>(
+        self: &Arc<Self>,
+        addresses: impl Iterator<Item = (T, String)>,
+    ) -> Vec<(T, Hello)> {
+        let mut asked = JoinSet::new();
+        for (at, address) in addresses {
+            let driver = self.clone();
+            asked.spawn(async move {
+                match driver.greet_one(&address).await {
+                    Some(Answer::Hello(hello)) => Some((at, hello)),
+                    _ => None,
+                }
+            });
+        }
+        asked.join_all().await.into_iter().flatten().collect()
     }
 
     async fn greet_one(&self, address: &str) -> Option<Answer> {
@@ -367,20 +403,24 @@ impl Driver {
             seed.answers.sort_by_key(|hello| hello.id);
             for hello in &seed.answers {
                 lowest = lowest.into_iter().chain([hello.id]).min();
-                if hello.id == self.id {
-                    continue;
-                }
-                self.network
-                    .book
-                    .learn(hello.id, hello.incarnation, &hello.bus);
-                if let Some((leader, address)) = &hello.leader {
-                    *self.hint.lock() = Some((*leader, address.clone()));
-                } else if hello.formed && self.hint.lock().is_none() {
-                    *self.hint.lock() = Some((hello.id, hello.bus.clone()));
+                if hello.id != self.id {
+                    self.learn_of(hello);
                 }
             }
         }
         *self.lowest.lock() = lowest;
+    }
+
+    /// Another one, and whom to ask for the leader.
+    fn learn_of(&self, hello: &Hello) {
+        self.network
+            .book
+            .learn(hello.id, hello.incarnation, &hello.bus);
+        if let Some((leader, address)) = &hello.leader {
+            *self.hint.lock() = Some((*leader, address.clone()));
+        } else if hello.formed && self.hint.lock().is_none() {
+            *self.hint.lock() = Some((hello.id, hello.bus.clone()));
+        }
     }
 }
 

@@ -379,3 +379,15 @@ fn a_leader_that_leaves_lets_others_vote() {
     let plan = plan(&map, &members(&[1, 2, 3], &[]), id(1), &|_| true);
     assert_eq!(plan, votes(&[2]));
 }
+
+#[test]
+fn a_leader_that_has_removed_itself_changes_no_members() {
+    // Found by tests/simulation (Calm, seed 3005): somebody joined in the moment until it steps down, and openraft panicked.
+    let plan = plan(
+        &map_of(&[2, 3, 4, 5]),
+        &members(&[2, 3, 4], &[]),
+        id(1),
+        &|_| true,
+    );
+    assert_eq!(plan, None);
+}

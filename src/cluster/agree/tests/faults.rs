@@ -1,20 +1,12 @@
 //! Nodes that die, and networks that are cut.
 
 use super::*;
+use crate::cluster::agree::message::{Answer, Ask, decode, encode};
 
 /// How many seeds are tried: more if QUOIT_SEEDS says so.
 fn rounds() -> u64 {
     let wanted = std::env::var("QUOIT_SEEDS").ok();
     wanted.and_then(|wanted| wanted.parse().ok()).unwrap_or(5)
-}
-
-async fn of_three(seed: u64) -> Ring {
-    let mut ring = Ring::of(3, 3, seed);
-    for index in 0..3 {
-        ring.start(index).await;
-    }
-    ring.whole().await;
-    ring
 }
 
 /// Kills a node; returns when its slots were given away, after its death.
@@ -80,11 +72,7 @@ async fn of_two_nodes_the_voter_goes_on_alone() {
 async fn a_minority_stops_serving_before_others_own_its_slots() {
     // Aim: the leader is in the minority, then it is not; each step is checked by `Ring::check`.
     for (seed, with_leader) in [(230, true), (231, false), (232, true), (233, false)] {
-        let mut ring = Ring::of(5, 5, seed);
-        for index in 0..5 {
-            ring.start(index).await;
-        }
-        ring.whole().await;
+        let mut ring = Ring::started(5, 5, seed).await;
         let leader = ring.leader();
         let first = if with_leader { leader } else { leader + 1 };
         let minority = [first % 5, (first + 1) % 5];
@@ -160,13 +148,55 @@ async fn nobody_is_found_failed_when_nobody_could_be_heard() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_leader_that_was_replaced_does_not_say_that_a_node_was_removed() {
+    // Found by tests/simulation (Storm, seed 2181): a node that the others had just let in asked the leader that was cut off from
+    // them, which did not know it; it took itself for removed, and stayed out for ever.
+    let mut ring = Ring::of(4, 3, 250);
+    ring.start_all(0..3).await;
+    let replaced = ring.leader();
+    ring.net.set_side(&address(replaced), 1);
+    ring.start(3).await;
+    ring.until("the others let a node in", T * 4, |ring| {
+        ring.peers[3].status().standing == Standing::Member
+    })
+    .await;
+    let id = ring.peers[3].id();
+    let map = ring.peers[3].map().expect("it has one");
+    let node = map.node(id).expect("it is in").clone();
+    assert_eq!(
+        ring.peers[replaced].status().leader,
+        Some(ring.peers[replaced].id()),
+        "it knows nothing of another"
+    );
+    let join = Ask::Join {
+        node,
+        ring: "test".to_owned(),
+        pins: ring.pins.clone(),
+        returns: true,
+    };
+    let lease = Ask::Lease {
+        node: id,
+        incarnation: 1,
+    };
+    let agreement = ring.peers[replaced].agreement.clone().expect("it runs");
+    for ask in [join, lease] {
+        let question = encode(&ask).into();
+        let answer = agreement.handle(Kind::Member, question).await;
+        let answer: Option<Answer> = decode(&answer);
+        assert!(
+            matches!(answer, Some(Answer::NotNow)),
+            "{ask:?}: {answer:?}"
+        );
+    }
+    ring.net.heal();
+    ring.whole().await;
+    ring.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn random_cuts_deaths_and_losses_never_make_two_owners() {
     for seed in 300..300 + rounds() {
-        let mut ring = Ring::of(5, 3, seed);
-        for index in 0..5 {
-            ring.start(index).await;
-        }
-        ring.whole().await;
+        let mut ring = Ring::started(5, 3, seed).await;
         for _ in 0..12 {
             let (what, who, long) = {
                 let mut wires = ring.net.0.lock();

@@ -102,10 +102,7 @@ async fn a_name_stands_for_many_seeds() {
     ring.seeds = vec!["ring.local:17000".to_owned()];
     let all: Vec<String> = (0..3).map(address).collect();
     ring.net.0.lock().names.insert(ring.seeds[0].clone(), all);
-    for index in 0..3 {
-        ring.start(index).await;
-    }
-    ring.whole().await;
+    ring.start_all(0..3).await;
     ring.shutdown().await;
 }
 
@@ -140,11 +137,7 @@ async fn who_pins_otherwise_is_not_let_in() {
 #[tokio::test(start_paused = true)]
 async fn who_forms_the_ring_is_in_its_first_map() {
     for seed in 20..24 {
-        let mut ring = Ring::of(3, 3, seed);
-        for index in 0..3 {
-            ring.start(index).await;
-        }
-        ring.whole().await;
+        let ring = of_three(seed).await;
         let leader = ring.peers[ring.leader()].id();
         let firsts: Vec<Arc<Map>> = ring
             .peers
@@ -169,10 +162,7 @@ async fn nodes_that_start_at_once_have_their_slots_at_once() {
     for seed in 30..33 {
         let mut ring = Ring::of(24, 3, seed);
         ring.moving = false;
-        for index in 0..24 {
-            ring.start(index).await;
-        }
-        let took = ring.whole().await;
+        let took = ring.start_all(0..24).await;
         assert_eq!(epoch(&ring), 1, "one map");
         assert!(took < T, "{took:?}");
         // Growing together: learners at once, voters at once, each by joint consensus.
@@ -185,10 +175,7 @@ async fn nodes_that_start_at_once_have_their_slots_at_once() {
 #[tokio::test(start_paused = true)]
 async fn nodes_that_join_at_once_are_let_in_by_few_changes() {
     let mut ring = Ring::of(23, 3, 34);
-    for index in 0..3 {
-        ring.start(index).await;
-    }
-    ring.whole().await;
+    ring.start_all(0..3).await;
     let before = epoch(&ring);
     ring.moving = false;
     for index in 3..23 {
@@ -208,19 +195,12 @@ async fn nodes_that_join_at_once_are_let_in_by_few_changes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_ring_that_starts_again_comes_back_by_few_changes() {
-    let mut ring = Ring::of(12, 3, 35);
-    for index in 0..12 {
-        ring.start(index).await;
-    }
-    ring.whole().await;
+    let mut ring = Ring::started(12, 3, 35).await;
     for index in 0..12 {
         ring.kill(index).await;
     }
     let before = ring.maps.keys().copied().max().unwrap_or(0);
-    for index in 0..12 {
-        ring.start(index).await;
-    }
-    ring.whole().await;
+    ring.start_all(0..12).await;
     let changes = epoch(&ring) - before;
     assert!(changes <= 6, "{changes} changes for 12 nodes");
     ring.shutdown().await;
@@ -228,11 +208,7 @@ async fn a_ring_that_starts_again_comes_back_by_few_changes() {
 
 #[tokio::test(start_paused = true)]
 async fn nodes_that_die_at_once_are_found_failed_by_few_changes() {
-    let mut ring = Ring::of(16, 3, 36);
-    for index in 0..16 {
-        ring.start(index).await;
-    }
-    ring.whole().await;
+    let mut ring = Ring::started(16, 3, 36).await;
     let before = epoch(&ring);
     let leader = ring.leader();
     let votes = ring.peers[leader].status().voters;

@@ -2,8 +2,9 @@
 
 use super::*;
 
-async fn of_three(seed: u64) -> Ring {
-    let mut ring = Ring::of(3, 1, seed);
+/// The first three of some nodes join one after the other: the first of all leads.
+async fn three_in_turn(nodes: usize, seed: u64) -> Ring {
+    let mut ring = Ring::of(nodes, 1, seed);
     for index in 0..3 {
         ring.start(index).await;
         ring.whole().await;
@@ -13,7 +14,7 @@ async fn of_three(seed: u64) -> Ring {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_may_be_proposed_anywhere_and_is_applied_there_when_it_returns() {
-    let mut ring = of_three(500).await;
+    let mut ring = three_in_turn(3, 500).await;
     for (index, weight) in [(0, 50), (1, 60), (2, 70)] {
         let agreement = ring.peers[index].agreement.clone().expect("it runs");
         let epoch = agreement
@@ -36,7 +37,7 @@ async fn a_change_may_be_proposed_anywhere_and_is_applied_there_when_it_returns(
 
 #[tokio::test(start_paused = true)]
 async fn what_only_a_leader_or_an_owner_may_propose_is_refused() {
-    let mut ring = of_three(510).await;
+    let mut ring = three_in_turn(3, 510).await;
     let ids: Vec<NodeId> = ring.peers.iter().map(Peer::id).collect();
     let epoch = ring.peers[0].map().expect("it has one").epoch;
     let agreement = ring.peers[1].agreement.clone().expect("it runs");
@@ -59,7 +60,7 @@ async fn what_only_a_leader_or_an_owner_may_propose_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_majority_a_proposal_gives_up() {
-    let mut ring = of_three(520).await;
+    let mut ring = three_in_turn(3, 520).await;
     ring.kill(1).await;
     ring.kill(2).await;
     let agreement = ring.peers[0].agreement.clone().expect("it runs");
@@ -72,7 +73,7 @@ async fn without_a_majority_a_proposal_gives_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_sent_often_over_a_bad_network_is_made_once() {
-    let mut ring = of_three(530).await;
+    let mut ring = three_in_turn(3, 530).await;
     ring.net.0.lock().loss = 300;
     let before = ring.peers[0].map().expect("it has one").epoch;
     let mut made = 0;
@@ -100,11 +101,7 @@ async fn a_change_sent_often_over_a_bad_network_is_made_once() {
 
 #[tokio::test(start_paused = true)]
 async fn hundreds_of_changes_become_a_snapshot_which_a_late_node_gets() {
-    let mut ring = Ring::of(4, 1, 540);
-    for index in 0..3 {
-        ring.start(index).await;
-        ring.whole().await;
-    }
+    let mut ring = three_in_turn(4, 540).await;
     let agreement = ring.peers[0].agreement.clone().expect("it runs");
     for weight in 0..30 {
         let change = Change::Weight(agreement.id(), 100 + weight % 2);
@@ -133,9 +130,6 @@ async fn hundreds_of_changes_become_a_snapshot_which_a_late_node_gets() {
     for index in 0..4 {
         ring.kill(index).await;
     }
-    for index in 0..4 {
-        ring.start(index).await;
-    }
-    ring.whole().await;
+    ring.start_all(0..4).await;
     ring.shutdown().await;
 }

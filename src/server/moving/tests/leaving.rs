@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cluster::Owner;
+use crate::cluster::map::NOBODY;
 
 /// Half of all slots should be the second node's, half the third's; the first leaves.
 fn leave(net: &Net) {
@@ -17,9 +18,8 @@ fn leave(net: &Net) {
 async fn owns(net: &Net, number: usize, count: usize) {
     let id = id(number);
     let has = |view: &View| {
-        let index = view.map.index(id).unwrap_or(u16::MAX);
-        let owned = view.map.owners.iter().filter(|owner| **owner == index);
-        owned.count() == count
+        let index = view.map.index(id).unwrap_or(NOBODY);
+        view.map.owned(index) == count
     };
     let has = net.cluster(number).wait_for(LONG / 4, has).await;
     assert!(has, "{number}: {}", net.state());
@@ -30,11 +30,7 @@ async fn a_node_that_leaves_does_not_wait_for_one_receiver_to_send_to_another() 
     // Aim: what has not moved when its time is over is lost; a receiver that hangs must not cost what the others could take.
     let net = Net::new(3, &[]);
     let mut user = net.connect(0);
-    for number in 0..2000 {
-        let key = format!("key:{number}");
-        let reply = user.run(&net, &[b"SET", key.as_bytes(), b"value"]).await;
-        assert_eq!(reply, b"+OK\r\n");
-    }
+    set_some(&net, &mut user, "key:", 2000).await;
     net.stalled.store(1, Ordering::SeqCst);
     let ends = Instant::now() + LONG;
     net.members[0].ends.set(ends).expect("it is told once");
@@ -98,6 +94,8 @@ async fn no_write_is_lost_while_a_node_hands_over_to_several_at_once() {
             assert_eq!(String::from_utf8_lossy(&reply), expected, "{key}");
         }
     }
+    // The accounts are right between two removals, not in the middle of one.
+    net.cleared(|_| true).await;
     let mut there = net.content(1);
     there.append(&mut net.content(2));
     assert!(there.len() >= keys, "{} of {keys}", there.len());
@@ -110,11 +108,7 @@ async fn several_that_leave_together_hand_all_over() {
     // Aim: each has begun to send to the other, which is to go as well.
     let net = Net::new(3, &[]);
     let mut user = net.connect(0);
-    for number in 0..2000 {
-        let key = format!("key:{number}");
-        let reply = user.run(&net, &[b"SET", key.as_bytes(), b"value"]).await;
-        assert_eq!(reply, b"+OK\r\n");
-    }
+    set_some(&net, &mut user, "key:", 2000).await;
     let tasks = [0, 1, 2].map(|number| net.start(number));
     net.change(|map| {
         for (slot, target) in map.targets.iter_mut().enumerate() {
@@ -159,7 +153,7 @@ async fn who_has_to_end_soon_does_not_rest() {
     let net = Net::new(1, &[]);
     let keyspace = &net.server(0).keyspace;
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 1000).await;
+    set_some(&net, &mut user, "{tag}", 1000).await;
     let second = Duration::from_secs(1);
     // A thousand keys, looked at eight times.
     let work = LOOK * 1000 * 4;
@@ -173,6 +167,24 @@ async fn who_has_to_end_soon_does_not_rest() {
     let mut hastened = Pace::default();
     hastened.hasten();
     assert_eq!(rests(hastened).await, Duration::ZERO);
+}
+
+/// Aim: rests are in proportion to the work, whether a timer is fine enough for those of the shortest work or not.
+#[tokio::test(start_paused = true)]
+async fn rests_are_in_proportion_to_the_work() {
+    for share in [0.2_f32, 1.0, 5.0, 20.0, 50.0] {
+        let mut pace = Pace::resting(share);
+        let begun = Instant::now();
+        for _ in 0..10_000 {
+            pace.worked(Duration::from_micros(100)).await;
+        }
+        // A second of work.
+        let rested = begun.elapsed().as_secs_f32();
+        assert!(
+            rested > share * 0.8 && rested < share * 1.4,
+            "{share}: {rested}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,7 +214,7 @@ async fn a_slot_is_on_its_way_to_one_node_at_a_time() {
     let net = Net::new(3, &[]);
     let tag = slot_of(b"tag");
     let mut user = net.connect(0);
-    set_some(&net, &mut user, 10).await;
+    set_some(&net, &mut user, "{tag}", 10).await;
     net.stalled.store(1, Ordering::SeqCst);
     let ends = Instant::now() + LONG;
     net.members[0].ends.set(ends).expect("it is told once");
