@@ -600,10 +600,10 @@ impl Sweep for Flush {
         reply.ok();
     }
 
-    fn finish_within(
+    fn finish_within<'k>(
         self: Box<Self>,
-        scene: &Scene<'_>,
-        everything: &mut Locked<'_>,
+        scene: &Scene<'k>,
+        everything: &mut Locked<'k>,
         effects: &mut Effects,
         reply: &mut Reply<'_>,
     ) {
@@ -658,10 +658,10 @@ impl Sweep for Swapdb {
         reply.ok();
     }
 
-    fn finish_within(
+    fn finish_within<'k>(
         self: Box<Self>,
-        scene: &Scene<'_>,
-        everything: &mut Locked<'_>,
+        scene: &Scene<'k>,
+        everything: &mut Locked<'k>,
         effects: &mut Effects,
         reply: &mut Reply<'_>,
     ) {

@@ -89,7 +89,7 @@ impl<'k> Grip<'k> {
         };
         match needs {
             Needs::Places(places) => {
-                view.lock_more(places, leave);
+                view.lock_more(places, leave, self.mapping.as_ref());
                 seat.add_places(places);
             }
             Needs::Everything => {

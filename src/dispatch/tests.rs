@@ -425,3 +425,55 @@ fn debug_object_does_not_wait_for_its_own_transaction() {
     let shown = world.run(&[b"DEBUG", b"OBJECT", b"k"]);
     assert!(shown.starts_with(b"+Value at:"));
 }
+
+/// Found by CI (transactions_resp2, seed 129874328640143197): a database that was not in use took the number of one that was,
+/// and what came later in the transaction did not find it locked: a write was lost.
+#[test]
+fn a_transaction_writes_to_a_database_that_was_not_in_use_before_swapdb() {
+    let mut world = World::new(&[]);
+    assert_eq!(world.run(&[b"SET", b"k", b"old"]), b"+OK\r\n");
+    assert_eq!(world.run(&[b"MULTI"]), b"+OK\r\n");
+    let requests: [&[&[u8]]; 6] = [
+        &[b"SWAPDB", b"0", b"1"],
+        &[b"SET", b"k", b"new"],
+        &[b"SWAPDB", b"2", b"1"],
+        &[b"SELECT", b"2"],
+        &[b"GET", b"k"],
+        &[b"SWAPDB", b"3", b"3"],
+    ];
+    for words in requests {
+        assert_eq!(world.run(words), b"+QUEUED\r\n");
+    }
+    assert_eq!(
+        world.run(&[b"EXEC"]),
+        b"*6\r\n+OK\r\n+OK\r\n+OK\r\n+OK\r\n$3\r\nold\r\n+OK\r\n"
+    );
+    assert_eq!(world.run(&[b"SELECT", b"0"]), b"+OK\r\n");
+    assert_eq!(world.run(&[b"GET", b"k"]), b"$3\r\nnew\r\n");
+    world.check_accounts();
+}
+
+/// Found by review: the script held what building a database waits for, and waited for itself.
+#[test]
+fn a_script_that_holds_everything_writes_to_a_database_that_was_not_in_use() {
+    let mut world = World::new(&[]);
+    let scripts: [&[u8]; 3] = [
+        b"redis.call('SWAPDB', 0, 1) return redis.call('SET', 'k', 'v')",
+        b"redis.call('DBSIZE') redis.call('SELECT', 5) return redis.call('SET', 'k', 'v')",
+        b"redis.call('FLUSHALL') redis.call('SELECT', 6) return redis.call('COPY', 'k', 'k', 'DB', 7)",
+    ];
+    for (script, expected) in scripts
+        .into_iter()
+        .zip([&b"+OK\r\n"[..], b"+OK\r\n", b":0\r\n"])
+    {
+        assert_eq!(world.run(&[b"EVAL", script, b"0"]), expected);
+    }
+    // A transaction that holds everything, with such a script in it.
+    assert_eq!(world.run(&[b"MULTI"]), b"+OK\r\n");
+    let script = b"redis.call('SELECT', 8) return redis.call('SET', 'k', 'v')";
+    for words in [&[&b"DBSIZE"[..]][..], &[b"EVAL", script, b"0"]] {
+        assert_eq!(world.run(words), b"+QUEUED\r\n");
+    }
+    assert_eq!(world.run(&[b"EXEC"]), b"*2\r\n:0\r\n+OK\r\n");
+    world.check_accounts();
+}

@@ -6,7 +6,7 @@ use crate::base::rng::Rng;
 use crate::base::worker::give_worker_away;
 use crate::keyspace::effects::Effects;
 use crate::keyspace::lock::{Contended, Locked, Places, Plan, lock_all, position};
-use crate::keyspace::sweep::{Scene, Sweep};
+use crate::keyspace::sweep::Sweep;
 use crate::keyspace::view::{Run, View};
 use crate::keyspace::waiting::Outcome;
 use crate::resp::decode::Arguments;
@@ -356,7 +356,7 @@ impl Runner {
             Handler::Data(commands::Handler::Sweep(_))
             | Handler::Admin(admin::Handler::Sweep(_)) => self
                 .begin_sweep(session, entry, &mut args)
-                .map(|sweep| sweep_within(&self.scene(session), sweep, view, reply)),
+                .map(|sweep| sweep_within(sweep, view, reply)),
             Handler::Admin(
                 admin::Handler::Admin(handler)
                 | admin::Handler::Immediate(handler)
@@ -386,20 +386,15 @@ impl Runner {
 }
 
 /// Drives a sweep through partitions that are all locked.
-fn sweep_within(
-    scene: &Scene<'_>,
-    mut sweep: Box<dyn Sweep>,
-    view: &mut View<'_>,
-    reply: &mut Reply<'_>,
-) {
-    let (locked, effects) = view.parts();
-    while let Some(place) = sweep.next(scene) {
+fn sweep_within(mut sweep: Box<dyn Sweep>, view: &mut View<'_>, reply: &mut Reply<'_>) {
+    let (scene, locked, effects) = view.parts();
+    while let Some(place) = sweep.next(&scene) {
         let Some(index) = position(locked, place) else {
             continue;
         };
         let partition = &mut locked[index].partition;
-        sweep.visit(place, partition, scene, effects, reply);
+        sweep.visit(place, partition, &scene, effects, reply);
         effects.bytes += partition.take_bytes();
     }
-    sweep.finish_within(scene, locked, effects, reply);
+    sweep.finish_within(&scene, locked, effects, reply);
 }

@@ -28,6 +28,7 @@ use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::partition::{Partition, Slot};
+use super::whole::Mapping;
 use super::{Database, Keyspace, PARTITIONS};
 use crate::base::worker::give_worker_away;
 
@@ -214,17 +215,22 @@ pub fn lock_all<'k>(
 }
 
 /// Locks more partitions beside those that are held, and waits for each. No SWAPDB is under way: it takes the leave too.
+/// Who holds the mapping brings it, for the databases that are not built yet.
 pub fn lock_more<'k>(
     keyspace: &'k Keyspace,
     locked: &mut Locked<'k>,
     places: impl Iterator<Item = Place>,
     _leave: &Leave<'_>,
+    mapping: Option<&Mapping<'_>>,
 ) {
     for place in places {
         let Err(index) = locked.binary_search_by_key(&place, |held| held.place) else {
             continue;
         };
         let physical = keyspace.physical(place.database);
+        if mapping.is_some() {
+            keyspace.build_within(physical);
+        }
         if let Ok(held) = take(keyspace, physical, place, PATIENCE) {
             locked.insert(index, held);
         }

@@ -209,11 +209,23 @@ impl Keyspace {
 
     #[inline]
     pub(super) fn by_physical(&self, physical: usize) -> &Database {
-        self.databases[physical].get_or_init(|| {
-            // FLUSHALL empties the databases that there are: none must come to be meanwhile.
-            let _mapping = self.mapping_lock.lock();
-            Database::new(self.born)
-        })
+        match self.databases[physical].get() {
+            Some(database) => database,
+            None => self.build(physical),
+        }
+    }
+
+    #[cold]
+    fn build(&self, physical: usize) -> &Database {
+        // FLUSHALL empties the databases that there are: none must come to be meanwhile.
+        let _mapping = self.mapping_lock.lock();
+        self.build_within(physical)
+    }
+
+    /// Builds a database unless it is there, while the mapping is held by the caller: one at a time can be here, so that
+    /// nobody who holds the mapping waits for somebody who builds.
+    fn build_within(&self, physical: usize) -> &Database {
+        self.databases[physical].get_or_init(|| Database::new(self.born))
     }
 
     /// The database that clients call `number`, when it was ever used.

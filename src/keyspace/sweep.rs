@@ -51,10 +51,10 @@ pub trait Sweep: Send {
     fn finish(self: Box<Self>, scene: &Scene<'_>, effects: &mut Effects, reply: &mut Reply<'_>);
 
     /// As [`Sweep::finish`], inside a transaction, where everything is locked. What takes locks itself has its own.
-    fn finish_within(
+    fn finish_within<'k>(
         self: Box<Self>,
-        scene: &Scene<'_>,
-        _everything: &mut Locked<'_>,
+        scene: &Scene<'k>,
+        _everything: &mut Locked<'k>,
         effects: &mut Effects,
         reply: &mut Reply<'_>,
     ) {

@@ -15,6 +15,7 @@ use super::evict::Rules;
 use super::hash::KeyHasher;
 use super::lock::{Leave, Locked, Place, Places, Plan, lock_more, position};
 use super::partition::Partition;
+use super::sweep::Scene;
 use super::undo::Undo;
 use super::whole::Mapping;
 use crate::base::clock::Millis;
@@ -513,9 +514,14 @@ impl<'k> View<'k> {
         self.effects.settle_changes(&self.keyspace.listeners);
     }
 
-    /// The partitions and the effects, for what works on whole partitions.
-    pub fn parts(&mut self) -> (&mut Locked<'k>, &mut Effects) {
-        (&mut self.locked, self.effects)
+    /// The keyspace, the partitions and the effects, for what works on whole partitions.
+    pub fn parts(&mut self) -> (Scene<'k>, &mut Locked<'k>, &mut Effects) {
+        let scene = Scene {
+            keyspace: self.keyspace,
+            database: self.database,
+            run: self.run,
+        };
+        (scene, &mut self.locked, self.effects)
     }
 
     /// Remembers that a client has read a key, which is locked and whose hash this is.
@@ -600,14 +606,15 @@ impl<'k> View<'k> {
         Places::new(self.database)
     }
 
-    /// Locks more partitions beside those that it has.
-    pub fn lock_more(&mut self, places: &[Place], leave: &Leave<'_>) {
-        lock_more(
-            self.keyspace,
-            &mut self.locked,
-            places.iter().copied(),
-            leave,
-        );
+    /// Locks more partitions beside those that it has. The mapping is brought by who holds it.
+    pub fn lock_more(
+        &mut self,
+        places: &[Place],
+        leave: &Leave<'_>,
+        mapping: Option<&Mapping<'_>>,
+    ) {
+        let places = places.iter().copied();
+        lock_more(self.keyspace, &mut self.locked, places, leave, mapping);
     }
 
     /// Locks all that it has not.

@@ -12,7 +12,7 @@ use parking_lot::MutexGuard;
 
 use super::effects::Effects;
 use super::hash::partition_of;
-use super::lock::{Leave, Locked, Place, lock_more, lock_whole, position};
+use super::lock::{Held, Leave, Locked, Place, lock_more, lock_whole, position};
 use super::partition::{Detached, Partition};
 use super::{Database, Keyspace, PARTITIONS};
 
@@ -107,13 +107,17 @@ impl Keyspace {
     }
 
     /// The same while everything is locked by the caller.
-    pub fn swap_within(
-        &self,
+    pub fn swap_within<'k>(
+        &'k self,
         first: u32,
         second: u32,
-        everything: &mut Locked<'_>,
+        everything: &mut Locked<'k>,
         effects: &mut Effects,
     ) {
+        // What comes after it in the transaction may need either.
+        for number in [first, second] {
+            self.build_locked(number, everything);
+        }
         self.listeners.touch_those(|database, key| {
             (database == first || database == second)
                 && [first, second]
@@ -128,6 +132,23 @@ impl Keyspace {
                 other => other,
             };
         }
+        everything.sort_unstable_by_key(|held| held.place);
+    }
+
+    /// Builds a database unless it is there, and locks it beside everything else, which is locked by the caller.
+    fn build_locked<'k>(&'k self, number: u32, everything: &mut Locked<'k>) {
+        if self.database_if_built(number).is_some() {
+            return;
+        }
+        let database = self.build_within(self.physical(number));
+        let partitions = lock_whole(self, [database].into_iter());
+        everything.extend((0..).zip(partitions).map(|(place, partition)| Held {
+            place: Place {
+                database: number,
+                partition: place,
+            },
+            partition,
+        }));
         everything.sort_unstable_by_key(|held| held.place);
     }
 
@@ -188,7 +209,7 @@ impl Keyspace {
         &'k self,
         locked: &mut Locked<'k>,
         leave: &Leave<'_>,
-        _mapping: &Mapping<'_>,
+        mapping: &Mapping<'_>,
     ) {
         let places: Vec<Place> = self
             .built()
@@ -199,7 +220,7 @@ impl Keyspace {
                 })
             })
             .collect();
-        lock_more(self, locked, places.into_iter(), leave);
+        lock_more(self, locked, places.into_iter(), leave, Some(mapping));
     }
 
     fn has(&self, everything: &Locked<'_>, database: u32, key: &[u8]) -> bool {
