@@ -43,6 +43,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key field [field ...]",
             flags: Flags::WRITE.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RW_DELETE)],
+            member: 2,
             scope: Scope::Keys,
             history: &[("2.4.0", "Takes more than one field.")],
             ..Command::NEW
@@ -59,6 +60,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key field",
             flags: Flags::READONLY.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RO)],
+            member: 2,
             scope: Scope::Keys,
             ..Command::NEW
         },
@@ -119,6 +121,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key field",
             flags: Flags::READONLY.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
+            member: 2,
             scope: Scope::Keys,
             ..Command::NEW
         },
@@ -181,6 +184,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key field increment:int",
             flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
+            member: 2,
             scope: Scope::Keys,
             ..Command::NEW
         },
@@ -381,6 +385,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key field value [field value ...]",
             flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RW_UPDATE)],
+            member: 2,
             scope: Scope::Keys,
             history: &[("4.0.0", "Takes more than one field.")],
             ..Command::NEW
@@ -412,6 +417,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key field value",
             flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RW_INSERT)],
+            member: 2,
             scope: Scope::Keys,
             ..Command::NEW
         },

@@ -39,6 +39,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key member [member ...]",
             flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RW_INSERT)],
+            member: 2,
             scope: Scope::Keys,
             history: &[("2.4.0", "Takes more than one member.")],
             ..Command::NEW
@@ -153,6 +154,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key member",
             flags: Flags::READONLY.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RO)],
+            member: 2,
             scope: Scope::Keys,
             ..Command::NEW
         },
@@ -251,6 +253,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key member [member ...]",
             flags: Flags::WRITE.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RW_DELETE)],
+            member: 2,
             scope: Scope::Keys,
             history: &[("2.4.0", "Takes more than one member.")],
             ..Command::NEW

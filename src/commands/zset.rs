@@ -94,6 +94,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key condition:[NX|XX]@3.0.2 comparison:[GT|LT]@6.2.0 [change=CH@3.0.2] [increment=INCR@3.0.2] score:double member [score member ...]",
             flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RW_UPDATE)],
+            member: 3,
             scope: Scope::Keys,
             history: &[
                 ("2.4.0", "Takes more than one member."),
@@ -177,6 +178,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key increment:int member",
             flags: Flags::WRITE.union(Flags::DENYOOM).union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RW_ACCESS_UPDATE)],
+            member: 3,
             scope: Scope::Keys,
             ..Command::NEW
         },
@@ -398,6 +400,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key member [WITHSCORE@7.2.0]",
             flags: Flags::READONLY.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
+            member: 2,
             scope: Scope::Keys,
             history: &[("7.2.0", "Takes the option WITHSCORE.")],
             ..Command::NEW
@@ -414,6 +417,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key member [member ...]",
             flags: Flags::WRITE.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RW_DELETE)],
+            member: 2,
             scope: Scope::Keys,
             history: &[("2.4.0", "Takes more than one member.")],
             ..Command::NEW
@@ -524,6 +528,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key member [WITHSCORE@7.2.0]",
             flags: Flags::READONLY.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
+            member: 2,
             scope: Scope::Keys,
             history: &[("7.2.0", "Takes the option WITHSCORE.")],
             ..Command::NEW
@@ -556,6 +561,7 @@ pub const ROWS: &[Row<Handler>] = &[
             usage: "key member",
             flags: Flags::READONLY.union(Flags::FAST),
             keys: &[KeySpec::one(1, KeyAccess::RO_ACCESS)],
+            member: 2,
             scope: Scope::Keys,
             ..Command::NEW
         },

@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::raw::RawTable;
+use smallvec::SmallVec;
 
 use self::store::{Cell, Store};
 use super::remains::Remains;
@@ -40,6 +41,10 @@ use crate::base::allocator::good_size;
 use crate::base::hash::{KeyHasher, partition_of};
 use crate::base::rng::Rng;
 
+/// Keys of [`Dense::warm`] for which nothing is allocated.
+pub const WARMED: usize = 32;
+/// A table with fewer elements is in the cache as a whole, or nearly so.
+pub const WARM_MIN: usize = 4096;
 /// With more elements it is divided.
 pub const DIVIDE_LEN: usize = 16_384;
 /// With more bytes of records it is divided.
@@ -128,6 +133,27 @@ impl<const VALUES: bool> Dense<VALUES> {
             part: part as u32,
             place,
         })
+    }
+
+    /// Reads where these keys stand, all of them side by side: who looks for one after the other then finds it in the cache.
+    pub fn warm(&self, hasher: &KeyHasher, keys: &[&[u8]]) {
+        if self.len < WARM_MIN {
+            return;
+        }
+        let hashes: SmallVec<[u64; WARMED]> = keys.iter().map(|key| hasher.hash(key)).collect();
+        let mut found = SmallVec::<[(&Part<VALUES>, u32); WARMED]>::new();
+        for hash in hashes {
+            if let Some(part) = self.parts.get(self.part_of(hash)) {
+                // None is the one: all that might be are noted.
+                let _ = part.index.get(hash, |&place| {
+                    found.push((part, place));
+                    false
+                });
+            }
+        }
+        for (part, place) in found {
+            std::hint::black_box(part.store.head(part.order[place as usize]));
+        }
     }
 
     /// The key at a spot.

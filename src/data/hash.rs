@@ -666,6 +666,11 @@ fn insert_triple(
 }
 
 impl Table {
+    /// As [`Dense::warm`].
+    pub fn warm(&self, hasher: &KeyHasher, fields: &[&[u8]]) {
+        self.fields.warm(hasher, fields);
+    }
+
     fn expiry(&self, field: &[u8], hasher: &KeyHasher) -> Option<Millis> {
         self.times.as_ref()?.expiry(field, hasher)
     }

@@ -25,7 +25,9 @@
 use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
+use super::dense::{WARM_MIN, WARMED};
 use super::index::Index;
 use super::ordered::Scores;
 use super::remains::Remains;
@@ -164,6 +166,25 @@ impl Members {
         let hash = member_hash(member);
         self.index
             .find(hash, |handle| self.member(handle) == member)
+    }
+
+    /// Reads where these members stand, as [`Dense::warm`](super::dense::Dense::warm).
+    pub fn warm(&self, members: &[&[u8]]) {
+        if self.len() < WARM_MIN {
+            return;
+        }
+        let hashes: SmallVec<[u64; WARMED]> = members.iter().map(|one| member_hash(one)).collect();
+        let mut found = SmallVec::<[u32; WARMED]>::new();
+        for hash in hashes {
+            // None is the one: all that might be are noted.
+            let _ = self.index.find(hash, |handle| {
+                found.push(handle);
+                false
+            });
+        }
+        for handle in found {
+            std::hint::black_box(self.score(handle));
+        }
     }
 
     /// The member behind a handle.
@@ -599,6 +620,35 @@ mod tests {
         }
         for size in SIZES {
             assert!(good_size(COUNTS + PAGE * size) < (PAGE + 2) * size + COUNTS);
+        }
+    }
+
+    /// Aim: whatever was added and removed, and whatever is asked for, it reads nothing that is not there.
+    #[test]
+    fn what_is_warmed_stays_as_it_is() {
+        let mut rng = seeded();
+        let mut members = Members::new();
+        let names: Vec<Vec<u8>> = (0..2 * WARM_MIN)
+            .map(|number| format!("{number:0>0$}", rng.usize(4..140)).into_bytes())
+            .collect();
+        for (number, name) in names.iter().enumerate() {
+            members.insert(name, number as f64);
+        }
+        let handles: Vec<u32> = (0..500).filter_map(|at| members.find(&names[at])).collect();
+        for handle in handles.into_iter().rev() {
+            members.remove(handle);
+        }
+        let before = members.len();
+        assert!(before >= WARM_MIN);
+        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        names
+            .chunks(WARMED + 8)
+            .for_each(|names| members.warm(names));
+        Members::new().warm(&names);
+        assert_eq!(members.len(), before);
+        for (number, name) in names.iter().enumerate().skip(500) {
+            let handle = members.find(name).expect("it was not removed");
+            assert_eq!(members.score(handle), number as f64);
         }
     }
 

@@ -457,6 +457,11 @@ impl AddRules {
 }
 
 impl Full {
+    /// As [`Members::warm`].
+    pub fn warm(&self, members: &[&[u8]]) {
+        self.members.warm(members);
+    }
+
     fn from_packed(packed: ScoredRef<'_>) -> Full {
         let mut full = Full::default();
         let mut buffer = itoa::Buffer::new();

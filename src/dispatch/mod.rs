@@ -365,6 +365,7 @@ impl Runner {
         // A pipeline often says the same again: the same command, the same key.
         let mut last_name: (&[u8], Option<&'static Entry<Handler>>) = (b"", None);
         let mut last_key: (&[u8], Option<u64>) = (b"", None);
+        let mut members = SmallVec::<[(u64, &[u8], &[u8]); WINDOW]>::new();
         for request in requests {
             let name = request.get(0).unwrap_or_default();
             let entry = match last_name {
@@ -400,12 +401,26 @@ impl Runner {
                     hash
                 }
             });
+            if let (Some(entry), Some(key), Some(hash)) = (entry, key, hash)
+                && entry.command.member > 0
+                && let Some(member) = request.get(entry.command.member)
+            {
+                members.push((hash, key, member));
+            }
             let slot = slot.filter(|_| is_single);
             self.foreseen.push(Foreseen { entry, hash, slot });
         }
-        self.server.keyspace.prefetch(session.database, &hashes);
+        let keyspace = &self.server.keyspace;
+        keyspace.prefetch(session.database, &hashes);
+        for of_key in members.chunk_by(|one, next| one.0 == next.0 && one.1 == next.1) {
+            // One alone finds itself.
+            if let [(hash, key, _), _, ..] = of_key {
+                let members: SmallVec<[&[u8]; WINDOW]> = of_key.iter().map(|one| one.2).collect();
+                keyspace.prefetch_members(session.database, *hash, key, &members);
+            }
+        }
         if session.reader() != 0 {
-            self.server.keyspace.listeners.tracking.prefetch(&hashes);
+            keyspace.listeners.tracking.prefetch(&hashes);
         }
     }
 

@@ -270,6 +270,19 @@ impl Keyspace {
         }
     }
 
+    /// As [`Keyspace::prefetch`], for requests that all look for a member, or field, in the value of one key.
+    pub fn prefetch_members(&self, database: u32, hash: u64, key: &[u8], members: &[&[u8]]) {
+        let Some(database) = self.database_if_built(database) else {
+            return;
+        };
+        let place = hash::partition_of(hash, PARTITIONS);
+        if let Some(partition) = lock::try_in(self, database, place)
+            && let Some(entry) = partition.find(hash, key)
+        {
+            entry.value().warm(&self.hasher, members);
+        }
+    }
+
     /// As [`Keyspace::prefetch`] for one key that is about to be looked up: what can be fetched side by side is.
     #[inline]
     pub fn prefetch_home(&self, database: u32, hash: u64) {

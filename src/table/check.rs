@@ -10,6 +10,7 @@ use super::{Command, Flags, Scope};
 /// - the name is short and lower case; family aside, summary, version and history have text
 /// - the usage line parses, and refers to key specs that exist
 /// - key specs fit into the least number of arguments (unless the keys are optional)
+/// - the member that is fetched ahead is a member or a field, which every request has
 /// - a row that only reads has no spec that writes, one with both flags is wrong
 /// - keys are locked exactly when there are any
 pub fn check_row(command: &Command) -> Result<(), String> {
@@ -89,7 +90,23 @@ fn check_usage(command: &Command) -> Result<(), String> {
             &format!("{spec:?} does not fit the arity"),
         )?;
     }
-    Ok(())
+    let named = match command.member.checked_sub(1) {
+        Some(at) => required(&usage.arguments).nth(at),
+        None => return Ok(()),
+    };
+    let is_member = named.is_some_and(|argument| matches!(&*argument.name, "member" | "field"));
+    require(is_member, "where its member stands is something else")
+}
+
+/// The arguments that the shortest request has.
+fn required(arguments: &[Argument]) -> impl Iterator<Item = &Argument> {
+    arguments
+        .iter()
+        .filter(|argument| !argument.optional)
+        .flat_map(|argument| match argument.members.is_empty() {
+            true => vec![argument],
+            false => required(&argument.members).collect(),
+        })
 }
 
 fn all_arguments(arguments: &[Argument], holds: &impl Fn(&Argument) -> bool) -> bool {
@@ -175,7 +192,7 @@ mod tests {
     #[test]
     fn each_property_is_checked() {
         assert_eq!(check_row(&GOOD), Ok(()));
-        const BAD: [Command; 12] = [
+        const BAD: [Command; 13] = [
             Command {
                 name: "Get",
                 ..GOOD
@@ -192,6 +209,7 @@ mod tests {
                 history: &[("1.0.0", "")],
                 ..GOOD
             },
+            Command { member: 1, ..GOOD },
             Command {
                 usage: "key [",
                 ..GOOD

@@ -213,6 +213,9 @@ pub struct Command {
     pub categories: Category,
     /// Where its keys stand.
     pub keys: &'static [KeySpec],
+    /// Which argument names what is looked up in the value of its key, a member or a field; 0: none. A hint: what a pipeline
+    /// of such requests will look at is fetched ahead.
+    pub member: usize,
     /// Finds the keys where `keys` cannot tell all (SORT, MIGRATE) or not how they are used (SET, BITFIELD).
     pub key_function: Option<KeyFunction>,
     /// Where the secrets of a `SENSITIVE` command stand; without it all its arguments are secret.
@@ -243,6 +246,7 @@ impl Command {
         flags: Flags::empty(),
         categories: Category::empty(),
         keys: &[],
+        member: 0,
         key_function: None,
         secrets: None,
         scope: Scope::None,

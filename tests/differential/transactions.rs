@@ -55,12 +55,36 @@ const REQUESTS: &[&str] = &[
 /// What never waits inside a transaction, and may outside.
 const BLOCKING: &[&str] = &["BLPOP l m 0", "BLMOVE l m LEFT RIGHT 0", "BZPOPMIN z 0"];
 
+/// Numbers of databases; most servers come by few of them, and what is used for the first time is built first.
+const DATABASES: u8 = 16;
+
+/// Of databases with these numbers, `{}`.
+const OF_DATABASES: &[&str] = &[
+    "SWAPDB {} {}",
+    "SELECT {}",
+    "MOVE a {}",
+    "COPY b a DB {} REPLACE",
+];
+
+/// Scripts that need more than they began with.
+const SCRIPTS: &[&str] = &[
+    "redis.call('SELECT', {}) redis.call('SET', 'a', 1) return redis.call('DBSIZE')",
+    "redis.call('SWAPDB', {}, {}) return redis.call('INCR', 'a')",
+    "redis.call('DBSIZE') redis.call('SELECT', {}) return redis.call('LPUSH', 'l', 'x')",
+    "redis.call('FLUSHDB') redis.call('SWAPDB', {}, {}) return redis.call('COPY', 'b', 'a', 'DB', {})",
+];
+
 /// A sequence of this many requests.
 pub fn sequence(_: &Pair, generator: &mut Generator) -> Vec<Step> {
     let mut is_inside = false;
     let mut steps = Vec::new();
     for _ in 0..250 {
-        let line = match generator.rng.u8(0..20) {
+        let chosen = generator.rng.u8(0..20);
+        if chosen == 8 && generator.rng.u8(0..4) == 0 {
+            steps.push(Step::Run(of_databases(generator)));
+            continue;
+        }
+        let line = match chosen {
             0..3 if !is_inside => "MULTI",
             0..3 => "EXEC",
             3 if is_inside => "DISCARD",
@@ -79,6 +103,24 @@ pub fn sequence(_: &Pair, generator: &mut Generator) -> Vec<Step> {
     }
     steps.push(Step::Compare);
     steps
+}
+
+fn of_databases(generator: &mut Generator) -> Request {
+    let rng = &mut generator.rng;
+    let of = |form: &str, rng: &mut fastrand::Rng| {
+        let parts: Vec<&str> = form.split("{}").collect();
+        let mut text = parts[0].to_owned();
+        for part in &parts[1..] {
+            text += &format!("{}{part}", rng.u8(..DATABASES));
+        }
+        text
+    };
+    if rng.bool() {
+        let form = OF_DATABASES[rng.usize(..OF_DATABASES.len())];
+        return request(&of(form, rng));
+    }
+    let script = of(SCRIPTS[rng.usize(..SCRIPTS.len())], rng);
+    ["EVAL", &script, "0"].map(Vec::from).into()
 }
 
 fn request(line: &str) -> Request {

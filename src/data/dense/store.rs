@@ -97,6 +97,11 @@ pub(super) struct Large {
 impl<const VALUES: bool> Store<VALUES> {
     const HEADS: usize = if VALUES { 2 } else { 1 };
 
+    /// The first byte of a record.
+    pub(super) fn head(&self, offset: u32) -> u8 {
+        self.records[offset as usize]
+    }
+
     pub(super) fn key(&self, offset: u32) -> &[u8] {
         let offset = offset as usize;
         self.cell(self.records[offset], offset + Self::HEADS)

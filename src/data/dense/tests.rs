@@ -27,6 +27,35 @@ fn value(rng: &mut fastrand::Rng) -> Vec<u8> {
     testing::text(rng, longest)
 }
 
+/// Aim: whatever was added and removed, and whatever is asked for, it reads nothing that is not there.
+#[test]
+fn what_is_warmed_stays_as_it_is() {
+    let mut rng = testing::seeded();
+    let hasher = hasher();
+    for count in [WARM_MIN, DIVIDE_LEN + 1] {
+        let (mut table, mut model) = (Dense::<true>::new(), Model::new());
+        let key = |number: u32| match number % 50 {
+            0 => format!("{number:0>300}").into_bytes(),
+            _ => format!("key:{number}").into_bytes(),
+        };
+        while model.len() < count {
+            let key = key(rng.u32(..50_000));
+            if rng.u8(..4) == 0 {
+                assert_eq!(table.remove(&hasher, &key), model.remove(&key).is_some());
+            } else if table.insert(&hasher, &key, b"value") {
+                model.insert(key, b"value".to_vec());
+            }
+        }
+        let asked: Vec<Vec<u8>> = (0..50_000).map(key).collect();
+        let asked: Vec<&[u8]> = asked.iter().map(Vec::as_slice).collect();
+        asked
+            .chunks(WARMED + 8)
+            .for_each(|keys| table.warm(&hasher, keys));
+        check(&table, &model);
+    }
+    Dense::<true>::new().warm(&hasher, &[b"key"]);
+}
+
 #[test]
 fn it_is_a_map_of_texts() {
     let mut rng = testing::seeded();
