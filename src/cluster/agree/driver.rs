@@ -285,7 +285,11 @@ impl Driver {
         }
         self.stand(standing);
         *self.lease.lock() = None;
-        self.sink.renew_lease(Instant::now());
+        // Who has handed its slots over, and knows it, may tell clients what it has done for them before; nobody else may.
+        let has_handed_over = standing == Standing::Left && self.map().node(self.id).is_none();
+        if !has_handed_over {
+            self.sink.renew_lease(Instant::now());
+        }
         match standing {
             Standing::Superseded => tracing::error!(
                 "cluster: another process has this node's name and a later incarnation: this one serves nothing any more"
