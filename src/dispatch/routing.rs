@@ -342,7 +342,7 @@ impl Runner {
     }
 
     /// Whether this node is alone: a member of the ring whose lease has been over for a while. Whom it cannot reach it need not
-    /// try again. One that leaves is not: its lease ends when it is removed, and it hears of that last.
+    /// try again. One that leaves is not: the ring may remove it before it hears of it, and grants it nothing any more.
     pub fn is_cut_off(&self) -> bool {
         self.routing.as_ref().is_some_and(|routing| {
             let nodes = &routing.view.map.nodes;

@@ -57,7 +57,7 @@ impl Runner {
         // A script may find out that it needs more.
         let mut grip = Grip::none(keyspace);
         let locked = if union.is_whole {
-            // No database is built while the mapping is held.
+            // Built before, so that they are locked with all others in one way through.
             for place in &union.places {
                 keyspace.database(place.database);
             }

@@ -514,7 +514,7 @@ impl<'k> View<'k> {
         self.effects.settle_changes(&self.keyspace.listeners);
     }
 
-    /// The keyspace, the partitions and the effects, for what works on whole partitions.
+    /// The scene, the partitions and the effects, for what works on whole partitions.
     pub fn parts(&mut self) -> (Scene<'k>, &mut Locked<'k>, &mut Effects) {
         let scene = Scene {
             keyspace: self.keyspace,

@@ -103,8 +103,7 @@ impl<const VALUES: bool> Store<VALUES> {
     }
 
     pub(super) fn key(&self, offset: u32) -> &[u8] {
-        let offset = offset as usize;
-        self.cell(self.records[offset], offset + Self::HEADS)
+        self.cell(self.head(offset), offset as usize + Self::HEADS)
     }
 
     pub(super) fn value(&self, offset: u32) -> &[u8] {

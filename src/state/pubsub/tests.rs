@@ -4,17 +4,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::base::clock::Millis;
+use crate::data::testing::seeded;
 use crate::resp::reply::Output;
 use crate::state::outbox::BURST_BYTES;
-
-fn seed() -> u64 {
-    let seed = std::env::var("QUOIT_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| fastrand::u64(..));
-    println!("seed {seed}");
-    seed
-}
 
 fn subscriber(id: u64, protocol: u8) -> Arc<Client> {
     let addr = format!("127.0.0.1:{id}");
@@ -79,7 +71,7 @@ impl Model {
 /// gets what was published while it was subscribed, in that order and in its protocol.
 #[test]
 fn bursts_are_as_outboxes_of_ones_own() {
-    let mut rng = fastrand::Rng::with_seed(seed());
+    let mut rng = seeded();
     let pubsub = PubSub::new(Arc::default());
     let clients: Vec<_> = (0..CLIENTS as u64).map(|id| subscriber(id, 2)).collect();
     let mut models: Vec<Model> = Vec::new();
