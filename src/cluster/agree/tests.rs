@@ -137,6 +137,8 @@ impl Transport for Wire {
 struct Told {
     maps: Vec<Arc<Map>>,
     lease: Option<Instant>,
+    /// Whether a lease was ended before its time.
+    is_cut_short: bool,
 }
 
 #[derive(Clone, Default)]
@@ -152,7 +154,9 @@ impl Sink for Ear {
     }
 
     fn renew_lease(&self, until: Instant) {
-        self.0.lock().lease = Some(until);
+        let mut told = self.0.lock();
+        told.is_cut_short |= told.lease.is_some_and(|lease| until < lease);
+        told.lease = Some(until);
     }
 }
 

@@ -124,6 +124,18 @@ async fn a_node_that_leaves_is_forgotten_and_a_new_one_may_come() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_handed_over_keeps_its_lease_to_its_end() {
+    // Aim: clients are told what it has done for them right before it left, not CLUSTERDOWN.
+    for (seed, index) in [(453, 0), (454, 1), (455, 2)] {
+        let mut ring = of_three(seed).await;
+        let ear = ring.peers[index].ear.clone();
+        assert_eq!(ring.leave(index).await, Ok(Left::Removed), "seed {seed}");
+        assert!(!ear.0.lock().is_cut_short, "seed {seed}");
+        ring.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_ended_before_it_had_left_comes_back_by_itself() {
     // Aim: it had no time to hand its slots over. However long it is away it needs no empty state: that it is gone was its
     // own wish.
