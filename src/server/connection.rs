@@ -438,6 +438,9 @@ impl<S: Stream> Connection<S> {
             let server = Arc::clone(self.server());
             server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
         }
+        if matches!(end, BatchEnd::Idle) && !self.output.is_empty() {
+            self.let_others_run().await;
+        }
         if self.runner.has_lost_lease() {
             self.refuse_unsure();
         }
@@ -447,6 +450,28 @@ impl<S: Stream> Connection<S> {
             return Ok(BatchEnd::Close);
         }
         Ok(end)
+    }
+
+    /// Gives those that are ready a turn before the replies are sent, if that is of use. See [`Crowd`].
+    ///
+    /// [`Crowd`]: crate::state::crowd::Crowd
+    #[inline]
+    async fn let_others_run(&mut self) {
+        let Some(turns) = self.server().crowd.has_run() else {
+            return;
+        };
+        self.leave_input();
+        // Not tokio's yield_now: that has the worker look for new bytes first, on all sockets.
+        let mut had_turn = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut had_turn, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+        self.server().crowd.has_waited(turns);
     }
 
     /// Leaves the buffer of what was read to the worker's next connection, while this one waits.

@@ -1,6 +1,7 @@
 //! The shared parts of a running server, built once and passed explicitly.
 
 pub mod clients;
+pub mod crowd;
 pub mod functions;
 pub mod key_events;
 pub mod latency;
@@ -39,6 +40,7 @@ use crate::keyspace::evict::{Policy, Rules};
 use crate::keyspace::hash::KeyHasher;
 use crate::table::Table;
 use clients::Clients;
+use crowd::Crowd;
 use functions::Functions;
 use key_events::KeyEventPublisher;
 use latency::{LatencyEvent, LatencyMonitor};
@@ -93,6 +95,8 @@ pub struct Server {
     pub key_events: Arc<KeyEventPublisher>,
     /// CLIENT PAUSE.
     pub pause: Pause,
+    /// Which replies wait for others.
+    pub crowd: Crowd,
     /// The ring; empty when cluster-enabled is off. Set once by the start, before anybody is served.
     pub cluster: OnceLock<Arc<Cluster>>,
     /// Shutting down.
@@ -225,6 +229,7 @@ impl Server {
             tracking,
             key_events,
             pause: Pause::default(),
+            crowd: Crowd::new(threads),
             cluster: OnceLock::new(),
             shutdown: Shutdown::default(),
             base_bytes: AtomicI64::new(0),

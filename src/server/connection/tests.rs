@@ -1,6 +1,7 @@
 //! Connections over a pipe in memory: what the order and the pieces of the bytes must not change, and how they end.
 
 mod apart;
+mod crowd;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
