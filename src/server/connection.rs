@@ -62,6 +62,9 @@ const OUTPUT_PAUSE: usize = 64 * 1024 * 1024;
 const OUTPUT_PAUSE_UNAUTHENTICATED: usize = 1024 * 1024;
 /// Unsent replies that end a batch, so that they are sent before more are made.
 const BATCH_OUTPUT: usize = 1024 * 1024;
+/// Replies of up to this much wait for those of others. To send more costs more than to wake who reads it, and all who wait
+/// keep theirs in memory.
+const HELD_BYTES: usize = 16 * 1024;
 /// Time after which a batch lets other connections have their turn.
 const SLICE: Duration = Duration::from_micros(500);
 /// How often a subscriber lets all others have their turn before it sends what they have published, how long at most, and the
@@ -438,7 +441,7 @@ impl<S: Stream> Connection<S> {
             let server = Arc::clone(self.server());
             server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
         }
-        if matches!(end, BatchEnd::Idle) && !self.output.is_empty() {
+        if matches!(end, BatchEnd::Idle) && (1..=HELD_BYTES).contains(&self.output.len_bytes()) {
             self.let_others_run().await;
         }
         if self.runner.has_lost_lease() {
