@@ -370,6 +370,7 @@ fn spublish(args: &mut Args<'_>, caller: &mut Caller<'_>, reply: &mut Reply<'_>)
 
 /// Who publishes to itself sees the message before the answer.
 fn answer(caller: &mut Caller<'_>, reply: &mut Reply<'_>, count: usize) {
+    caller.session.has_published |= count > 0;
     if caller.session.is_subscribed() {
         send_mail(caller, reply);
     }

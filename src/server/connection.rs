@@ -441,7 +441,11 @@ impl<S: Stream> Connection<S> {
             let server = Arc::clone(self.server());
             server.pubsub.wait_until_told(untold, TOLD_PATIENCE).await;
         }
-        if matches!(end, BatchEnd::Idle) && (1..=HELD_BYTES).contains(&self.output.len_bytes()) {
+        let has_published = std::mem::take(&mut self.session.has_published);
+        if matches!(end, BatchEnd::Idle)
+            && (1..=HELD_BYTES).contains(&self.output.len_bytes())
+            && !has_published
+        {
             self.let_others_run().await;
         }
         if self.runner.has_lost_lease() {

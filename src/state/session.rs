@@ -104,6 +104,9 @@ pub struct Session {
     spare: Option<Box<Transaction>>,
     /// Whether a script of this connection runs: what it calls is shown as its own.
     pub in_script: bool,
+    /// Whether the batch has published something to somebody: its replies do not wait for those of others, since subscribers
+    /// gather what is published until nothing more comes.
+    pub has_published: bool,
     /// What was asked of all nodes for the command that runs next, which takes it.
     pub totals: Option<Box<KeyTotals>>,
     /// Belongs to [`After::Unblock`]; several of a transaction.
@@ -135,6 +138,7 @@ impl Session {
             transaction: None,
             spare: None,
             in_script: false,
+            has_published: false,
             totals: None,
             asking: Vec::new(),
             rng: Rng::from_system(),
