@@ -32,12 +32,16 @@ class RedisPy:
         return self.cluster.eval(SCRIPT, 1, key, 1)
 
     def pipeline(self, keys, value):
+        """Two of them: within one, redis-py may send a GET to another node than the SET before it, and at the same time, when
+        another thread is told meanwhile where the key's slot has gone."""
         with self.cluster.pipeline() as pipeline:
             for key in keys:
                 pipeline.set(key, value)
+            assert pipeline.execute() == [True] * len(keys)
+        with self.cluster.pipeline() as pipeline:
             for key in keys:
                 pipeline.get(key)
-            return pipeline.execute()[len(keys) :]
+            return pipeline.execute()
 
     def transaction(self, one, other):
         with self.cluster.pipeline(transaction=True) as pipeline:
