@@ -15,22 +15,21 @@
 //! flags and the form's [`Shape`] beside its length; a larger one is a `Box<Value>`.
 //!
 //! Small values stand behind the key. A value is boxed when the allocator's size classes make two allocations smaller
-//! than one (512 B behind a 16 B key would take a class of 640 B; apart they take 32 and 512). From [`SHARED_MIN`] on a
+//! than one (1,024 B behind a 16 B key would take a class of 1,280 B; apart they take 32 and 1,024). From [`SHARED_MIN`] on a
 //! value is a reference-counted `Bytes`, so that a reply can hold it while the partition is unlocked again.
 //!
 //! The pointer's upper 16 bits, which user-space addresses leave zero, hold a coarse expiry ([`expiry_tag`]): active expiry
 //! and the volatile policies find their candidates in the table itself, without touching entries and without an index. A
 //! hash whose fields expire has there what comes first, its own expiry or that of a field.
 //!
-//! Every allocation is made with the size of its class ([`good_size`]), so that a value may change its length within the
+//! Every allocation is made with the size of its class ([`slot_size`]), so that a value may change its length within the
 //! class in place, and the size given back is the size that was asked.
 //!
 //! `unsafe` stands here because the layout cannot be had otherwise: dashmap with two boxed slices costs 113 B beyond key and
-//! value, this layout about 22 B (README, "Figures"). The tests run under Miri.
+//! value, this layout about 28 B (README, "Figures"). The tests run under Miri.
 
 #![expect(unsafe_code, reason = "one allocation per key; see the file's head")]
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -39,6 +38,7 @@ use bytes::{Bytes, BytesMut};
 
 use self::near::Layout as Near;
 pub use self::near::{count_from, expiry_tag};
+use self::slab::{release, slot_size};
 use super::hash::KeyHasher;
 use super::partition::Detached;
 use crate::base::allocator::good_size;
@@ -48,6 +48,7 @@ use crate::data::remains::Remains;
 use crate::data::value::{Collection, Compact, Type, Value, ValueRef};
 
 mod near;
+mod slab;
 
 /// From this length on a value is reference-counted. Below it copying costs less than the count.
 pub const SHARED_MIN: usize = 16 * 1024;
@@ -56,7 +57,6 @@ pub const SHARED_MIN: usize = 16 * 1024;
 const ZEROED_MIN: usize = 1024 * 1024;
 
 const HEADER_BYTES: usize = 8;
-const ALIGN: usize = 8;
 const POINTER_BYTES: usize = 8;
 const KEY_BITS: u32 = 12;
 const KEY_MAX: usize = (1 << KEY_BITS) - 1;
@@ -220,7 +220,7 @@ impl Entry {
             Payload::Collection(_) => (Kind::Collection, 0),
         };
         flags |= kind as u32 | marks.flags;
-        let base = allocate(good_size(key_at + key.len() + payload_bytes(kind, length)));
+        let base = allocate(slot_size(key_at + key.len() + payload_bytes(kind, length)));
         // SAFETY: the allocation holds the header, the optional words, the key and the payload, whose offsets and sizes
         // come from the same functions; it is fresh, so nothing overlaps it.
         unsafe {
@@ -420,7 +420,7 @@ impl Entry {
         let own = self.own_bytes(flags);
         match kind(flags) {
             Kind::Inline => own,
-            Kind::Boxed => own + good_size(self.value_len(flags)),
+            Kind::Boxed => own + slot_size(self.value_len(flags)),
             Kind::Shared => {
                 own + good_size(size_of::<Bytes>()) + good_size(self.shared_ref(flags).len())
             }
@@ -465,7 +465,7 @@ impl Entry {
         let front = HEADER_BYTES + key;
         if value.len() != old
             && (choose_kind(front, value.len()) != Kind::Inline
-                || good_size(front + value.len()) != good_size(front + old))
+                || slot_size(front + value.len()) != slot_size(front + old))
         {
             return false;
         }
@@ -574,7 +574,7 @@ impl Entry {
             if let Some((lengths, new_flags)) = header
                 && kind(flags) == Kind::Inline
                 && choose_kind(front, length) == Kind::Inline
-                && good_size(front + length) == self.own_bytes(flags)
+                && slot_size(front + length) == self.own_bytes(flags)
             {
                 // SAFETY: the allocation has the size of its class, which holds the new value; `value` is borrowed from
                 // elsewhere, since `self` is borrowed mutably.
@@ -700,9 +700,9 @@ impl Entry {
         let same_class = match kind(flags) {
             Kind::Inline => {
                 choose_kind(front, length) == Kind::Inline
-                    && good_size(front + length) == self.own_bytes(flags)
+                    && slot_size(front + length) == self.own_bytes(flags)
             }
-            Kind::Boxed => length < SHARED_MIN && good_size(length) == good_size(old),
+            Kind::Boxed => length < SHARED_MIN && slot_size(length) == slot_size(old),
             Kind::Shared | Kind::Collection => false,
         };
         if same_class && near(flags).is_none_or(|near| near.holds(length)) {
@@ -895,7 +895,7 @@ impl Entry {
 
     #[inline]
     fn own_bytes(&self, flags: u32) -> usize {
-        good_size(
+        slot_size(
             key_offset(flags)
                 + self.key_len(flags)
                 + payload_bytes(kind(flags), self.value_len(flags)),
@@ -911,7 +911,7 @@ impl Drop for Entry {
         unsafe {
             match kind(flags) {
                 Kind::Inline => {}
-                Kind::Boxed => release(self.boxed(flags), good_size(self.value_len(flags))),
+                Kind::Boxed => release(self.boxed(flags), slot_size(self.value_len(flags))),
                 Kind::Shared => drop(Box::from_raw(self.boxed(flags).cast::<Bytes>().as_ptr())),
                 Kind::Collection => drop(Box::from_raw(self.boxed(flags).cast::<Value>().as_ptr())),
             }
@@ -1035,11 +1035,11 @@ fn choose_kind(front: usize, length: usize) -> Kind {
     if length >= SHARED_MIN {
         return Kind::Shared;
     }
-    let inline = good_size(front + length);
+    let inline = slot_size(front + length);
     if inline <= 256 {
         return Kind::Inline;
     }
-    let boxed = good_size(front + POINTER_BYTES) + good_size(length);
+    let boxed = slot_size(front + POINTER_BYTES) + slot_size(length);
     if boxed + inline / 16 <= inline {
         Kind::Boxed
     } else {
@@ -1073,7 +1073,7 @@ unsafe fn write_payload(at: NonNull<u8>, kind: Kind, payload: Payload<'_>) {
             }
             Payload::Bytes(value) if kind == Kind::Boxed => {
                 let bytes = value.as_slice();
-                let apart = allocate(good_size(bytes.len()));
+                let apart = allocate(slot_size(bytes.len()));
                 ptr::copy_nonoverlapping(bytes.as_ptr(), apart.as_ptr(), bytes.len());
                 at.cast::<NonNull<u8>>().write_unaligned(apart);
             }
@@ -1109,30 +1109,15 @@ fn with_room(bytes: &[u8], length: usize) -> BytesMut {
     copy
 }
 
-fn layout(bytes: usize) -> Layout {
-    Layout::from_size_align(bytes, ALIGN).expect("entries are far below isize::MAX")
-}
-
-fn allocate(bytes: usize) -> NonNull<u8> {
-    let layout = layout(bytes);
-    // SAFETY: `good_size` is never zero.
-    let fresh = unsafe { alloc(layout) };
-    let fresh = NonNull::new(fresh).unwrap_or_else(|| handle_alloc_error(layout));
+/// Memory for an entry, of a size that [`slot_size`] gave.
+fn allocate(size: usize) -> NonNull<u8> {
+    let fresh = slab::allocate(size);
     assert_eq!(
-        fresh.as_ptr().addr() & !ADDRESS_MASK,
+        fresh.addr().get() & !ADDRESS_MASK,
         0,
         "the system hands out addresses beyond 48 bits"
     );
     fresh
-}
-
-/// Gives an allocation back.
-///
-/// # Safety
-/// `base` came from `allocate(bytes)` and is not used any more.
-unsafe fn release(base: NonNull<u8>, bytes: usize) {
-    // SAFETY: the caller's duty.
-    unsafe { dealloc(base.as_ptr(), layout(bytes)) };
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //!    changed parameters may take leaves.
 //! 4. The leaves: client registry, a client's outbox and labels, slow log, latency log, monitors, the end of a pause, the
 //!    replication id, the eviction pool, who watches keys, the tables of client tracking. A leaf is never held while another lock is taken.
+//! 5. The shards of entries' memory (entry/slab.rs), which are below all others, as the allocator's own locks are.
 //!
 //! # Waiting
 //! Nobody blocks a thread for a partition at first: a taker tries, spins for a few microseconds, and then gives up with

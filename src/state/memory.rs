@@ -1,7 +1,7 @@
 //! The memory account of the server: what INFO memory, MEMORY STATS and MEMORY DOCTOR show.
 //!
 //! `used` is what maxmemory limits: what the server itself took when it was ready to serve, and the keys with their tables
-//! as the allocator's size classes count them. Clients' buffers are apart, as data and buffers have budgets of their own
+//! as their size classes count them. Clients' buffers are apart, as data and buffers have budgets of their own
 //! (DESIGN.md, section 4): they stand in `clients_normal`, and in the allocator's own figures.
 //!
 //! The peak is sampled: by the background task ten times a second, and whenever the account is read.

@@ -548,7 +548,7 @@ fn memory_usage_is_that_of_the_entry() {
     assert_eq!(run(&world, "MEMORY USAGE k SAMPLES 1 SAMPLES 0"), ":16\r\n");
     // Three years ahead: a nearer expiry may take no memory.
     run(&world, "SET k v PX 100000000000");
-    assert_eq!(run(&world, "MEMORY USAGE k"), ":32\r\n");
+    assert_eq!(run(&world, "MEMORY USAGE k"), ":24\r\n");
     assert_eq!(world.hits.get(), (0, 0), "looking is no use of the key");
     world.advance_ms(100_000_000_001);
     assert_eq!(run(&world, "MEMORY USAGE k"), "$-1\r\n");
@@ -556,7 +556,7 @@ fn memory_usage_is_that_of_the_entry() {
     // The entry, the shared buffer and its handle, each by its size class.
     assert_eq!(
         run(&world, "MEMORY USAGE big"),
-        format!(":{}\r\n", 32 + 32 + 114_688)
+        format!(":{}\r\n", 24 + 32 + 114_688)
     );
     for refused in ["SAMPLES", "SAMPLES -1", "FOO 1", "SAMPLES 1 FOO"] {
         let request = format!("MEMORY USAGE big {refused}");
