@@ -410,7 +410,7 @@ impl Nodes {
         else {
             return false;
         };
-        let bytes = left.used_bytes() + right.used_bytes();
+        let bytes = left.used_bytes() + right.used_bytes() + 4;
         if !limits.half().allow(bytes, left.len() + right.len()) {
             return false;
         }

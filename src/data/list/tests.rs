@@ -138,6 +138,21 @@ fn random_changes_agree_with_a_vector() {
     }
 }
 
+/// Found by the random test: where only the number of elements is limited, two nodes became one of 8,192 bytes, which with its count
+/// took the next size class.
+#[test]
+fn nodes_are_merged_within_the_limit_with_their_count() {
+    let limits = Limits::from_parameter(100);
+    let mut list = List::new();
+    // Beside its text such an element takes nine bytes.
+    for length in [4087, 1, 4087, 8000] {
+        list.push(End::Tail, &vec![b'x'; length][..], limits);
+    }
+    list.remove_range(1..2, limits);
+    assert_eq!(list.len(), 3);
+    check(&list, limits);
+}
+
 fn remove_from_model(model: &mut Vec<Vec<u8>>, text: &[u8], count: usize, end: End) -> usize {
     let mut places: Vec<usize> = (0..model.len()).filter(|&at| model[at] == text).collect();
     if end == End::Tail {
