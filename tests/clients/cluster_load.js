@@ -30,7 +30,16 @@ const clients = {
         });
       },
       transaction: async (one, other) => {
-        const replies = await cluster.multi().incr(one).incr(other).exec();
+        const replies = await cluster
+          .multi()
+          .incr(one)
+          .incr(other)
+          .exec()
+          .catch((error) => {
+            // It follows them when they are all the same.
+            const before = (error.previousErrors || []).map(({ message }) => message);
+            throw new Error(`${error.message} ${JSON.stringify(before)}`);
+          });
         return replies.map(([error, reply]) => {
           if (error) throw error;
           return reply;
