@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 pub use self::iter::Iter;
 pub use self::nodes::Nodes;
-use super::packed::{Item, Packed, PackedRef};
+use super::packed::{COUNT_BYTES, Item, Packed, PackedRef};
 use super::remains::Remains;
 use super::value::Small;
 use crate::base::allocator::good_size;
@@ -76,6 +76,16 @@ impl Limits {
 
     fn allow(self, bytes: usize, entries: usize) -> bool {
         bytes <= self.bytes && entries <= self.entries
+    }
+
+    /// Whether a node whose elements take `used` bytes is short enough: with its count it then fills a size class.
+    fn allow_bytes_of_node(self, used: usize) -> bool {
+        used + COUNT_BYTES <= self.bytes
+    }
+
+    /// The same, and whether it has few enough elements.
+    fn allow_node(self, used: usize, entries: usize) -> bool {
+        self.allow_bytes_of_node(used) && entries <= self.entries
     }
 }
 

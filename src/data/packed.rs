@@ -43,7 +43,8 @@ mod item;
 /// One element more of up to the longest string still fits the 32-bit offsets.
 pub const MAX_BYTES: usize = 1 << 30;
 
-const COUNT_BYTES: usize = 4;
+/// What a sequence takes besides [`Packed::used_bytes`].
+pub(in crate::data) const COUNT_BYTES: usize = 4;
 
 /// The sequence; see the head of the file.
 #[derive(Clone, Default)]

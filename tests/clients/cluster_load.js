@@ -36,7 +36,7 @@ const clients = {
           .incr(other)
           .exec()
           .catch((error) => {
-            // It follows them when they are all the same.
+            // ioredis follows redirections itself when all requests were told the same.
             const before = (error.previousErrors || []).map(({ message }) => message);
             throw new Error(`${error.message} ${JSON.stringify(before)}`);
           });

@@ -82,7 +82,7 @@ pub(super) struct Place {
 impl Nodes {
     pub(super) fn from_packed(packed: Packed, limits: Limits) -> Nodes {
         let mut nodes = Nodes::default();
-        if limits.allow(packed.used_bytes() + 4, packed.len()) && !packed.is_empty() {
+        if limits.allow_node(packed.used_bytes(), packed.len()) && !packed.is_empty() {
             nodes.put_node(0, 0, Node::Packed(packed));
             return nodes;
         }
@@ -251,7 +251,7 @@ impl Nodes {
             Node::Packed(packed) => {
                 let old = packed.get(at.offset).map(packed::Element::from);
                 let old = old.map_or(0, |old| old.size());
-                packed.used_bytes() - old + element.size() + 4 <= limits.bytes
+                limits.allow_bytes_of_node(packed.used_bytes() - old + element.size())
             }
             Node::Large(_) => false,
         };
@@ -410,8 +410,8 @@ impl Nodes {
         else {
             return false;
         };
-        let bytes = left.used_bytes() + right.used_bytes() + 4;
-        if !limits.half().allow(bytes, left.len() + right.len()) {
+        let used = left.used_bytes() + right.used_bytes();
+        if !limits.half().allow_node(used, left.len() + right.len()) {
             return false;
         }
         if let Node::Packed(right) = self.take_node(group, node + 1) {
@@ -535,7 +535,7 @@ impl Nodes {
 impl Node {
     fn new(text: Text<'_>, limits: Limits) -> Node {
         let element = packed::Element::from(text.as_slice());
-        if element.size() + 4 > limits.bytes {
+        if !limits.allow_bytes_of_node(element.size()) {
             return Node::Large(Box::new(text.into_bytes()));
         }
         let mut packed = Packed::new();
@@ -548,8 +548,7 @@ impl Node {
         let Node::Packed(packed) = self else {
             return false;
         };
-        // With its count it then fills a size class.
-        limits.allow(packed.used_bytes() + element.size() + 4, packed.len() + 1)
+        limits.allow_node(packed.used_bytes() + element.size(), packed.len() + 1)
     }
 
     #[inline]

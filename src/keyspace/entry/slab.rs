@@ -146,6 +146,8 @@ struct Header {
     previous: Option<Chunk>,
     /// The slot that was given back last; it names the one before it in its first bytes.
     free: Option<NonNull<u8>>,
+    /// How many slots there are.
+    slots: usize,
     /// Slots in use.
     used: usize,
     /// Slots that have been in use: those behind them were never written.
@@ -230,7 +232,7 @@ impl Shard {
                 }
             };
             (*header).used += 1;
-            (slot, (*header).used == slots_of(size))
+            (slot, (*header).used == (*header).slots)
         };
         if is_full {
             self.unlink(chunk);
@@ -248,7 +250,7 @@ impl Shard {
         // SAFETY: the slot is the caller's to give, and at least 8 bytes long; so its chunk is there, and the header is the shard's.
         let (was_full, is_empty) = unsafe {
             debug_assert_eq!((*header).size, size, "the size it was asked for");
-            let was_full = (*header).used == slots_of(size);
+            let was_full = (*header).used == (*header).slots;
             slot.cast::<Option<NonNull<u8>>>().write((*header).free);
             (*header).free = Some(slot);
             (*header).used -= 1;
@@ -279,6 +281,7 @@ impl Shard {
             next: None,
             previous: None,
             free: None,
+            slots: slots_of(size),
             used: 0,
             touched: 0,
             size,
@@ -327,6 +330,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::data::testing::seeded;
 
     /// Slots with what was written into them.
     #[derive(Default)]
@@ -354,13 +358,14 @@ mod tests {
             );
             (slot, size)
         }
-    }
 
-    fn seed() -> u64 {
-        let seed = std::env::var("QUOIT_TEST_SEED");
-        let seed = seed.ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
-        println!("seed {seed}");
-        seed
+        /// Takes all of them out.
+        fn drain(&mut self, mut give: impl FnMut(NonNull<u8>, usize)) {
+            while !self.0.is_empty() {
+                let (slot, size) = self.remove(0);
+                give(slot, size);
+            }
+        }
     }
 
     #[test]
@@ -387,7 +392,7 @@ mod tests {
     /// Aim: what is in use overlaps with nothing, and a shard that has everything back keeps one chunk.
     #[test]
     fn random_slots_agree_with_a_model() {
-        let mut rng = fastrand::Rng::with_seed(seed());
+        let mut rng = seeded();
         let mut shard = Shard::new();
         let mut model = Model::default();
         let rounds = if cfg!(miri) { 1_500 } else { 60_000 };
@@ -406,11 +411,10 @@ mod tests {
                 unsafe { shard.give(slot, size).map(|chunk| give_back(chunk)) };
             }
         }
-        while !model.0.is_empty() {
-            let (slot, size) = model.remove(0);
+        model.drain(|slot, size| {
             // SAFETY: as above.
             unsafe { shard.give(slot, size).map(|chunk| give_back(chunk)) };
-        }
+        });
         assert!(shard.lists.iter().all(Option::is_none));
         let spare = shard.spare.take().expect("one is kept");
         // SAFETY: the shard does not have it any more.
@@ -448,15 +452,15 @@ mod tests {
     /// Aim: what one thread takes another one gives back, while both take and give.
     #[test]
     fn threads_give_back_what_others_took() {
-        let seed = seed();
+        let mut rng = seeded();
         let rounds = if cfg!(miri) { 150 } else { 20_000 };
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..3).map(|_| mpsc::channel::<Model>()).unzip();
         std::thread::scope(|scope| {
             for (number, receiver) in receivers.into_iter().enumerate() {
                 let next = senders[(number + 1) % 3].clone();
+                let mut rng = rng.fork();
                 scope.spawn(move || {
-                    let mut rng = fastrand::Rng::with_seed(seed + number as u64);
                     let mut model = Model::default();
                     for _ in 0..rounds {
                         let size = slot_size(rng.usize(1..1300));
@@ -466,20 +470,14 @@ mod tests {
                             next.send(given).expect("all wait for each other");
                         }
                         for mut given in receiver.try_iter() {
-                            while !given.0.is_empty() {
-                                let (slot, size) = given.remove(rng.usize(0..given.0.len()));
-                                // SAFETY: it came from `allocate` with this size.
-                                unsafe { release(slot, size) };
-                            }
+                            // SAFETY: they came from `allocate` with their sizes.
+                            given.drain(|slot, size| unsafe { release(slot, size) });
                         }
                     }
                     drop(next);
                     for mut given in std::iter::once(model).chain(receiver) {
-                        while !given.0.is_empty() {
-                            let (slot, size) = given.remove(0);
-                            // SAFETY: as above.
-                            unsafe { release(slot, size) };
-                        }
+                        // SAFETY: as above.
+                        given.drain(|slot, size| unsafe { release(slot, size) });
                     }
                 });
             }
