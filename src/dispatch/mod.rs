@@ -358,7 +358,7 @@ impl Runner {
     ) {
         self.foreseen.clear();
         if let Some(ring) = &mut self.routing {
-            ring.refresh();
+            ring.refresh_between(session);
         }
         let ring = self.routing.as_deref();
         let mut hashes = SmallVec::<[u64; WINDOW]>::new();

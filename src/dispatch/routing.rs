@@ -114,6 +114,14 @@ impl Routing {
         }
     }
 
+    /// The same, unless the session has been told of a command of its transaction already: all are answered by one view, as
+    /// clients follow redirections of a transaction only where its commands were told the same. EXEC goes by the present one.
+    pub(super) fn refresh_between(&mut self, session: &Session) {
+        if !session.transaction().is_some_and(Transaction::has_begun) {
+            self.refresh();
+        }
+    }
+
     /// Whether this node answers for a slot.
     pub(super) fn is_here(&self, slot: u16) -> bool {
         self.view.owner(slot) == Owner::Here
@@ -381,7 +389,11 @@ impl Runner {
         let Some(routing) = &mut self.routing else {
             return Routed::Here;
         };
-        routing.refresh();
+        if is_queued {
+            routing.refresh_between(session);
+        } else {
+            routing.refresh();
+        }
         if round > 0 {
             routing.begin();
         }
@@ -510,6 +522,8 @@ impl Runner {
             Some(transaction) if is_exec(entry) => transaction.flags(),
             _ => entry.command.flags,
         };
+        let transaction = session.transaction().filter(|_| is_queued);
+        let was_refused = transaction.is_some_and(|transaction| transaction.is_refused);
         let settings = &self.settings;
         let reads_when_down =
             settings.cluster_allow_reads_when_down && !flags.contains(Flags::WRITE);
@@ -574,8 +588,11 @@ impl Runner {
             }
             (Route::Peer(index), Face::Single) => Routed::Elsewhere(Step::Forward(index)),
             // Its owner may have given it away before this node hears of it, and would send the client back here, to and fro.
+            // A transaction that was told so before is told the same.
             (Route::Peer(_), Face::Cluster)
-                if round <= HELD_ROUNDS && routing.cluster.may_own(&routing.view, slots[0]) =>
+                if round <= HELD_ROUNDS
+                    && !was_refused
+                    && routing.cluster.may_own(&routing.view, slots[0]) =>
             {
                 held(is_queued)
             }

@@ -8,7 +8,8 @@
 //! 3. The changes of the configuration (CONFIG SET, CONFIG REWRITE), never taken while a partition is held; taking over
 //!    changed parameters may take leaves.
 //! 4. The leaves: client registry, a client's outbox and labels, slow log, latency log, monitors, the end of a pause, the
-//!    replication id, the eviction pool, who watches keys, the tables of client tracking. A leaf is never held while another lock is taken.
+//!    replication id, the eviction pool, who watches keys, the tables of client tracking. A leaf is never held while another lock is taken, but
+//!    for that of who evicts from the tables of client tracking, which is above those of the tables.
 //! 5. The shards of entries' memory (entry/slab.rs), which are below all others, as the allocator's own locks are.
 //!
 //! # Waiting

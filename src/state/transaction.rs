@@ -78,6 +78,11 @@ impl Transaction {
         self.queued.is_empty()
     }
 
+    /// Whether a command was queued, or refused.
+    pub fn has_begun(&self) -> bool {
+        self.is_refused || !self.is_empty()
+    }
+
     /// Forgets all, for the next MULTI. What has grown large is given back.
     pub fn clear(&mut self) {
         if self.arguments.memory_bytes() > KEPT_BYTES || self.queued.capacity() > KEPT_COMMANDS {

@@ -1,6 +1,8 @@
 //! Requests to a node of a ring that owns all slots.
 
 use super::*;
+use crate::cluster::map::{Change, Map};
+use crate::cluster::node::NodeId;
 use crate::cluster::slots::{Pins, slot_of};
 
 impl World {
@@ -118,4 +120,56 @@ fn slots_that_are_none() {
         "*0\r\n"
     );
     assert_eq!(world.line("CLUSTER COUNTKEYSINSLOT 16383"), ":0\r\n");
+}
+
+/// Aim: all commands of one transaction are told by the same map where their keys are, though it changes meanwhile, or clients
+/// do not follow; its EXEC, and the next transaction, go by the new one.
+#[test]
+fn one_map_answers_a_transaction() {
+    let mut world = World::on(Host::in_ring(3, &[]));
+    let routing = std::mem::replace(&mut world.runner, Runner::new(Arc::clone(&world.server)));
+    world.runner = routing.of_face(Face::Cluster);
+    let cluster = world.server.cluster.get().expect("in a ring").clone();
+    let nodes = [1, 2, 3].map(|number| NodeId([number; 20]));
+    let mut map = Map::clone(&cluster.view().map);
+    let moves = map.moves_from(nodes[0]);
+    let to_second = |(to, slots): (NodeId, Vec<u16>)| (to == nodes[1]).then_some(slots);
+    let slots = moves.into_iter().find_map(to_second);
+    let slots = slots.expect("the second one has a share");
+    let tag = (0..).map(|number| format!("{number}"));
+    let mut tag = tag.filter(|tag| slots.contains(&slot_of(tag.as_bytes())));
+    let tag = tag.next().expect("some tag hashes there");
+    let slot = slot_of(tag.as_bytes());
+    let install = |map: &mut Map, from: NodeId, to: NodeId| {
+        let slots = vec![slot];
+        assert!(map.apply(&Change::Moved { slots, from, to }));
+        cluster.install(Arc::new(map.clone()));
+    };
+    let incr = format!("INCR {{{tag}}}a");
+
+    assert_eq!(world.line("MULTI"), "+OK\r\n");
+    assert_eq!(world.line(&incr), "+QUEUED\r\n");
+    install(&mut map, nodes[0], nodes[1]);
+    assert_eq!(world.line(&incr), "+QUEUED\r\n");
+    let second = format!("-MOVED {slot} 127.0.0.1:7102\r\n");
+    assert_eq!(world.line("EXEC"), second);
+
+    assert_eq!(world.line("MULTI"), "+OK\r\n");
+    assert_eq!(world.line(&incr), second);
+    assert!(map.apply(&Change::Leave(nodes[1])));
+    let targets = map.moves_from(nodes[1]);
+    let (to, _) = targets
+        .into_iter()
+        .find(|(_, slots)| slots.contains(&slot))
+        .expect("it goes elsewhere");
+    install(&mut map, nodes[1], to);
+    assert_eq!(world.line(&incr), second);
+    let abort = "-EXECABORT Transaction discarded because of previous errors.\r\n";
+    assert_eq!(world.line("EXEC"), abort);
+
+    assert_eq!(world.line("MULTI"), "+OK\r\n");
+    let now = world.line(&incr);
+    assert_ne!(now, second);
+    assert_eq!(world.line("DISCARD"), "+OK\r\n");
+    assert_eq!(world.line(&incr) == ":1\r\n", to == nodes[0]);
 }
