@@ -239,10 +239,7 @@ fn a_short_cut() {
     let Some(net) = Net::of(3, "a_short_cut") else {
         return;
     };
-    let options = Options {
-        node_timeout: Duration::from_secs(20),
-        ..Options::default()
-    };
+    let options = Options::default();
     let ring = net.ring(options);
     let load = Load::start(&ring, Plan::texts(seed()));
     for node in 0..3 {

@@ -166,10 +166,7 @@ fn a_node_stands_still_for_longer_than_its_lease() {
 /// Aim: shorter than the lease: it goes on as if nothing had been.
 #[test]
 fn a_node_stands_still_for_a_moment() {
-    let options = Options {
-        node_timeout: Duration::from_secs(20),
-        ..Options::default()
-    };
+    let options = Options::default();
     let ring = Ring::of(3, options);
     let mut client = ring.nodes[0].client();
     for key in keys() {

@@ -25,7 +25,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            node_timeout: Duration::from_secs(5),
+            node_timeout: Duration::from_secs(20),
             arguments: Vec::new(),
         }
     }

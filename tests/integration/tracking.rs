@@ -184,9 +184,9 @@ fn expired_keys_and_fields() {
     let mut one = tracking_client(&server, "");
     let mut all = tracking_client(&server, "BCAST NOLOOP");
     let mut other = server.client();
-    other.line("SET k 1 PX 50");
+    other.line("SET k 1 PX 1000");
     other.line("HSET h f 1 g 1");
-    other.line("HPEXPIRE h 50 FIELDS 1 f");
+    other.line("HPEXPIRE h 1000 FIELDS 1 f");
     one.line("MGET k h");
     // Nobody touches them.
     let mut keys: Vec<String> = (0..2)

@@ -112,7 +112,7 @@ fn watch_and_expiry() {
     one.line("WATCH k");
     one.line("MULTI");
     assert_eq!(one.line("EXEC"), Value::Array(vec![]));
-    one.line("SET k v PX 30");
+    one.line("SET k v PX 500");
     one.line("WATCH k");
     let mut other = server.client();
     eventually("the key expires", || {

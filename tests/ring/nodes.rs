@@ -43,6 +43,8 @@ impl Ring {
         let mut all = vec!["--bind", "127.0.0.1", "--enable-debug-command", "yes"];
         all.extend(["--cluster-enabled", "yes", "--cluster-bus-port", &bus_port]);
         all.extend(["--cluster-port", &cluster]);
+        // A machine that stands still for seconds must not look like nodes that are gone.
+        all.extend(["--cluster-node-timeout", "20000"]);
         if let Some(seed) = &self.seed {
             all.extend(["--cluster-seeds", seed]);
         }

@@ -224,7 +224,7 @@ fn keys_that_go() {
     let mut writer = ring.client(1);
     for keys in &keys {
         let mut one = tracking_client(&ring, 0, "");
-        writer.line(&format!("SET {} 1 PX 40", keys[0]));
+        writer.line(&format!("SET {} 1 PX 500", keys[0]));
         one.line(&format!("GET {}", keys[0]));
         comes(&mut one, &forget(&[&keys[0]]));
         // Messages from elsewhere may come between any two replies.
@@ -307,7 +307,7 @@ fn prefixes() {
 /// Aim: who has copies of keys of a node that is gone forgets everything.
 #[test]
 fn a_node_is_lost() {
-    let mut ring = Ring::of(3);
+    let mut ring = Ring::with(3, &["--cluster-node-timeout", "5000"]);
     let keys = spread_keys(&ring, 1);
     let mut one = tracking_client(&ring, 0, "");
     let mut follower = tracking_client(&ring, 0, "BCAST PREFIX key:");

@@ -92,6 +92,8 @@ fn node(arguments: &[&str], more: &[&str]) -> (Server, String) {
     let pins = databases.join(" ");
     let mut all = vec!["--cluster-enabled", "yes", "--cluster-bus-port", &bus_port];
     all.extend(["--cluster-pin", &pins]);
+    // A machine that stands still for seconds must not look like nodes that are gone.
+    all.extend(["--cluster-node-timeout", "20000"]);
     all.extend(more);
     all.extend(arguments);
     let server = Server::quoit_on_a_free_port(&all, &[]);
