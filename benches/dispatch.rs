@@ -108,6 +108,11 @@ fn get(number: u64) -> Vec<u8> {
     format!("*2\r\n$3\r\nGET\r\n$16\r\n{}\r\n", key(number)).into_bytes()
 }
 
+/// What consumers of an empty queue ask for.
+fn zpopmin(_: u64) -> Vec<u8> {
+    b"*2\r\n$7\r\nZPOPMIN\r\n$6\r\nmyzset\r\n".to_vec()
+}
+
 /// Pipelines over random keys; enough of them that the keys do not stay in the first cache.
 fn pipelines(seed: u64, request: fn(u64) -> Vec<u8>) -> Vec<Vec<u8>> {
     let mut rng = fastrand::Rng::with_seed(seed);
@@ -131,7 +136,11 @@ fn one_thread(criterion: &mut Criterion) {
     let server = filled();
     let mut group = criterion.benchmark_group("dispatch");
     group.throughput(Throughput::Elements(PIPELINE as u64));
-    for (name, request) in [("get/64", get as fn(u64) -> Vec<u8>), ("set/64", set)] {
+    for (name, request) in [
+        ("get/64", get as fn(u64) -> Vec<u8>),
+        ("set/64", set),
+        ("zpopmin of nothing/64", zpopmin),
+    ] {
         let pipelines = pipelines(1, request);
         let mut connection = Connection::new(&server);
         let mut next = 0;
