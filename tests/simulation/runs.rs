@@ -139,15 +139,15 @@ fn run_many(kind: Kind, default: usize) {
 
 #[test]
 fn nodes_come_and_leave_and_no_client_notices() {
-    run_many(Kind::Calm, 100);
+    run_many(Kind::Calm, 80);
 }
 
 #[test]
 fn whatever_fails_nothing_is_lost_but_with_its_owner() {
-    run_many(Kind::Storm, 160);
+    run_many(Kind::Storm, 140);
 }
 
 #[test]
 fn whoever_was_cut_off_comes_back_and_nothing_is_lost_since() {
-    run_many(Kind::Cuts, 100);
+    run_many(Kind::Cuts, 80);
 }
