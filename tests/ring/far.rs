@@ -7,7 +7,6 @@ use crate::support::{Client, Value, eventually};
 fn ring() -> (Ring, String) {
     let ring = Ring::of(2);
     ring.is_balanced();
-    ring.settle();
     let key = far_key(&ring);
     (ring, key)
 }
@@ -217,7 +216,6 @@ fn a_transaction_is_run_by_its_client() {
 fn what_must_not_touch_does_not_touch_elsewhere() {
     let ring = Ring::with(2, &["--maxmemory-policy", "allkeys-lfu"]);
     ring.is_balanced();
-    ring.settle();
     let key = far_key(&ring);
     let mut client = ring.client(0);
     // New keys count 5, and the first use counts for sure.

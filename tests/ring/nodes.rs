@@ -82,7 +82,7 @@ impl Ring {
         });
     }
 
-    /// Waits until each node owns slots.
+    /// Waits until each node owns slots, and every node knows all of them to be where they should be.
     pub fn is_balanced(&self) {
         for port in &self.cluster_ports {
             let mut client = Client::connect(*port);
@@ -92,6 +92,7 @@ impl Ring {
                 (mine.split(' ').count() > 8).then_some(())
             });
         }
+        self.settle();
     }
 
     /// Whether a node owns a slot.

@@ -48,7 +48,6 @@ fn spread_keys(ring: &Ring, count: usize) -> Vec<Vec<String>> {
     let mut keys = vec![Vec::new(); ring.nodes.len()];
     // Each has its share, and keeps it.
     ring.is_balanced();
-    ring.settle();
     let owners = ring.owners();
     let mut client = ring.client(0);
     for number in 0.. {
