@@ -239,8 +239,7 @@ fn a_short_cut() {
     let Some(net) = Net::of(3, "a_short_cut") else {
         return;
     };
-    let options = Options::default();
-    let ring = net.ring(options);
+    let ring = net.ring(Options::default());
     let load = Load::start(&ring, Plan::texts(seed()));
     for node in 0..3 {
         load.goes_on_for(200);

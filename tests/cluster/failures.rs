@@ -166,8 +166,7 @@ fn a_node_stands_still_for_longer_than_its_lease() {
 /// Aim: shorter than the lease: it goes on as if nothing had been.
 #[test]
 fn a_node_stands_still_for_a_moment() {
-    let options = Options::default();
-    let ring = Ring::of(3, options);
+    let ring = Ring::of(3, Options::default());
     let mut client = ring.nodes[0].client();
     for key in keys() {
         assert_eq!(client.run(&["SET", &key, "kept"]), Value::ok());

@@ -1,5 +1,6 @@
 //! A few nodes that have become one ring.
 
+use crate::support::elsewhere::PATIENT_NODE;
 use crate::support::{Client, Server, Value, eventually, free_port};
 
 /// The nodes, in the order of their start.
@@ -43,8 +44,7 @@ impl Ring {
         let mut all = vec!["--bind", "127.0.0.1", "--enable-debug-command", "yes"];
         all.extend(["--cluster-enabled", "yes", "--cluster-bus-port", &bus_port]);
         all.extend(["--cluster-port", &cluster]);
-        // A machine that stands still for seconds must not look like nodes that are gone.
-        all.extend(["--cluster-node-timeout", "20000"]);
+        all.extend(PATIENT_NODE);
         if let Some(seed) = &self.seed {
             all.extend(["--cluster-seeds", seed]);
         }

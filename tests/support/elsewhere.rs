@@ -9,6 +9,9 @@ use super::server::{Server, free_port};
 use super::{eventually, words};
 use quoit::cluster::slots::slot_of;
 
+/// Arguments of nodes none of which is to be taken for dead: a machine that stands still for seconds must not look like that.
+pub const PATIENT_NODE: [&str; 2] = ["--cluster-node-timeout", "20000"];
+
 /// Whether the suites run against a node of a ring.
 pub fn tests_ring() -> bool {
     std::env::var("QUOIT_TEST_RING").is_ok_and(|value| value == "1")
@@ -92,8 +95,7 @@ fn node(arguments: &[&str], more: &[&str]) -> (Server, String) {
     let pins = databases.join(" ");
     let mut all = vec!["--cluster-enabled", "yes", "--cluster-bus-port", &bus_port];
     all.extend(["--cluster-pin", &pins]);
-    // A machine that stands still for seconds must not look like nodes that are gone.
-    all.extend(["--cluster-node-timeout", "20000"]);
+    all.extend(PATIENT_NODE);
     all.extend(more);
     all.extend(arguments);
     let server = Server::quoit_on_a_free_port(&all, &[]);

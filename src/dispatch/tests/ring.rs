@@ -127,8 +127,7 @@ fn slots_that_are_none() {
 #[test]
 fn one_map_answers_a_transaction() {
     let mut world = World::on(Host::in_ring(3, &[]));
-    let routing = std::mem::replace(&mut world.runner, Runner::new(Arc::clone(&world.server)));
-    world.runner = routing.of_face(Face::Cluster);
+    world.runner.set_face(Face::Cluster);
     let cluster = world.server.cluster.get().expect("in a ring").clone();
     let nodes = [1, 2, 3].map(|number| NodeId([number; 20]));
     let mut map = Map::clone(&cluster.view().map);
@@ -168,8 +167,7 @@ fn one_map_answers_a_transaction() {
     assert_eq!(world.line("EXEC"), abort);
 
     assert_eq!(world.line("MULTI"), "+OK\r\n");
-    let now = world.line(&incr);
-    assert_ne!(now, second);
+    assert_ne!(world.line(&incr), second);
     assert_eq!(world.line("DISCARD"), "+OK\r\n");
     assert_eq!(world.line(&incr) == ":1\r\n", to == nodes[0]);
 }
