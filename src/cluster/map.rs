@@ -6,7 +6,8 @@
 //!
 //! The owner of a slot changes in two ways: the old owner says that it has handed it over ([`Change::Moved`]), or the old
 //! owner is gone ([`Change::Failed`], [`Change::Forget`]). Where slots should be is [`Map::targets`], which the ring computes from
-//! the nodes that are up; an owner that is not the target of one of its slots moves it there.
+//! the nodes that are up and from where slots should have been before; an owner that is not the target of one of its slots moves
+//! it there.
 //!
 //! What always holds, whatever changes come in whatever order:
 //!
@@ -237,8 +238,8 @@ impl Map {
     /// What a change does, but for where slots should be then: [`Map::settle`] says so after the last one of those that are
     /// made together. False: nothing.
     ///
-    /// Changes that are made together lead to what they lead to one by one, but that slots which nobody owns go to whom they
-    /// should be with after all of them. Nodes that join a ring without nodes thus have their slots at once.
+    /// Changes that are made together lead to what they lead to one by one, but for where slots should be, which is said once
+    /// after all of them; those that nobody owns go there. Nodes that join a ring without nodes thus have their slots at once.
     pub fn stage(&mut self, change: &Change, staged: &mut Staged) -> bool {
         let effect = match change {
             Change::Join(node) => self.join(node, &mut staged.numbers),

@@ -6,14 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::io::IoSlice;
 
 use crate::cluster::bus::{Forwards, LinkInfo};
 use crate::cluster::map::{Map, NOBODY};
 use crate::cluster::node::{Node, NodeId, NodeState};
 use crate::cluster::slots::SLOTS;
 use crate::config::{EndpointType, host_port};
-use crate::resp::reply::{Output, Reply};
+use crate::resp::reply::Reply;
 
 /// What is known of the ring at this moment.
 pub struct Facts<'a> {
@@ -120,36 +119,20 @@ pub fn endpoint(node: &Node, kind: EndpointType) -> Option<&str> {
     }
 }
 
-/// CLUSTER SLOTS: rows of slots, each with who has them. Slots are scattered, so a ring has thousands of rows: what is said
-/// of a node is written once and repeated as bytes.
+/// CLUSTER SLOTS: rows of slots, each with who has them.
 pub fn write_slots(facts: &Facts<'_>, reply: &mut Reply<'_>) {
-    let protocol = reply.protocol();
-    let said = |node: &Node| {
-        let mut output = Output::new();
-        write_endpoint(node, facts.endpoint, &mut Reply::new(&mut output, protocol));
-        bytes_of(output)
-    };
-    let endpoints: Vec<Vec<u8>> = facts.map.nodes.iter().map(said).collect();
     let runs = runs(facts.map);
     reply.array(runs.len());
     for run in runs {
         reply.array(3);
         reply.integer(run.first.into());
         reply.integer(run.last.into());
-        reply.raw(&endpoints[usize::from(run.owner)]);
+        write_endpoint(
+            &facts.nodes()[usize::from(run.owner)],
+            facts.endpoint,
+            reply,
+        );
     }
-}
-
-fn bytes_of(mut output: Output) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while !output.is_empty() {
-        let mut slices = [IoSlice::new(&[])];
-        output.fill(&mut slices);
-        bytes.extend_from_slice(&slices[0]);
-        let count = slices[0].len();
-        output.advance(count);
-    }
-    bytes
 }
 
 fn write_endpoint(node: &Node, kind: EndpointType, reply: &mut Reply<'_>) {

@@ -1,15 +1,16 @@
-//! Bounds of balance, movement and weights; hashring beside them.
+//! Bounds of balance, movement, weights and rows; hashring beside them.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use hashring::HashRing;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::*;
 use crate::base::rng::Rng;
 use crate::cluster::node::NodeId;
 
 /// Sets of names that are looked at.
-const SETS: usize = if cfg!(debug_assertions) { 25 } else { 1000 };
+const SETS: u64 = 12;
 
 fn node(rng: &Rng, weight: u32) -> Node {
     Node {
@@ -43,87 +44,74 @@ fn excess(targets: &[u16], count: usize) -> f64 {
     fullest * count as f64 - 1.0
 }
 
-#[test]
-fn the_numbers_of_a_node_are_a_permutation() {
-    let rng = Rng::seeded(1);
-    for _ in 0..20 {
-        let drawer = Drawer::new(&node(&rng, 1), 1);
-        let mut seen = vec![false; SLOTS];
-        for slot in 0..SLOTS as u16 {
-            assert!(!std::mem::replace(&mut seen[drawer.number(slot)], true));
-        }
-    }
+/// By how many slots the node furthest from its share is away from it.
+pub fn furthest(nodes: &[Node], targets: &[u16]) -> f64 {
+    let weights = weights(nodes).expect("somebody may have slots");
+    let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+    let shares = shares(targets, nodes.len()).into_iter().zip(weights);
+    shares
+        .map(|(share, weight)| (share - f64::from(weight) / total).abs() * SLOTS as f64)
+        .fold(0.0, f64::max)
 }
 
-#[test]
-fn lots_are_logarithms() {
-    assert_eq!(LOTS.len(), SLOTS + 1);
-    assert_eq!(LOTS[SLOTS], 0.0);
-    for (number, lot) in LOTS.iter().enumerate().skip(1) {
-        let exact = -(number as f64 / SLOTS as f64).ln();
-        assert!((lot - exact).abs() < 1e-9, "{number}: {lot}, not {exact}");
-    }
-    assert!(LOTS.is_sorted_by(|a, b| a > b));
+/// Rows of CLUSTER SLOTS.
+fn rows(targets: &[u16]) -> usize {
+    targets.chunk_by(|a, b| a == b).count()
 }
 
 #[test]
 fn the_placement_is_fixed() {
-    // Aim: nothing but a new major version may change what this says; see the file's head.
+    // Aim: all nodes of a ring say the same, be they of this version or the next.
     let fixed = |number: u8| Node {
         id: NodeId([number; 20]),
         ..node(&Rng::seeded(0), 50 + 25 * u32::from(number))
     };
-    let targets = place(&[1, 2, 3, 4, 5].map(fixed));
-    let bytes: Vec<u8> = targets.iter().flat_map(|to| to.to_le_bytes()).collect();
+    let mut nodes = [1, 2, 3, 4, 5].map(fixed);
+    let mut targets = place(&nodes);
+    let rows: Vec<(u16, usize)> = targets
+        .chunk_by(|a, b| a == b)
+        .map(|row| (row[0], row.len()))
+        .collect();
     assert_eq!(
-        targets[..16],
-        [4, 1, 2, 4, 1, 4, 1, 2, 0, 3, 2, 3, 0, 4, 4, 2]
+        rows,
+        [(4, 4588), (3, 3932), (2, 3277), (1, 2621), (0, 1966)]
     );
-    assert_eq!(xxhash_rust::xxh3::xxh3_64(&bytes), 0xf91f_4151_6b2d_b64d);
+    nodes[1].state = NodeState::Failed;
+    place_again(&nodes, &mut targets, &[]);
+    nodes[3].weight = 300;
+    place_again(&nodes, &mut targets, &[3]);
+    nodes[1].state = NodeState::Up;
+    place_again(&nodes, &mut targets, &[1]);
+    let bytes: Vec<u8> = targets.iter().flat_map(|to| to.to_le_bytes()).collect();
+    assert_eq!(xxhash_rust::xxh3::xxh3_64(&bytes), 0x293a_d66c_e230_5e3e);
 }
 
 #[test]
 fn the_fullest_node_is_near_the_mean_and_a_join_moves_little() {
-    // Aim: for 3 to 32 nodes 7 % above the mean on average over names and 15 % at worst; a join moves at most 1.15 of the
-    // newcomer's share, and only to it.
+    // Aim: nobody is two slots away from its share (7 % and 15 % are asked for); a join moves no more than the newcomer's
+    // share (1.15 are), and only to it; rows are few.
     const MOST: usize = 32;
-    let mut sums = [0.0; MOST + 1];
-    let mut worst = [0.0f64; MOST + 1];
-    let mut moved_at_worst = [0.0f64; MOST + 1];
-    for seed in 0..SETS as u64 {
-        let rng = Rng::seeded(seed);
-        let mut nodes = Vec::new();
-        let mut targets = place(&nodes);
-        for count in 1..=MOST {
-            nodes.push(node(&rng, Node::DEFAULT_WEIGHT));
-            let before = targets.clone();
-            place_again(&nodes, &mut targets, &[count - 1]);
-            let moves = before.iter().zip(&targets).filter(|(old, new)| old != new);
-            let moved = moves
-                .inspect(|(_, new)| assert_eq!(usize::from(**new), count - 1, "seed {seed}"))
-                .count();
-            let moved = moved as f64 * count as f64 / SLOTS as f64;
-            moved_at_worst[count] = moved_at_worst[count].max(moved);
-            let excess = excess(&targets, count);
-            sums[count] += excess;
-            worst[count] = worst[count].max(excess);
-        }
-        if seed == 0 {
-            assert_eq!(targets, place(&nodes), "as from nothing");
-        }
-    }
-    for count in 3..=MOST {
-        let average = sums[count] / SETS as f64;
+    let rng = Rng::seeded(1);
+    let mut nodes = Vec::new();
+    let mut targets = place(&nodes);
+    for count in 1..=MOST {
+        nodes.push(node(&rng, Node::DEFAULT_WEIGHT));
+        let before = targets.clone();
+        place_again(&nodes, &mut targets, &[count - 1]);
+        let moves = before.iter().zip(&targets).filter(|(old, new)| old != new);
+        let moved = moves
+            .inspect(|(_, new)| assert_eq!(usize::from(**new), count - 1))
+            .count();
+        assert!((0..2).contains(&(moved - SLOTS / count)), "{moved}");
         println!(
-            "{count} nodes, {SETS} sets: the fullest is {:.2} % above the mean, {:.2} % at worst; the last moved {:.3} of its share at worst",
-            average * 100.0,
-            worst[count] * 100.0,
-            moved_at_worst[count]
+            "{count} nodes: the fullest is {:.2} % above the mean, {} rows",
+            excess(&targets, count) * 100.0,
+            rows(&targets)
         );
-        assert!(average <= 0.07);
-        assert!(worst[count] <= 0.15);
-        assert!(moved_at_worst[count] <= 1.15);
+        assert!(furthest(&nodes, &targets) < 2.0, "{count}");
+        assert!(rows(&targets) <= (count * count / 2).max(count), "{count}");
     }
+    assert_eq!(rows(&place(&nodes)), MOST, "at once each has one");
 }
 
 #[test]
@@ -133,22 +121,18 @@ fn shares_are_in_proportion_to_weights() {
         &[25, 100, 100, 100],
         &[100, 100, 150, 1000],
         &[1, 1, 2],
+        &[1, u32::MAX],
         &[1_000_000_000, 2_000_000_000, 4_000_000_000],
     ] {
-        let rng = Rng::seeded(7);
-        let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
-        let mut sums = vec![0.0; weights.len()];
-        let sets = SETS.min(60);
-        for _ in 0..sets {
-            let found = shares(&place(&nodes(&rng, weights)), weights.len());
-            for ((sum, share), weight) in sums.iter_mut().zip(found).zip(weights) {
-                let share = share * total / f64::from(*weight);
-                assert!((0.85..1.15).contains(&share), "{weights:?}: {share}");
-                *sum += share / sets as f64;
-            }
+        let nodes = nodes(&Rng::seeded(7), weights);
+        let mut targets = place(&nodes);
+        assert!(furthest(&nodes, &targets) < 1.0, "{weights:?}");
+        // And if they come one after the other.
+        targets.fill(NOBODY);
+        for count in 1..=nodes.len() {
+            place_again(&nodes[..count], &mut targets, &[count - 1]);
         }
-        println!("{weights:?}: {sums:.4?} of their shares");
-        assert!(sums.iter().all(|share| (share - 1.0).abs() < 0.02));
+        assert!(furthest(&nodes, &targets) < 2.0, "{weights:?}");
     }
 }
 
@@ -162,7 +146,7 @@ fn weights_change_only_what_they_must() {
         let grows = weight > nodes[2].weight;
         nodes[2].weight = weight;
         place_again(&nodes, &mut targets, &[2]);
-        assert_eq!(targets, place(&nodes), "as from nothing");
+        assert!(furthest(&nodes, &targets) < 2.0, "{weight}");
         for (old, new) in before.iter().zip(&targets) {
             let concerned = if grows { new } else { old };
             assert!(old == new || *concerned == 2, "{weight}: {old} to {new}");
@@ -196,52 +180,39 @@ fn who_takes_part() {
 
 #[test]
 fn a_thousand_nodes() {
-    // Aim: a change is as if all was placed from nothing, among as many as there may be.
+    // Aim: shares are right among as many as there may be, 16 slots each.
     let rng = Rng::seeded(5);
     let mut nodes = nodes(&rng, &[100; 1000]);
     let mut targets = place(&nodes);
+    assert_eq!(rows(&targets), 1000);
     nodes.push(node(&rng, 300));
     place_again(&nodes, &mut targets, &[1000]);
+    assert!(furthest(&nodes, &targets) < 2.0);
     let gone = targets[0];
     nodes[usize::from(gone)].state = NodeState::Failed;
     place_again(&nodes, &mut targets, &[]);
-    assert_eq!(targets, place(&nodes));
-    let all = shares(&targets, nodes.len());
-    assert_eq!(all[usize::from(gone)], 0.0);
-    // 16 slots each: nobody has none, nobody three times its share.
-    let fullest = all[..1000]
-        .iter()
-        .fold(0.0, |most: f64, share| most.max(*share));
-    println!(
-        "the fullest of 1,000 has {:.2} of its share",
-        fullest * 1000.0
-    );
-    assert!(fullest * 1000.0 < 3.0);
+    assert!(furthest(&nodes, &targets) < 2.0);
+    assert!(!targets.contains(&gone));
 }
 
 #[test]
-fn whoever_is_placed_from_nothing_has_the_best_lot() {
-    // Aim: going through the good lots alone finds whom going through all of them finds, whatever the weights are.
-    for (seed, weights) in [
-        (6, vec![100; 1]),
-        (7, vec![100, 1]),
-        (8, vec![1, 1_000_000_000, 0, 70]),
-        (9, (0..40).map(|number| number * number).collect()),
-        (10, vec![100; 700]),
-    ] {
-        let nodes = nodes(&Rng::seeded(seed), &weights);
-        let drawers = Drawers::new(&nodes);
-        let one_by_one: Vec<u16> = (0..SLOTS as u16).map(|slot| drawers.best(slot)).collect();
-        assert_eq!(place(&nodes), one_by_one, "seed {seed}");
-        let drawer = &drawers.all[0];
-        let is_back = |slot: u16| drawer.slot(drawer.number(slot)) == slot;
-        assert!((0..SLOTS as u16).all(is_back), "seed {seed}");
-    }
+fn a_node_that_goes_leaves_its_arc_to_those_beside_it() {
+    let mut nodes = nodes(&Rng::seeded(6), &[100; 3]);
+    let mut targets = place(&nodes[..2]);
+    place_again(&nodes, &mut targets, &[2]);
+    let before = targets.clone();
+    assert_eq!(rows(&targets), 3, "the third stands between the first two");
+    nodes[2].state = NodeState::Failed;
+    place_again(&nodes, &mut targets, &[]);
+    assert_eq!(targets, place(&nodes[..2]));
+    nodes[2].state = NodeState::Up;
+    place_again(&nodes, &mut targets, &[2]);
+    assert_eq!(targets, before);
 }
 
 #[test]
-fn many_that_change_together_are_placed_as_from_nothing() {
-    let rng = Rng::seeded(11);
+fn many_that_change_together() {
+    // Aim: shares are right, and nobody gives or takes who has not changed, but for what those had that are gone.
     for (before, joins, goes) in [
         (10, 3, 2),
         (3, 40, 1),
@@ -249,23 +220,53 @@ fn many_that_change_together_are_placed_as_from_nothing() {
         (300, 5, 20),
         (5, 300, 0),
     ] {
+        let rng = Rng::seeded(11);
         let mut nodes = nodes(&rng, &vec![100; before]);
         let mut targets = place(&nodes);
+        let old = targets.clone();
         for gone in &mut nodes[..goes] {
             gone.state = NodeState::Failed;
         }
         nodes.extend((0..joins).map(|number| node(&rng, 50 + number)));
         let last = nodes.len() - joins as usize - 1;
         nodes[last].weight = 60;
-        let mut changed: Vec<usize> = (last..nodes.len()).collect();
+        let changed: Vec<usize> = (last..nodes.len()).collect();
         place_again(&nodes, &mut targets, &changed);
-        assert_eq!(targets, place(&nodes), "{before} {joins} {goes}");
-        // In any order, and named twice.
-        changed.reverse();
-        changed.extend(last..nodes.len());
-        nodes[last].weight = 70;
-        place_again(&nodes, &mut targets, &changed);
-        assert_eq!(targets, place(&nodes), "{before} {joins} {goes}");
+        assert!(furthest(&nodes, &targets) < 2.0, "{before} {joins} {goes}");
+        for (old, new) in old.iter().zip(&targets) {
+            let [old, new] = [old, new].map(|index| usize::from(*index));
+            assert!(old == new || old < goes || old.max(new) >= last);
+        }
+    }
+}
+
+#[test]
+fn whatever_comes_and_goes_shares_are_right_and_rows_are_few() {
+    for seed in 12..16 {
+        println!("seed {seed}");
+        let rng = Rng::seeded(seed);
+        let mut nodes = nodes(&rng, &[100; 24]);
+        let mut targets = place(&nodes);
+        let mut most = 0;
+        for step in 0..500 {
+            let index = rng.below(24) as usize;
+            let node = &mut nodes[index];
+            match node.state {
+                NodeState::Up if rng.below(3) == 0 => {
+                    node.weight = [50, 100, 100, 200, 1000][rng.below(5) as usize];
+                }
+                NodeState::Up => node.state = NodeState::Failed,
+                _ => node.state = NodeState::Up,
+            }
+            if nodes.iter().any(Node::is_up) {
+                place_again(&nodes, &mut targets, &[index]);
+                let away = furthest(&nodes, &targets);
+                assert!(away < 2.0, "step {step}: {away} slots from its share");
+                most = most.max(rows(&targets));
+            }
+        }
+        println!("at most {most} rows");
+        assert!(most < 24 * 24);
     }
 }
 
@@ -316,18 +317,19 @@ fn place_by_tokens(nodes: &[Node], tokens: u64) -> Vec<u16> {
 fn a_ring_of_tokens_does_not_reach_it() {
     // Aim: the reason why slots are not placed with hashring stays true, or is noticed.
     for tokens in [1024, 4096] {
-        let sets = SETS.min(12);
-        let (mut theirs, mut ours) = (0.0, 0.0);
-        for seed in 0..sets as u64 {
+        let mut theirs = 0.0;
+        for seed in 0..SETS {
             let nodes = nodes(&Rng::seeded(seed), &[100; 32]);
-            theirs += excess(&place_by_tokens(&nodes, tokens), 32) / sets as f64;
-            ours += excess(&place(&nodes), 32) / sets as f64;
+            theirs += excess(&place_by_tokens(&nodes, tokens), 32) / SETS as f64;
         }
+        let nodes = nodes(&Rng::seeded(0), &[100; 32]);
+        let ours = excess(&place(&nodes), 32);
         println!(
-            "32 nodes with {tokens} tokens: the fullest is {:.2} % above the mean, here {:.2} %",
+            "32 nodes with {tokens} tokens: the fullest is {:.2} % above the mean, {} rows; here {:.2} %",
             theirs * 100.0,
+            rows(&place_by_tokens(&nodes, tokens)),
             ours * 100.0
         );
-        assert!(theirs > 0.08 && ours < 0.07);
+        assert!(theirs > 0.08 && ours < 0.01);
     }
 }
