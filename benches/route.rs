@@ -1,7 +1,7 @@
 //! From a key to its node, and what a change of the ring costs each node.
 //!
 //! `slot` is the CRC with its search for a hash tag; `owner` adds the pins and the map. `place` is the placement of all
-//! slots from nothing, which is only needed while nobody is up or has a weight; `join`, `fail` and `moved` are changes as
+//! slots from nothing, as when a ring forms; `join`, `fail` and `moved` are changes as
 //! the log has them, on a ring of so many nodes in which all slots are where they should be. What it does not show: the
 //! messages that lead to a change, and the moving of keys that follows.
 

@@ -15,7 +15,7 @@
 //! - A node that has failed owns nothing. One that leaves owns something, or it is not there any more.
 //! - `nodes` are in the order of their names, each name once; all indexes point into it.
 //!
-//! Cost: 0.1 to 0.4 ms for a change of nodes or weights, be they 3 or 1,000; some 10 microseconds for one of owners
+//! Cost: 0.1 to 0.6 ms for a change of nodes or weights, be they 3 or 1,000; some microseconds for one of owners
 //! (benches/route.rs). As bytes a map has 33 kB, with 1,000 nodes 105.
 
 use std::collections::BTreeMap;
