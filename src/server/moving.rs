@@ -67,9 +67,13 @@ const RESTS: f32 = 5.0;
 const RESTS_MIN: f32 = 0.1;
 const RESTS_MAX: f32 = 100.0;
 /// What can be moved in less time rests for longer.
-pub const EASY: Duration = Duration::from_secs(8);
-/// What it takes to look at a key, and to send one of a few, about.
+pub const EASY: Duration = Duration::from_secs(7);
+/// What it takes to look at a key, and to send one of a few, about: as long as it was not measured.
 const LOOK: Duration = Duration::from_micros(1);
+/// The parts of a way through all keys after which the work that is left is told from that before, and after which it is too
+/// little to tell.
+const TOLD_FROM: f32 = 0.02;
+const TOLD_TO: f32 = 0.9;
 /// So few keys are not worth resting for.
 const FEW: usize = 50_000;
 /// Work between two turns of the others.
@@ -401,6 +405,30 @@ pub struct Pace {
     hurry: u32,
     /// Whether it knows by when all has to be done.
     has_end: bool,
+    /// The way through all keys that it is for.
+    way: Option<Way>,
+}
+
+/// A way through all keys that is to take its time.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    keys: usize,
+    looked_at: usize,
+    worked: Duration,
+    ends: Instant,
+}
+
+impl Way {
+    /// How much longer than the work the rests have to be from here on, if that can be told.
+    fn rests(&self) -> Option<f32> {
+        let part = self.looked_at as f32 / self.keys as f32;
+        if !(TOLD_FROM..TOLD_TO).contains(&part) {
+            return None;
+        }
+        let work = self.worked.mul_f32(1.0 / part - 1.0);
+        let time = self.ends.saturating_duration_since(Instant::now());
+        Some(time.div_duration_f32(work.max(LOOK)) - 1.0)
+    }
 }
 
 impl Default for Pace {
@@ -410,14 +438,19 @@ impl Default for Pace {
     }
 }
 
+/// Work, and the rest after it, for rests that are so many times as long as the work.
+fn spans(rests: f32) -> (Duration, Duration) {
+    // No timer is fine enough for short rests: longer work between them.
+    match WORK.mul_f32(rests) {
+        short if short < REST => (REST.div_f32(rests), REST),
+        rest => (WORK, rest.min(REST_MAX)),
+    }
+}
+
 impl Pace {
     /// Rests that are so many times as long as the work before them.
     fn resting(rests: f32) -> Pace {
-        // No timer is fine enough for short rests: longer work between them.
-        let (work, rest) = match WORK.mul_f32(rests) {
-            short if short < REST => (REST.div_f32(rests), REST),
-            rest => (WORK, rest.min(REST_MAX)),
-        };
+        let (work, rest) = spans(rests);
         Pace {
             work,
             rest,
@@ -426,17 +459,38 @@ impl Pace {
             overslept: Duration::ZERO,
             hurry: 0,
             has_end: false,
+            way: None,
         }
     }
 
-    /// Of one way through all keys: if they can be gone through in less, it takes about `time` for them.
+    /// Of one way through all keys, which begins now: if they can be gone through in less, it takes `time`.
     pub fn through(keyspace: &Keyspace, time: Duration) -> Pace {
-        let keys: usize = keyspace.built().map(|(_, database)| database.len()).sum();
+        let keys = keyspace.built().map(|(_, database)| database.len());
+        Pace::over(keys.sum(), time)
+    }
+
+    /// The same of so many keys.
+    fn over(keys: usize, time: Duration) -> Pace {
         if keys < FEW {
             return Pace::default();
         }
         let work = LOOK.saturating_mul(u32::try_from(keys).unwrap_or(u32::MAX));
-        Pace::resting(time.div_duration_f32(work).clamp(RESTS, RESTS_MAX))
+        Pace {
+            way: Some(Way {
+                keys,
+                looked_at: 0,
+                worked: Duration::ZERO,
+                ends: Instant::now() + time,
+            }),
+            ..Pace::resting(time.div_duration_f32(work).clamp(RESTS, RESTS_MAX))
+        }
+    }
+
+    /// To be called with how many keys of its way were looked at.
+    pub fn looked_at(&mut self, keys: usize) {
+        if let Some(way) = &mut self.way {
+            way.looked_at += keys;
+        }
     }
 
     /// Of all that is left for one that has to be done in that time: without rests, unless there is time for them. Of several
@@ -464,6 +518,7 @@ impl Pace {
     pub fn hasten(&mut self) {
         if !self.has_end {
             self.rest = Duration::ZERO;
+            self.way = None;
         }
     }
 
@@ -486,12 +541,18 @@ impl Pace {
         let took = took + TURN.mul_f32(fastrand::f32());
         self.worked += took;
         self.in_turn += took;
+        if let Some(way) = &mut self.way {
+            way.worked += took;
+        }
         if self.in_turn < TURN * 2u32.pow(self.hurry) {
             return;
         }
         self.in_turn = Duration::ZERO;
         if self.worked < self.work || self.hurry > 0 || self.rest.is_zero() {
             return tokio::task::yield_now().await;
+        }
+        if let Some(rests) = self.way.and_then(|way| way.rests()) {
+            (self.work, self.rest) = spans(rests.clamp(RESTS, RESTS_MAX));
         }
         // Who worked for longer rests for longer; who was woken late, by a coarse timer or a busy machine, for less next time.
         let share = self.worked.div_duration_f32(self.work);

@@ -240,7 +240,9 @@ impl<'m> Transfer<'m> {
             let is_visited = match lock_one(keyspace, place, round) {
                 Ok(held) => {
                     let (chunk, leaving) = (&mut self.chunk, &self.leaving);
+                    let pace = &mut self.pace;
                     walk.visit(&held.partition, |entry| {
+                        pace.looked_at(1);
                         if !leaving(place.database, entry.key()) || entry.is_expired(now) {
                             return;
                         }

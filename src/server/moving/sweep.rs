@@ -103,7 +103,10 @@ pub async fn clean_once(server: &Arc<Server>, cluster: &Cluster, dead: &SlotSet)
         let mut round = 0;
         while let Some(place) = walk.place(keyspace) {
             let begun = Work::begin();
-            let is_dead = |entry: &Entry| dead.contains(pins.slot(place.database, entry.key()));
+            let is_dead = |entry: &Entry| {
+                pace.looked_at(1);
+                dead.contains(pins.slot(place.database, entry.key()))
+            };
             let Ok(garbage) = clean_some(keyspace, place, &mut walk, round, is_dead) else {
                 rest(server, round).await;
                 round = (round + 1).min(PATIENCE - 1);
@@ -136,7 +139,7 @@ fn clean_some(
     place: Place,
     walk: &mut Walk,
     round: u32,
-    is_dead: impl Fn(&Entry) -> bool,
+    mut is_dead: impl FnMut(&Entry) -> bool,
 ) -> Result<Vec<Garbage>, Contended> {
     let mut held = lock_one(keyspace, place, round)?;
     let partition = &mut held.partition;

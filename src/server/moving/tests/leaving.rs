@@ -169,6 +169,31 @@ async fn who_has_to_end_soon_does_not_rest() {
     assert_eq!(rests(hastened).await, Duration::ZERO);
 }
 
+/// Aim: a way through all keys takes its time whatever a key costs; not more than a sixth of the time is work, though.
+#[tokio::test(start_paused = true)]
+async fn a_way_takes_its_time_whatever_a_key_costs() {
+    const KEYS: u32 = 400_000;
+    let time = Duration::from_secs(7);
+    for cost in [100, 500, 1000, 2500, 10_000].map(Duration::from_nanos) {
+        let mut pace = Pace::over(KEYS as usize, time);
+        let begun = Instant::now();
+        for _ in 0..KEYS / 100 {
+            pace.looked_at(100);
+            pace.worked(cost * 100).await;
+        }
+        // The clock stands still during the work.
+        let took = begun.elapsed() + cost * KEYS;
+        let least = time.max(cost * KEYS * 6);
+        // The longest rest after the shortest work does not fill the time of the fastest.
+        let least = least.min(cost * KEYS * 61);
+        let part = took.div_duration_f32(least);
+        assert!(
+            (0.8..1.2).contains(&part),
+            "{cost:?}: {took:?}, not {least:?}"
+        );
+    }
+}
+
 /// Aim: rests are in proportion to the work, whether a timer is fine enough for those of the shortest work or not.
 #[tokio::test(start_paused = true)]
 async fn rests_are_in_proportion_to_the_work() {
