@@ -67,7 +67,7 @@ const RESTS: f32 = 5.0;
 const RESTS_MIN: f32 = 0.1;
 const RESTS_MAX: f32 = 100.0;
 /// What can be moved in less time rests for longer.
-pub const EASY: Duration = Duration::from_secs(7);
+pub const EASY: Duration = Duration::from_secs(8);
 /// What it takes to look at a key, and to send one of a few, about: as long as it was not measured.
 const LOOK: Duration = Duration::from_micros(1);
 /// The parts of a way through all keys after which the work that is left is told from that before, and after which it is too
